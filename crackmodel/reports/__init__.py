@@ -1,0 +1,1 @@
+"""What comes out: one Delta Lake table of Parquet files, and the ways to read it. No model, no Ray."""

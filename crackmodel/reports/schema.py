@@ -1,0 +1,73 @@
+"""The row of a report: one explicit Arrow schema, the same in every file."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import pyarrow as pa
+
+TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
+
+Verdict = Literal["crack", "clear", "rejected"]
+
+REJECT_CODES: Final = {
+    "not_an_image": "the content is none of JPEG, PNG, TIFF, BMP, WebP",
+    "empty": "the file has no bytes",
+    "too_many_bytes": "the file is larger than the limit",
+    "too_many_pixels": "the header announces more pixels than the limit; nothing was decoded",
+    "too_small": "the picture is too small to classify",
+    "truncated": "the file ends before its picture does",
+    "undecodable": "the decoder gave up on the content",
+    "unreadable": "the storage did not give the file's bytes",
+    "vanished": "the file was deleted between listing and reading",
+    "changed": "the file was replaced between listing and reading",
+    "scoring_failed": "the model failed on the decoded picture",
+}
+"""Every `reject_code` a report may hold, with its meaning."""
+
+REPORT_SCHEMA: Final = pa.schema(
+    [
+        # What was scored: the survey is the partition, the image's path is relative to the survey.
+        pa.field("survey", pa.string(), nullable=False),
+        pa.field("image", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("modified_at", TIMESTAMP, nullable=False),
+        pa.field("sha256", pa.string()),
+        # What the picture says of itself; width and height after the EXIF orientation is applied.
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("captured_at", TIMESTAMP),
+        pa.field("latitude", pa.float64()),
+        pa.field("longitude", pa.float64()),
+        pa.field("altitude", pa.float64()),
+        pa.field("camera", pa.string()),
+        # What the model saw: the window's edge and overlap in pixels, and the grid, row-major.
+        pa.field("tile_size", pa.int32()),
+        pa.field("tile_overlap", pa.int32()),
+        pa.field("tile_rows", pa.int32()),
+        pa.field("tile_columns", pa.int32()),
+        pa.field("tile_probabilities", pa.list_(pa.float32())),
+        # What it said.
+        pa.field("crack_probability", pa.float32()),
+        pa.field("crack_fraction", pa.float32()),
+        pa.field("threshold", pa.float32()),
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("reject_code", pa.string()),
+        pa.field("reject_stage", pa.string()),
+        pa.field("reject_detail", pa.string()),
+        # Who said so, and when.
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("model_sha256", pa.string(), nullable=False),
+        pa.field("engine", pa.string(), nullable=False),
+        pa.field("preprocess", pa.string(), nullable=False),
+        pa.field("software", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("scored_at", TIMESTAMP, nullable=False),
+    ]
+)
+"""Schema of a report. `survey` is the Delta partition column. Times are UTC microseconds."""
+
+PARTITION_COLUMN: Final = "survey"
+
+KEY_COLUMNS: Final = ("image", "bytes", "modified_at")
+"""What makes two listings of a file the same file, within one survey, model and preprocessing."""

@@ -1,0 +1,1 @@
+"""How a survey is scored: shards, workers and the run that drives them. The only place besides training that knows Ray."""
