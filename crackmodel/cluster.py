@@ -1,0 +1,77 @@
+"""Where Ray comes from: an embedded one on this machine, or the cluster that `RAY_ADDRESS` names."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from crackmodel.errors import ClusterError
+
+_OBJECT_STORE_BYTES: Final = 256 * 2**20
+"""Room for model files and small summaries; no pixel enters Ray's object store."""
+
+_EMBEDDED_ENVIRONMENT: Final = {
+    # Ray listens on every interface of a Linux machine by default. This switch, meant for desktops,
+    # makes an embedded Ray use 127.0.0.1 throughout. Ray reads it when it is first imported.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@contextmanager
+def ray_session(workers: int | None = None) -> Iterator[None]:
+    """Connect to Ray for as long as the block lasts.
+
+    A Ray that this process already uses is used and left alone. Else `RAY_ADDRESS` decides, as Ray
+    defines it: unset or `local` starts an embedded Ray that listens on loopback and ends with the block;
+    `host:port` joins that cluster.
+
+    Args:
+        workers: CPUs that an embedded Ray offers; all of the machine's if None. A cluster that is
+            joined has the CPUs it has.
+
+    Raises:
+        ClusterError: The address is of a kind that cannot be joined, or nothing answers there.
+    """
+    address = os.environ.get("RAY_ADDRESS", "").strip() or "local"
+    if address.startswith(("http://", "https://", "ray://")):
+        raise ClusterError(
+            f"RAY_ADDRESS={address} is an address for clients, and scoring runs inside the cluster.",
+            "Set it to the head's HOST:6379 on a node of the cluster, or hand this command to "
+            "`ray job submit`, or unset it to use this machine alone.",
+        )
+    if address == "local":
+        for variable, value in _EMBEDDED_ENVIRONMENT.items():
+            os.environ.setdefault(variable, value)
+    # Ray announces its token authentication, which is on by default, as a warning.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        if address == "local":
+            ray.init(
+                "local",  # never a head that happens to run on this machine
+                num_cpus=workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=_OBJECT_STORE_BYTES,
+            )
+        else:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ClusterError(
+            f"Ray did not start or answer at {address}: {' '.join(str(error).split())[:300]}.",
+            "Check that the head runs (`ray status`), that RAY_ADDRESS is its HOST:PORT and that this machine "
+            "has the cluster's token; or use --workers 0 to run without Ray.",
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
