@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
 
 import pyarrow as pa
+
+from crackmodel.errors import UsageError
 
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 
@@ -71,3 +75,66 @@ PARTITION_COLUMN: Final = "survey"
 
 KEY_COLUMNS: Final = ("image", "bytes", "modified_at")
 """What makes two listings of a file the same file, within one survey, model and preprocessing."""
+
+FILE_SCHEMA: Final = pa.schema([field for field in REPORT_SCHEMA if field.name != PARTITION_COLUMN])
+"""Schema of one Parquet file of a report: the survey is in the folder's name, not in the file."""
+
+_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._-]*")
+
+
+def check_name(name: str, what: str = "survey") -> str:
+    """Return `name` if it can be a part of a path on every storage, without any encoding.
+
+    A leading dot or underscore would hide the rows: readers of Parquet folders skip such names.
+
+    Raises:
+        UsageError: The name is empty, has characters outside `A-Z a-z 0-9 . _ -`, or would be hidden.
+    """
+    if _SAFE_NAME.fullmatch(name):
+        return name
+    raise UsageError(
+        f"{name!r} cannot be the name of a {what}.",
+        "Use letters, digits, '.', '_' and '-', and begin with a letter or a digit.",
+    )
+
+
+def partition_folder(survey: str) -> str:
+    """The folder of a survey's rows inside the report, e.g. `survey=bridge-07`.
+
+    Raises:
+        UsageError: The survey's name cannot be part of a path.
+    """
+    return f"{PARTITION_COLUMN}={check_name(survey)}"
+
+
+def build_rows(records: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Make report rows out of records, one mapping of column name to value for each.
+
+    Columns that a record leaves out are null. Times must be timezone-aware datetimes.
+
+    Returns:
+        A table with exactly `REPORT_SCHEMA`.
+
+    Raises:
+        ValueError: A record has a column the report does not know, or lacks one that may not be null.
+    """
+    known = set(REPORT_SCHEMA.names)
+    for record in records:
+        if unknown := record.keys() - known:
+            raise ValueError(f"no such column in a report: {', '.join(sorted(unknown))}")
+    table = pa.Table.from_pylist(list(records), schema=REPORT_SCHEMA)
+    check_required(table)
+    return table
+
+
+def check_required(table: pa.Table) -> None:
+    """Verify that the columns which may not be null are not.
+
+    Arrow does not check this itself, and Delta readers believe the schema.
+
+    Raises:
+        ValueError: A required column of `table` holds a null.
+    """
+    for field in REPORT_SCHEMA:
+        if not field.nullable and field.name in table.column_names and table[field.name].null_count:
+            raise ValueError(f"column {field.name!r} of a report may not be null")

@@ -1,0 +1,42 @@
+"""An in-memory DuckDB over Arrow tables, with its hands tied: no files, no network, no Python variables."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import duckdb
+
+_CLOSED: Final = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+}
+
+
+@contextmanager
+def open_database(tables: Mapping[str, Any], views: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database that sees the given tables and cannot reach, or be talked into reaching, anything else.
+
+    Times are UTC. What does not fit into memory goes to a folder of its own, removed at the end; not to
+    `.tmp` in the current folder, and not to a folder with other people's files, because DuckDB lets
+    queries read whatever lies in its temporary folder.
+
+    Args:
+        tables: Arrow tables, datasets or scanners by the name they get in SQL.
+        views: SQL that builds on them, run before the doors are closed.
+    """
+    with tempfile.TemporaryDirectory(prefix="crackmodel-sql-") as spill:
+        database = duckdb.connect(":memory:", config={**_CLOSED, "temp_directory": spill})
+        try:
+            database.execute("SET TimeZone = 'UTC'")
+            for name, table in tables.items():
+                database.register(name, table)
+            if views:
+                database.execute(views)
+            database.execute("SET enable_external_access = false; SET lock_configuration = true")
+            yield database
+        finally:
+            database.close()

@@ -1,0 +1,146 @@
+"""What the report says of a survey and of a run: what is still to score, what was scored, and how bad it is.
+
+DuckDB does the arithmetic over streams of Arrow batches, so that a million rows pass through without ever
+being Python objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from crackmodel.errors import ReportError
+from crackmodel.reports.database import open_database
+from crackmodel.reports.schema import KEY_COLUMNS
+from crackmodel.reports.storage import first_line
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """What one run has in the report.
+
+    Attributes:
+        run_id: Name of the run.
+        rows: All of its rows; what it listed and did not skip, if it lost nothing.
+        crack: Images with a crack.
+        clear: Images without.
+        rejected: Images that could not be scored.
+        reject_codes: How many of those for which reason, most frequent first.
+    """
+
+    run_id: str
+    rows: int
+    crack: int
+    clear: int
+    rejected: int
+    reject_codes: Mapping[str, int]
+
+    @property
+    def scored(self) -> int:
+        """Images that the model judged."""
+        return self.crack + self.clear
+
+
+@dataclass(frozen=True, slots=True)
+class TopImage:
+    """One of the images that deserve the first look.
+
+    Attributes:
+        survey: Name of the survey.
+        image: Path of the image within it.
+        crack_probability: Probability of its worst tile.
+        crack_fraction: Share of its tiles with a crack.
+        tile_rows: Rows of its tile grid.
+        tile_columns: Columns of its tile grid.
+        worst_tile: Index of the worst tile, row-major from 0; None if the tiles were not kept.
+    """
+
+    survey: str
+    image: str
+    crack_probability: float
+    crack_fraction: float | None
+    tile_rows: int | None
+    tile_columns: int | None
+    worst_tile: int | None
+
+
+# One line for each of `KEY_COLUMNS`; a plain USING would call two unknown values different.
+_PENDING: Final = """
+    SELECT listing.*
+    FROM listing ANTI JOIN done
+      ON listing.image IS NOT DISTINCT FROM done.image
+     AND listing.bytes IS NOT DISTINCT FROM done.bytes
+     AND listing.modified_at IS NOT DISTINCT FROM done.modified_at
+    ORDER BY listing.image
+"""
+
+_TOP: Final = """
+    SELECT survey, image, crack_probability, crack_fraction, tile_rows, tile_columns,
+           list_position(tile_probabilities, list_max(tile_probabilities)) - 1
+    FROM scored
+    WHERE crack_probability IS NOT NULL
+    ORDER BY crack_probability DESC, image
+    LIMIT $n
+"""
+
+
+@contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """Say which report it was when its files cannot be read.
+
+    Raises:
+        ReportError: Instead of what DuckDB, Arrow or the operating system raised.
+    """
+    try:
+        yield
+    except (OSError, pa.ArrowException, duckdb.Error) as error:
+        raise ReportError(
+            f"The rows of the report at {uri} cannot be read: {first_line(error)}.",
+            "Check the storage; if files were deleted by hand, restore them from a backup.",
+        ) from error
+
+
+def pending(
+    listing: pa.Table, rows: ds.Dataset, *, model_sha256: str, preprocess: str, retry_rejected: bool
+) -> pa.Table:
+    """The listed files that no row answers for; see `ReportTable.pending`."""
+    same = (ds.field("model_sha256") == model_sha256) & (ds.field("preprocess") == preprocess)
+    if retry_rejected:
+        same = same & (ds.field("verdict") != "rejected")
+    done = rows.scanner(columns=list(KEY_COLUMNS), filter=same)
+    with open_database({"listing": listing, "done": done}) as database:
+        return database.sql(_PENDING).to_arrow_table().cast(listing.schema)
+
+
+def count(rows: ds.Dataset, run_id: str) -> RunCounts:
+    """Count a run's rows; see `ReportTable.count`."""
+    with open_database({"scored": _of_run(rows, run_id, "verdict", "reject_code")}) as database:
+        groups = database.sql(
+            "SELECT verdict, reject_code, count(*) AS n FROM scored GROUP BY ALL ORDER BY n DESC, reject_code"
+        ).fetchall()
+    by_verdict = {"crack": 0, "clear": 0, "rejected": 0}
+    codes: dict[str, int] = {}
+    for verdict, code, number in groups:
+        by_verdict[verdict] += number
+        if verdict == "rejected":
+            codes[code or "unknown"] = codes.get(code or "unknown", 0) + number
+    return RunCounts(run_id, sum(by_verdict.values()), reject_codes=codes, **by_verdict)
+
+
+def top(rows: ds.Dataset, run_id: str, n: int) -> tuple[TopImage, ...]:
+    """The worst images of a run; see `ReportTable.top`."""
+    columns = ("survey", "image", "crack_probability", "crack_fraction")
+    tiles = ("tile_rows", "tile_columns", "tile_probabilities")
+    with open_database({"scored": _of_run(rows, run_id, *columns, *tiles)}) as database:
+        worst = database.execute(_TOP, {"n": n}).fetchall()
+    return tuple(TopImage(*row) for row in worst)
+
+
+def _of_run(rows: ds.Dataset, run_id: str, *columns: str) -> ds.Scanner:
+    return rows.scanner(columns=list(columns), filter=ds.field("run_id") == run_id)

@@ -1,0 +1,86 @@
+"""One run at a time for a survey: an advisory lock on a file inside the report.
+
+The kernel holds the lock for the process, so it ends with the process, however that ends. Object stores
+have no such thing and get none; there the transaction log alone keeps the rows right, and two runs of one
+survey at the same time would score the same images twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from crackmodel.errors import ReportBusy
+from crackmodel.reports.schema import check_name
+from crackmodel.reports.storage import write_failed
+
+LOCK_FOLDER: Final = "_locks"
+"""Inside the report; the underscore keeps Parquet readers and Delta's vacuum away from it."""
+
+
+@contextmanager
+def hold_survey(report: Path, survey: str, run_id: str = "") -> Iterator[None]:
+    """Hold the lock of a survey in a local report.
+
+    The lock file stays when the lock is released: removing it would let two runs lock two files of one name.
+
+    Args:
+        report: The report's folder.
+        survey: Name of the survey.
+        run_id: Name of the run, to be read by whoever finds the lock taken.
+
+    Raises:
+        ReportBusy: Another process has it; the message says which one, on which machine and since when.
+        ReportWriteFailed: The lock file cannot be made.
+    """
+    path = report / LOCK_FOLDER / f"{check_name(survey)}.lock"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise write_failed(error, str(path)) from error
+    try:
+        _take(descriptor, path, survey, run_id)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path, survey: str, run_id: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ReportBusy(
+            f"Survey {survey!r} is being scored into this report by another run{_holder(path)}.",
+            "Wait until it ends, or stop that process, and run again.",
+        ) from error
+    except OSError as error:
+        raise write_failed(error, str(path)) from error
+    note = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "run": run_id,
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(note).encode(), 0)
+    except OSError as error:
+        raise write_failed(error, str(path)) from error
+
+
+def _holder(path: Path) -> str:
+    """What the holder wrote of itself; empty where it has not come to that yet."""
+    try:
+        note = json.loads(path.read_text())
+        run = f"run {note['run']}, " if note["run"] else ""
+        return f" ({run}process {note['pid']} on {note['host']}, since {note['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

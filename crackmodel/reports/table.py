@@ -1,0 +1,357 @@
+"""The driver's side of a report: one Delta Lake table. A row exists exactly when its shard was committed.
+
+The table is the checkpoint of scoring: what it holds need not be scored again, whatever happened since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Self
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction
+from pyarrow import fs
+
+from crackmodel.errors import ReportIncompatible, ReportNotFound, ReportWriteFailed
+from crackmodel.reports import ledger
+from crackmodel.reports.ledger import RunCounts, TopImage
+from crackmodel.reports.locks import LOCK_FOLDER, hold_survey
+from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA, check_name, partition_folder
+from crackmodel.reports.storage import Place, first_line, open_place, write_failed
+from crackmodel.reports.writer import ShardFile
+
+__all__ = ["ReportTable", "RunCounts", "TopImage"]
+
+ORPHAN_AGE_WITHOUT_LOCK: Final = timedelta(days=1)
+"""In an object store nothing says that a survey's files belong to no living run, but age does."""
+
+_COMMIT_RETRIES: Final = 100
+"""How often a commit steps behind another writer's; Delta's own 15 are few when many runs end together."""
+
+
+class ReportTable:
+    """A report as a table that shards are committed to. Make one with `open` or `open_or_create`.
+
+    Attributes:
+        uri: Absolute local path or object store URI of the report.
+    """
+
+    def __init__(self, place: Place, table: DeltaTable) -> None:
+        self.uri = place.uri
+        self._place = place
+        self._table = table
+
+    @classmethod
+    def open(cls, uri: str | Path) -> Self:
+        """Open an existing report; creates nothing.
+
+        Raises:
+            ReportNotFound: Nothing is there, or an empty folder.
+            ReportIncompatible: A file, a folder with other things, another table, or an unreadable log.
+            UsageError: The address makes no sense.
+        """
+        place = open_place(uri)
+        if _is_vacant(place):
+            raise ReportNotFound(
+                f"There is no report at {place.uri}.",
+                "Score a survey first (crackmodel score SURVEY), or point --report at an existing report.",
+            )
+        return cls(place, _load(place))
+
+    @classmethod
+    def open_or_create(cls, uri: str | Path) -> Self:
+        """Open a report, or make an empty one where nothing or an empty folder is.
+
+        Two processes may do this at the same time; both get the same report.
+
+        Raises:
+            ReportIncompatible: The place holds something else.
+            ReportWriteFailed: The report cannot be made there.
+            UsageError: The address makes no sense.
+        """
+        place = open_place(uri)
+        if _is_vacant(place):
+            try:
+                DeltaTable.create(
+                    place.uri,
+                    schema=REPORT_SCHEMA,
+                    mode="ignore",
+                    partition_by=[PARTITION_COLUMN],
+                    name="crackmodel report",
+                    description="A row per scored image; see docs/report.md of crackmodel",
+                )
+            except (DeltaError, OSError) as error:
+                if _is_vacant(place):  # otherwise another process was faster, which is as good
+                    raise write_failed(error, place.uri) from error
+        return cls(place, _load(place))
+
+    @property
+    def version(self) -> int:
+        """Number of the newest commit that this object knows of."""
+        return int(self._table.version())
+
+    def dataset(self, survey: str | None = None) -> ds.Dataset:
+        """The committed rows as this object knows them, with `REPORT_SCHEMA`; nothing is read yet.
+
+        Args:
+            survey: Leave out the files of all other surveys.
+        """
+        where = None if survey is None else [(PARTITION_COLUMN, "=", check_name(survey))]
+        root = fs.SubTreeFileSystem(self._place.root, self._place.filesystem)
+        return self._table.to_pyarrow_dataset(
+            filesystem=root, schema=REPORT_SCHEMA, file_pruning_predicate=where
+        )
+
+    def pending(
+        self,
+        listing: pa.Table,
+        *,
+        survey: str,
+        model_sha256: str,
+        preprocess: str,
+        retry_rejected: bool = False,
+    ) -> pa.Table:
+        """What of a listing this model has not scored yet; other models and tile sizes do not count.
+
+        Args:
+            listing: `image` string, `bytes` int64, `modified_at` timestamp[us, UTC], and any others.
+            survey: Name of the survey that was listed.
+            model_sha256: The model that is going to score.
+            preprocess: Fingerprint of its preprocessing.
+            retry_rejected: Count rejected images as not scored.
+
+        Returns:
+            The same columns, the files to score, sorted by `image`.
+
+        Raises:
+            ReportError: A committed file cannot be read.
+        """
+        self._refresh()
+        with ledger.reading(self.uri):
+            return ledger.pending(
+                listing,
+                self.dataset(survey),
+                model_sha256=model_sha256,
+                preprocess=preprocess,
+                retry_rejected=retry_rejected,
+            )
+
+    def commit(self, files: Sequence[ShardFile], *, run_id: str, sequence: int) -> None:
+        """Add published shards to the report, all of them or none.
+
+        A run numbers its commits upward. A commit that the log already has is not made again, so after
+        any doubt the same call may be repeated.
+
+        Args:
+            files: What `write_shard` returned and `publish_shard` published.
+            run_id: Name of the run.
+            sequence: Number of this commit within the run.
+
+        Raises:
+            ReportWriteFailed: The rows are not in the report. Also when the number was used for other files.
+        """
+        if not files:
+            return
+        self._refresh()
+        if self._has(run_id, sequence):
+            self._require_named(files, run_id, sequence)
+            return
+        try:
+            self._append(files, run_id, sequence)
+        except (DeltaError, OSError) as error:
+            with contextlib.suppress(ReportWriteFailed):  # the answer may be lost where the commit was not
+                self._refresh()
+                if self._has(run_id, sequence):
+                    return
+            raise write_failed(error, f"the commit of {len(files)} files to {self.uri}") from error
+
+    def count(self, run_id: str) -> RunCounts:
+        """Count the rows that a run committed, by verdict and by reject code.
+
+        Raises:
+            ReportError: A committed file cannot be read.
+        """
+        self._refresh()
+        with ledger.reading(self.uri):
+            return ledger.count(self.dataset(), run_id)
+
+    def top(self, run_id: str, n: int = 10) -> tuple[TopImage, ...]:
+        """The `n` images of a run with the highest crack probability, highest first, rejected ones left out.
+
+        Raises:
+            ReportError: A committed file cannot be read.
+        """
+        self._refresh()
+        with ledger.reading(self.uri):
+            return ledger.top(self.dataset(), run_id, n)
+
+    def remove_orphans(self, survey: str) -> int:
+        """Delete the survey's files that a dead run wrote and nobody committed.
+
+        Files that a compaction replaced are in the log and stay until vacuum. The caller holds the
+        survey's lock; in an object store, where there is none, only files older than
+        `ORPHAN_AGE_WITHOUT_LOCK` are touched.
+
+        Returns:
+            How many files were deleted.
+
+        Raises:
+            ReportWriteFailed: A file cannot be deleted.
+        """
+        self._refresh()
+        folder = fs.FileSelector(self._place.inside(partition_folder(survey)), allow_not_found=True)
+        files = [info for info in self._place.filesystem.get_file_info(folder) if self._may_be_orphan(info)]
+        if not files:
+            return 0
+        named = self._named_files(survey)
+        orphans = [info.path for info in files if info.base_name not in named]
+        for path in orphans:
+            try:
+                self._place.filesystem.delete_file(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise write_failed(error, path) from error
+        return len(orphans)
+
+    @contextmanager
+    def lock(self, survey: str, run_id: str = "") -> Iterator[None]:
+        """Hold a survey, so that no other run scores it into this report; object stores have no lock.
+
+        Args:
+            survey: Name of the survey.
+            run_id: Name of the run, shown to whoever finds the survey busy.
+
+        Raises:
+            ReportBusy: Another run has it.
+            ReportWriteFailed: The lock file cannot be made.
+        """
+        if self._place.local is None:
+            yield
+            return
+        with hold_survey(self._place.local, survey, run_id):
+            yield
+
+    def _append(self, files: Sequence[ShardFile], run_id: str, sequence: int) -> None:
+        now = time.time_ns() // 1_000_000
+        self._table.create_write_transaction(
+            [AddAction(file.path, file.bytes, file.partition, now, True, file.stats) for file in files],
+            mode="append",
+            schema=REPORT_SCHEMA,
+            partition_by=[PARTITION_COLUMN],
+            commit_properties=CommitProperties(
+                custom_metadata={"run_id": run_id},
+                max_commit_retries=_COMMIT_RETRIES,
+                app_transactions=[Transaction(run_id, sequence)],
+            ),
+        )
+
+    def _refresh(self) -> None:
+        try:
+            self._table.update_incremental()
+        except (DeltaError, OSError) as error:
+            raise ReportWriteFailed(
+                f"The log of the report at {self.uri} cannot be read any more: {first_line(error)}.",
+                "Check the storage and run again; what was committed stays.",
+            ) from error
+
+    def _has(self, run_id: str, sequence: int) -> bool:
+        newest = self._table.transaction_version(run_id)
+        return newest is not None and newest >= sequence
+
+    def _require_named(self, files: Sequence[ShardFile], run_id: str, sequence: int) -> None:
+        """Rows must never get lost silently because a number was used twice."""
+        named: set[str] = set()
+        for survey in {file.partition[PARTITION_COLUMN] for file in files}:
+            named |= self._named_files(survey)
+        if any(file.path.rsplit("/", 1)[-1] not in named for file in files):
+            raise ReportWriteFailed(
+                f"Run {run_id} has used commit number {sequence} for other files in {self.uri}.",
+                "Give every run its own name and number its commits upward.",
+            )
+
+    def _named_files(self, survey: str) -> set[str]:
+        """Names of the survey's files that the log knows: those in force, and those it replaced."""
+        where = [(PARTITION_COLUMN, "=", survey)]
+        in_force = self._table.file_uris(file_pruning_predicate=where)
+        replaced = self._table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False)
+        return {path.rsplit("/", 1)[-1] for path in (*in_force, *replaced)}
+
+    def _may_be_orphan(self, info: fs.FileInfo) -> bool:
+        name = info.base_name.removeprefix(".")
+        if info.type != fs.FileType.File or not name.startswith("part-"):
+            return False
+        if self._place.local is not None:
+            return True
+        return bool(info.mtime is None or datetime.now(UTC) - info.mtime > ORPHAN_AGE_WITHOUT_LOCK)
+
+
+def _is_vacant(place: Place) -> bool:
+    """Whether a report could be made here: nothing there, or an empty folder."""
+    try:
+        info = place.filesystem.get_file_info(place.root)
+        if info.type == fs.FileType.NotFound:
+            return True
+        if info.type != fs.FileType.Directory:
+            return False
+        inside = place.filesystem.get_file_info(fs.FileSelector(place.root))
+    except OSError as error:
+        raise ReportIncompatible(
+            f"{place.uri} cannot be looked into: {first_line(error)}.",
+            "Check the permissions and the credentials, or choose another place with --report.",
+        ) from error
+    return all(entry.base_name == LOCK_FOLDER for entry in inside)
+
+
+def _load(place: Place) -> DeltaTable:
+    if place.filesystem.get_file_info(place.root).type == fs.FileType.File:
+        raise ReportIncompatible(
+            f"{place.uri} is a file; a report is a folder.",
+            "Choose another place with --report.",
+        )
+    try:
+        table = DeltaTable(place.uri)
+        schema = pa.schema(table.schema().to_arrow())
+    except TableNotFoundError as error:
+        raise ReportIncompatible(
+            f"The folder {place.uri} holds other things and no report.",
+            "Choose an empty or new folder with --report.",
+        ) from error
+    except (DeltaError, OSError) as error:
+        raise ReportIncompatible(
+            f"The log of the report at {place.uri} cannot be read: {first_line(error)}.",
+            "Restore the folder _delta_log from a backup, or score into a new report with --report.",
+        ) from error
+    _require_same_schema(place.uri, schema, table.metadata().partition_columns)
+    return table
+
+
+def _require_same_schema(uri: str, schema: pa.Schema, partition: Sequence[str]) -> None:
+    """Tell an older, a newer and a foreign table apart."""
+    missing = [name for name in REPORT_SCHEMA.names if name not in schema.names]
+    extra = [name for name in schema.names if name not in REPORT_SCHEMA.names]
+    shared = [name for name in REPORT_SCHEMA.names if name in schema.names]
+    differing = [name for name in shared if schema.field(name).type != REPORT_SCHEMA.field(name).type]
+    if list(partition) != [PARTITION_COLUMN] or differing or (missing and extra) or "verdict" in missing:
+        raise ReportIncompatible(
+            f"{uri} is a Delta table, but not a report of crackmodel.",
+            "Choose an empty or new folder with --report.",
+        )
+    if missing:
+        raise ReportIncompatible(
+            f"The report at {uri} was made by an older crackmodel and lacks: {', '.join(missing)}.",
+            "Score into a new report with --report; the old one stays readable with any Parquet reader.",
+        )
+    if extra:
+        raise ReportIncompatible(
+            f"The report at {uri} was made by a newer crackmodel and has more columns: {', '.join(extra)}.",
+            "Update crackmodel.",
+        )

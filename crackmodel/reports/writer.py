@@ -1,0 +1,182 @@
+"""The worker's side of a report: a shard of rows becomes one Parquet file. Needs pyarrow alone.
+
+A file is born under a hidden name, which readers of Parquet folders skip, and gets its final name right
+before it is committed. The names carry a random part: when Ray repeats a shard whose first attempt is
+still alive somewhere, the two never write the same file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from crackmodel.errors import ReportWriteFailed
+from crackmodel.reports.schema import (
+    FILE_SCHEMA,
+    PARTITION_COLUMN,
+    check_name,
+    check_required,
+    partition_folder,
+)
+from crackmodel.reports.storage import Place, open_place, write_failed
+
+_BOUNDED_COLUMNS: Final = ("image", "model_sha256", "preprocess", "run_id")
+"""Columns whose smallest and largest value go into the log, so that readers can skip whole files."""
+
+_LONGEST_BOUND: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """One written Parquet file, and all that the log has to know of it.
+
+    Attributes:
+        path: Final path relative to the report, e.g. `survey=bridge/part-<run>-000007-1f2e3d4c.parquet`.
+        bytes: Size of the file.
+        rows: Number of rows in it, at least one.
+        partition: The partition column and its value, `{"survey": "bridge"}`.
+        stats: Delta Lake's file statistics as JSON: number of rows, smallest and largest values.
+    """
+
+    path: str
+    bytes: int
+    rows: int
+    partition: Mapping[str, str]
+    stats: str
+
+    @property
+    def hidden_path(self) -> str:
+        """Path relative to the report until `publish_shard` moves the file."""
+        folder, name = self.path.rsplit("/", 1)
+        return f"{folder}/.{name}.tmp"
+
+
+def write_shard(report_uri: str, survey: str, run_id: str, shard: int, rows: pa.Table) -> ShardFile:
+    """Write the rows of one shard under a hidden name.
+
+    Args:
+        report_uri: The report's path or URI; the report must exist.
+        survey: Name of the survey that the rows belong to.
+        run_id: Name of the run.
+        shard: Number of the shard within the run.
+        rows: At least one row, with `REPORT_SCHEMA` or the same without `survey`.
+
+    Returns:
+        What `publish_shard` and `ReportTable.commit` need. The file is on the disk, not in a cache.
+
+    Raises:
+        ReportWriteFailed: The storage did not take the file; nothing of it is left behind.
+        UsageError: The survey or the run has a name that cannot be part of a path.
+        ValueError: The rows are none, have another schema, or belong to another survey.
+    """
+    content = _file_content(rows, survey)
+    name = f"part-{check_name(run_id, 'run')}-{shard:06d}-{uuid.uuid4().hex[:8]}.parquet"
+    place = open_place(report_uri)
+    path = f"{partition_folder(survey)}/{name}"
+    file = ShardFile(path, 0, content.num_rows, {PARTITION_COLUMN: survey}, _statistics(content))
+    _require_report(place)
+    target = place.inside(file.hidden_path)
+    try:
+        size = _write(place, target, content)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            place.filesystem.delete_file(target)
+        raise write_failed(error, target) from error
+    return ShardFile(file.path, size, file.rows, file.partition, file.stats)
+
+
+def publish_shard(report_uri: str, shard: ShardFile) -> None:
+    """Give a written shard its final name, right before the commit. Doing it twice is harmless.
+
+    Raises:
+        ReportWriteFailed: The file is gone or cannot be renamed.
+    """
+    place = open_place(report_uri)
+    hidden, final = place.inside(shard.hidden_path), place.inside(shard.path)
+    try:
+        if not place.exists(shard.hidden_path) and place.exists(shard.path):
+            return
+        place.filesystem.move(hidden, final)
+        if place.local is not None:
+            _flush(Path(final).parent)
+    except FileNotFoundError as error:
+        raise ReportWriteFailed(
+            f"{hidden} was written by a worker but is not there any more.",
+            "Make sure that all nodes share the report's storage and that nobody tidies it, and run again.",
+        ) from error
+    except OSError as error:
+        raise write_failed(error, final) from error
+
+
+def _require_report(place: Place) -> None:
+    """Refuse to make a stray folder on a node that does not see the report."""
+    try:
+        if place.exists("_delta_log"):
+            return
+    except OSError as error:
+        raise write_failed(error, place.uri) from error
+    raise ReportWriteFailed(
+        f"There is no report at {place.uri} as this worker sees it.",
+        "Mount the same storage under the same path on every node, or use an s3:// or gs:// URI.",
+    )
+
+
+def _write(place: Place, target: str, content: pa.Table) -> int:
+    """Write a Parquet file and return its size in bytes."""
+    if place.local is not None:  # an object store has no folders, only markers that pretend
+        place.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=False)
+    with place.filesystem.open_output_stream(target) as sink:
+        pq.write_table(
+            content, sink, compression="zstd", write_statistics=True, row_group_size=content.num_rows
+        )
+    if place.local is not None:
+        _flush(Path(target))
+    return int(place.filesystem.get_file_info(target).size)
+
+
+def _flush(path: Path) -> None:
+    """Wait until the disk has it: a power cut must not leave a committed file empty."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _file_content(rows: pa.Table, survey: str) -> pa.Table:
+    """The rows as they go into the file, checked."""
+    if PARTITION_COLUMN in rows.column_names:
+        surveys = rows[PARTITION_COLUMN].unique().to_pylist()
+        if surveys not in ([], [survey]):
+            raise ValueError(f"rows of {surveys} cannot be written as rows of survey {survey!r}")
+        rows = rows.drop_columns([PARTITION_COLUMN])
+    if not rows.schema.equals(FILE_SCHEMA):
+        raise ValueError(f"rows have another schema than the report:\n{rows.schema}")
+    if not rows.num_rows:
+        raise ValueError("a shard without rows cannot be written")
+    check_required(rows)
+    return rows
+
+
+def _statistics(content: pa.Table) -> str:
+    """Delta Lake file statistics: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics."""
+    smallest: dict[str, Any] = {}
+    largest: dict[str, Any] = {}
+    for column in _BOUNDED_COLUMNS:
+        bounds = pc.min_max(content[column]).as_py()
+        if max(len(bounds["min"]), len(bounds["max"])) <= _LONGEST_BOUND:
+            smallest[column], largest[column] = bounds["min"], bounds["max"]
+    nulls = dict.fromkeys(smallest, 0)
+    return json.dumps(
+        {"numRecords": content.num_rows, "minValues": smallest, "maxValues": largest, "nullCount": nulls}
+    )
