@@ -1,0 +1,322 @@
+"""The command line. Each command imports what it needs when it runs, so `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+import crackmodel
+from crackmodel.errors import CrackmodelError
+
+app = typer.Typer(
+    name="crackmodel",
+    help="Find cracks in concrete, in any number of inspection photographs.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="List, show and promote trained models.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+EXIT_TOO_MANY_REJECTED = 3
+_EXIT_INTERRUPTED = 1
+
+ReportOption = Annotated[
+    str | None,
+    typer.Option("--report", "-r", help="Report: folder or s3://, gs:// URI. [default: report]"),
+]
+ModelsOption = Annotated[
+    Path | None, typer.Option("--models", help="Folder of the model registry. [default: models]")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
+
+
+def main() -> NoReturn:
+    """Run the command line; a `CrackmodelError` becomes two lines on stderr and its exit code."""
+    try:
+        app()
+    except CrackmodelError as error:
+        print(f"error: {error.problem}\n       {error.remedy}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted: committed work is safe; run the same command again for the rest", file=sys.stderr)
+        sys.exit(_EXIT_INTERRUPTED)
+    except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(0)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"crackmodel {crackmodel.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def score(
+    survey: Annotated[str, typer.Argument(help="Folder or s3://, gs:// URI with photographs.")],
+    report: ReportOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="NAME, NAME@VERSION, NAME@ALIAS. [default: builtin]"),
+    ] = None,
+    models: ModelsOption = None,
+    tile: Annotated[int | None, typer.Option(help="Edge of a tile in pixels. [default: 227]")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Overlap of tiles in pixels. [default: 0]")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="litert, litert-int8 or tensorflow. [default: litert]")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Parallel tasks; 0 scores here without Ray. [default: all CPUs]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Score at most this many images now.")] = None,
+    retry_rejected: Annotated[
+        bool, typer.Option("--retry-rejected", help="Read rejected images again though unchanged.")
+    ] = False,
+    max_rejected: Annotated[
+        int | None, typer.Option(help="Exit with 3 if more images are rejected. [default: no limit]")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a survey's photographs for cracks into a report.
+
+    Images that the report already holds for this model and tile size are skipped unread, so the command
+    can be repeated at any time, and after any crash.
+
+    Example: `crackmodel score photos/bridge-07 --report report`
+    """
+    from crackmodel.progress import ProgressBar
+    from crackmodel.scoring.run import score_survey
+    from crackmodel.scoring.summary import plain_summary
+
+    with ProgressBar(sys.stderr) as progress:
+        result = score_survey(
+            survey,
+            report=report,
+            model=model,
+            models=models,
+            tile=tile,
+            overlap=overlap,
+            engine=engine,
+            workers=workers,
+            limit=limit,
+            retry_rejected=retry_rejected or None,
+            max_rejected=max_rejected,
+            on_event=progress,
+        )
+    _print(result.as_dict(), as_json, lambda: typer.echo(plain_summary(result)))
+    if result.too_many_rejected:
+        print(
+            f"error: {result.rejected} images were rejected, more than --max-rejected allows.\n"
+            "       Everything else is scored; see why: "
+            'crackmodel query "select image, reject_code, reject_detail from rejected"',
+            file=sys.stderr,
+        )
+        raise typer.Exit(EXIT_TOO_MANY_REJECTED)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="One read-only SQL statement (DuckDB's dialect).")],
+    report: ReportOption = None,
+    format: Annotated[  # noqa: A002 - the option's name
+        Literal["table", "json", "csv", "parquet"], typer.Option(help="How to print the rows.")
+    ] = "table",
+) -> None:
+    """Query a report with SQL: views `report`, `latest`, `tiles`, `rejected`, `runs`.
+
+    Example: `crackmodel query "select image, crack_probability from latest where verdict = 'crack'"`
+    """
+    from crackmodel.reports.output import write_result
+    from crackmodel.reports.queries import open_report
+    from crackmodel.settings import ReportSettings
+
+    with open_report(ReportSettings.read(report=report).report) as opened:
+        write_result(opened.sql(sql), format, sys.stdout)
+
+
+@app.command()
+def sample(
+    directory: Annotated[Path, typer.Argument(help="Folder to write to; made if it is missing.")],
+    seed: Annotated[int, typer.Option(help="Another seed draws other pictures.")] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a small synthetic survey: drawn slabs with and without cracks, and some broken files.
+
+    Example: `crackmodel sample sample-survey && crackmodel score sample-survey`
+    """
+    from crackmodel.surveys.sample import write_sample
+
+    written = write_sample(directory, seed=seed)
+    _print(
+        {"directory": str(written.directory), "files": len(written.files)},
+        as_json,
+        lambda: typer.echo(
+            f"{len(written.files)} files in {written.directory}\nNext:   crackmodel score {written.directory}"
+        ),
+    )
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="Folder with one folder of images per class.")],
+    name: Annotated[str | None, typer.Option(help="Name in the registry. [default: the folder's]")] = None,
+    mode: Annotated[
+        Literal["frozen", "finetune"],
+        typer.Option(help="Train the head on frozen features, or all layers."),
+    ] = "frozen",
+    split: Annotated[
+        Literal["random"], typer.Option(help="How images are divided 70:24:6: stratified at random.")
+    ] = "random",
+    positive: Annotated[
+        str | None, typer.Option(help="The class folder that means crack. [default: by its name]")
+    ] = None,
+    test: Annotated[
+        list[Path] | None, typer.Option("--test", help="Further labelled folder to evaluate on; repeatable.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="ImageNet weights of MobileNetV2 without top, an .h5 file.")
+    ] = None,
+    models: ModelsOption = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides the split and the order of images.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(help="Parallel feature tasks; 0 without Ray. [default: all CPUs]")
+    ] = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Point the alias `production` at it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a crack classifier on labelled images and put it into the registry.
+
+    Example: `crackmodel train metu --name walls --weights mobilenet_v2_no_top.h5 --promote`
+    """
+    from crackmodel.models.training import train_model
+    from crackmodel.progress import TrainingLines
+    from crackmodel.settings import TrainSettings
+
+    settings = TrainSettings.read(weights=weights, models=models)
+    version = train_model(
+        dataset,
+        name=name,
+        mode=mode,
+        split=split,
+        positive=positive,
+        test_sets={folder.name: folder for folder in test or ()},
+        weights=settings.weights,
+        models=settings.models,
+        epochs=epochs,
+        seed=seed,
+        workers=workers,
+        promote=promote,
+        on_event=TrainingLines(sys.stderr),
+    )
+    _print(_model_summary(version), as_json, lambda: _print_model(version))
+
+
+@models_app.command("list")
+def list_models(models: ModelsOption = None, as_json: JsonOption = False) -> None:
+    """List models, their versions and aliases.
+
+    Example: `crackmodel models list`
+    """
+    registry = _registry(models)
+    found = [registry.resolve("builtin")]
+    for name in registry.names():
+        found += [registry.resolve(f"{name}@{version}") for version in registry.versions(name)]
+    rows = [_model_summary(version) | {"aliases": _aliases(registry, version)} for version in found]
+
+    def lines() -> None:
+        for row in rows:
+            aliases = f"  <- {', '.join(row['aliases'])}" if row["aliases"] else ""
+            typer.echo(f"{row['model']:30} {row['sha256'][:12]}  threshold {row['threshold']:.3f}{aliases}")
+
+    _print({"models": rows}, as_json, lines)
+
+
+@models_app.command("show")
+def show_model(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, NAME@ALIAS or builtin.")],
+    models: ModelsOption = None,
+) -> None:
+    """Print a model's card as JSON: data, metrics, threshold, hashes.
+
+    Example: `crackmodel models show builtin`
+    """
+    from crackmodel.models.card import card_to_json
+
+    typer.echo(card_to_json(_registry(models).resolve(model).card), nl=False)
+
+
+@models_app.command("promote")
+def promote_model(
+    model: Annotated[str, typer.Argument(help="NAME@VERSION to point the alias at.")],
+    alias: Annotated[str, typer.Option(help="Alias to move.")] = "production",
+    models: ModelsOption = None,
+) -> None:
+    """Point an alias at a version; `crackmodel score --model NAME` uses `production`.
+
+    Example: `crackmodel models promote walls@v2`
+    """
+    registry = _registry(models)
+    version = registry.resolve(model)
+    registry.promote(version.name, version.version, alias)
+    typer.echo(f"{version.name}@{alias} is now {version.reference}")
+
+
+def _print(values: dict[str, Any], as_json: bool, for_people: Callable[[], None]) -> None:
+    """Give scripts one JSON object and people sentences."""
+    if as_json:
+        typer.echo(json.dumps(values, default=str, allow_nan=False))
+    else:
+        for_people()
+
+
+def _registry(models: Path | None) -> Any:
+    from crackmodel.models.registry import Registry
+    from crackmodel.settings import TrainSettings
+
+    return Registry(TrainSettings.read(models=models).models)
+
+
+def _aliases(registry: Any, version: Any) -> list[str]:
+    if version.name == "builtin":
+        return []
+    return sorted(alias for alias, target in registry.aliases(version.name).items() if target == version.version)
+
+
+def _model_summary(version: Any) -> dict[str, Any]:
+    return {
+        "model": version.reference,
+        "path": str(version.path),
+        "sha256": version.sha256,
+        "threshold": version.threshold,
+        "metrics": {part: asdict(metrics) for part, metrics in version.card.metrics.items()},
+    }
+
+
+def _print_model(version: Any) -> None:
+    typer.echo(f"{version.reference} in {version.path}")
+    for part, metrics in version.card.metrics.items():
+        auroc = "" if metrics.auroc is None else f", AUROC {metrics.auroc:.4f}"
+        typer.echo(
+            f"  {part} ({metrics.images:,} images): accuracy {metrics.accuracy:.4f}, "
+            f"precision {metrics.precision:.4f}, recall {metrics.recall:.4f}{auroc}"
+        )
+    typer.echo(f"Next:   crackmodel score SURVEY --model {version.reference}")

@@ -1,0 +1,106 @@
+"""Show long work: a bar on a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Final, Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from crackmodel.models.events import EpochFinished, FeaturesExtracted, TrainingEvent
+from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted
+
+_SECONDS_BETWEEN_LINES: Final = 10.0
+
+
+class _Rate(ProgressColumn):
+    """Images per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.1f} images/s" if task.speed else "")
+
+
+class ProgressBar:
+    """Listen to a run and show images done, rate and time left on a stream.
+
+    On a terminal a bar moves; elsewhere a line is written at most every ten seconds, so that the log of a
+    nightly run stays readable.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._console = Console(file=stream)
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[found]}", markup=False),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._cracks = self._rejected = 0
+        self._started = self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take the next event of the run."""
+        match event:
+            case RunPlanned():
+                self._started = self._last_line = time.monotonic()
+                self._bar.add_task(f"Scoring {event.survey}", total=event.pending, found="")
+                self._line(f"{event.survey}: {event.listed:,} listed, {event.pending:,} to score")
+            case ShardCommitted():
+                self._cracks += event.cracks
+                self._rejected += event.rejected
+                found = f"{self._cracks:,} with cracks, {self._rejected:,} rejected"
+                for task in self._bar.task_ids:
+                    self._bar.update(task, completed=event.done, found=found)
+                if time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+                    self._line(f"{event.done:,} of {event.pending:,} images, {self._pace(event)}, {found}")
+
+    def _pace(self, event: ShardCommitted) -> str:
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        left = seconds / event.done * (event.pending - event.done)
+        return f"{event.done / seconds:,.1f} images/s, {left:,.0f} s left"
+
+    def _line(self, text: str) -> None:
+        if not self._console.is_terminal:
+            print(text, file=self._stream, flush=True)
+            self._last_line = time.monotonic()
+
+
+class TrainingLines:
+    """Listen to a training and write a line for each thing that happened."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last_line = float("-inf")
+
+    def __call__(self, event: TrainingEvent) -> None:
+        """Take the next event of the training."""
+        match event:
+            case FeaturesExtracted(done, total):
+                if done < total and time.monotonic() - self._last_line < _SECONDS_BETWEEN_LINES:
+                    return
+                self._last_line = time.monotonic()
+                text = f"features of {done:,} of {total:,} images"
+            case EpochFinished():
+                text = (
+                    f"epoch {event.epoch:3} of {event.epochs}: loss {event.loss:.4f}, accuracy {event.accuracy:.4f}, "
+                    f"validation loss {event.val_loss:.4f}, accuracy {event.val_accuracy:.4f}"
+                )
+        print(text, file=self._stream, flush=True)

@@ -1,0 +1,47 @@
+"""What happens during a run, as frozen records.
+
+Progress bars, logs and Prefect artifacts all listen to the same events; the core prints nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlanned:
+    """The survey is listed and compared with the report; scoring is about to start."""
+
+    run_id: str
+    survey: str
+    report: str
+    model: str
+    listed: int
+    skipped: int
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCommitted:
+    """The rows of one shard are in the report for good.
+
+    `images` and `tiles` belong to this shard; `done` of `pending` images are committed so far.
+    """
+
+    run_id: str
+    shard: int
+    images: int
+    cracks: int
+    rejected: int
+    tiles: int
+    done: int
+    pending: int
+
+
+Event = RunPlanned | ShardCommitted
+Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Listen to nothing."""

@@ -1,0 +1,269 @@
+"""Score one survey into a report: list, subtract what is known, score the rest, commit, reconcile."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+import crackmodel
+from crackmodel.errors import ModelNotFound, ReconciliationError
+from crackmodel.models.preprocessing import preprocess_fingerprint
+from crackmodel.models.registry import ModelVersion, Registry
+from crackmodel.reports.table import ReportTable, TopImage
+from crackmodel.reports.writer import publish_shard
+from crackmodel.scoring.dispatch import scored_inline, scored_on_ray
+from crackmodel.scoring.events import Listener, RunPlanned, ShardCommitted, ignore
+from crackmodel.scoring.worker import ModelFile, ScoringJob, ShardResult
+from crackmodel.settings import ScoreSettings
+from crackmodel.surveys.images import DecodeLimits
+from crackmodel.surveys.listing import Listing, Survey, list_survey
+
+_ENGINE_FILES: Final = {
+    "litert": "model.tflite",
+    "litert-int8": "model-int8.tflite",
+    "tensorflow": "model.keras",
+}
+
+_TOP_IMAGES: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What one run did. `listed == scored + rejected + skipped + postponed`, checked against the report.
+
+    Attributes:
+        run_id: Name of the run; the `run_id` column of its rows.
+        survey: Name of the survey; its partition of the report.
+        uri: Where the survey is.
+        report: Where the report is.
+        model: Model reference, `name@version`.
+        listed: Files found in the survey.
+        scored: Images that got a verdict: `cracks` and `clear`.
+        cracks: Images with at least one tile over the threshold.
+        clear: Images with none.
+        rejected: Files that could not be scored, by reason in `reject_codes`.
+        reject_codes: Count of rejected files by `reject_code`.
+        skipped: Files that the report already holds for this model and tiling.
+        postponed: Files left for the next run by `limit`.
+        hidden: Files ignored because their path has a part that starts with a dot.
+        outside: Symbolic links ignored because they lead out of the survey.
+        tiles: Tiles that the model saw.
+        seconds: Wall time of the run, start of Ray included.
+        top: The images with the highest probability of a crack, highest first.
+        too_many_rejected: More images were rejected than `max_rejected` allows.
+    """
+
+    run_id: str
+    survey: str
+    uri: str
+    report: str
+    model: str
+    listed: int
+    scored: int
+    cracks: int
+    clear: int
+    rejected: int
+    reject_codes: dict[str, int]
+    skipped: int
+    postponed: int
+    hidden: int
+    outside: int
+    tiles: int
+    seconds: float
+    top: tuple[TopImage, ...]
+    too_many_rejected: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return asdict(self)
+
+
+def score_survey(
+    survey: str | Path,
+    *,
+    report: str | Path | None = None,
+    model: str | None = None,
+    on_event: Listener = ignore,
+    **settings: Any,
+) -> RunResult:
+    """Score the images of a survey that the report does not hold yet.
+
+    Safe to repeat: a row is in the report exactly when its shard was committed, so whatever ends a run,
+    the next one scores what is left, and a run with nothing left reads no image.
+
+    Args:
+        survey: Folder or `s3://`, `gs://` URI; every file below it is looked at.
+        report: Where the Delta table is or shall be; `report` by default.
+        model: Model reference; the model that ships by default.
+        on_event: Called with each event of the run, in the caller's thread.
+        **settings: Any other field of `crackmodel.settings.ScoreSettings`, e.g. `tile=256, workers=0`.
+
+    Returns:
+        Counts, the most suspicious images, and where everything is.
+
+    Raises:
+        CrackmodelError: What stops a run, with what to do; see `crackmodel.errors`. What was committed
+            before stays in the report.
+    """
+    started = time.monotonic()
+    chosen = ScoreSettings.read(report=str(report) if report is not None else None, model=model, **settings)
+    version = Registry(chosen.models).resolve(chosen.model)
+    model_file = load_model_file(version, chosen.engine)
+    listing = list_survey(str(survey))
+    table = ReportTable.open_or_create(chosen.report)
+    job = _job(chosen, listing.survey, table.uri, model_file)
+    with table.lock(listing.survey.name):
+        table.remove_orphans(listing.survey.name)
+        fresh = _pending(table, job, listing, retry_rejected=chosen.retry_rejected)
+        to_score = fresh.slice(0, chosen.limit)
+        on_event(
+            RunPlanned(
+                run_id=job.run_id,
+                survey=job.survey.name,
+                report=table.uri,
+                model=model_file.reference,
+                listed=listing.files.num_rows,
+                skipped=listing.files.num_rows - fresh.num_rows,
+                pending=to_score.num_rows,
+            )
+        )
+        totals = _score_and_commit(table, job, to_score, chosen, on_event)
+        _reconcile(table, job, listing, totals, postponed=fresh.num_rows - to_score.num_rows)
+    unscorable = sum(totals.rejected.values())
+    return RunResult(
+        run_id=job.run_id,
+        survey=job.survey.name,
+        uri=job.survey.uri,
+        report=table.uri,
+        model=model_file.reference,
+        listed=listing.files.num_rows,
+        scored=totals.images - unscorable,
+        cracks=totals.cracks,
+        clear=totals.images - unscorable - totals.cracks,
+        rejected=unscorable,
+        reject_codes=dict(totals.rejected.most_common()),
+        skipped=listing.files.num_rows - fresh.num_rows,
+        postponed=fresh.num_rows - to_score.num_rows,
+        hidden=listing.hidden,
+        outside=listing.outside,
+        tiles=totals.tiles,
+        seconds=round(time.monotonic() - started, 3),
+        top=tuple(table.top(job.run_id, _TOP_IMAGES)) if totals.images else (),
+        too_many_rejected=chosen.max_rejected is not None and unscorable > chosen.max_rejected,
+    )
+
+
+def load_model_file(version: ModelVersion, engine: str) -> ModelFile:
+    """Read the file that an engine runs, checked by its SHA-256, into what workers get.
+
+    Raises:
+        ModelNotFound: This model version has no file for the engine.
+        ModelCorrupt: The file is not the one that the card describes.
+    """
+    name = _ENGINE_FILES[engine]
+    if name not in version.card.files:
+        available = [known for known, file in _ENGINE_FILES.items() if file in version.card.files]
+        raise ModelNotFound(
+            f"The model {version.reference} has no {name}, which --engine {engine} needs.",
+            f"Use --engine {' or '.join(available)}, or a model that was trained with this version.",
+        )
+    return ModelFile(
+        reference=version.reference,
+        sha256=version.card.files[name].sha256,
+        engine=engine,
+        temperature=version.card.calibration.temperature,
+        threshold=version.threshold,
+        content=version.read_file(name),
+    )
+
+
+@dataclass(slots=True)
+class _Totals:
+    images: int = 0
+    cracks: int = 0
+    tiles: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def add(self, result: ShardResult) -> None:
+        self.images += result.images
+        self.cracks += result.cracks
+        self.tiles += result.tiles
+        self.rejected += result.rejected
+
+
+def _job(settings: ScoreSettings, survey: Survey, report: str, model: ModelFile) -> ScoringJob:
+    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return ScoringJob(
+        run_id=f"{started}-{uuid.uuid4().hex[:6]}",
+        survey=survey,
+        report=report,
+        model=model,
+        tile=settings.tile,
+        overlap=settings.overlap,
+        limits=DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+        software=f"crackmodel {crackmodel.__version__}",
+    )
+
+
+def _pending(table: ReportTable, job: ScoringJob, listing: Listing, *, retry_rejected: bool) -> pa.Table:
+    return table.pending(
+        listing.files,
+        survey=job.survey.name,
+        model_sha256=job.model.sha256,
+        preprocess=preprocess_fingerprint(job.tile, job.overlap),
+        retry_rejected=retry_rejected,
+    )
+
+
+def _score_and_commit(
+    table: ReportTable, job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener
+) -> _Totals:
+    """Publish and commit each shard as it comes; the order of shards does not matter."""
+    totals = _Totals()
+    if not files.num_rows:
+        return totals
+    scored = scored_inline if settings.workers == 0 else scored_on_ray
+    with closing(scored(job, files, settings)) as results:
+        for sequence, result in enumerate(results):
+            publish_shard(table.uri, result.file)
+            table.commit([result.file], run_id=job.run_id, sequence=sequence)
+            totals.add(result)
+            on_event(
+                ShardCommitted(
+                    run_id=job.run_id,
+                    shard=result.shard,
+                    images=result.images,
+                    cracks=result.cracks,
+                    rejected=sum(result.rejected.values()),
+                    tiles=result.tiles,
+                    done=totals.images,
+                    pending=files.num_rows,
+                )
+            )
+    return totals
+
+
+def _reconcile(table: ReportTable, job: ScoringJob, listing: Listing, totals: _Totals, *, postponed: int) -> None:
+    """Ask the report itself whether every listed file is accounted for.
+
+    Raises:
+        ReconciliationError: The report holds another number of rows of this run than its shards, or
+            listed files without a row.
+    """
+    rows = table.count(job.run_id).rows if totals.images else 0
+    missing = _pending(table, job, listing, retry_rejected=False).num_rows
+    if rows != totals.images or missing != postponed:
+        raise ReconciliationError(
+            f"Run {job.run_id} scored {totals.images} files and the report {table.uri} holds {rows} of them; "
+            f"{missing} listed files have no row and {postponed} should have none.",
+            "Run the same command again: files without a row are scored, no row is written twice. "
+            "If it happens again, please report it with the output of `crackmodel query 'from runs'`.",
+        )

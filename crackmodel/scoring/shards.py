@@ -1,0 +1,74 @@
+"""Cut what is to be scored into shards: the images that one Ray task scores and writes as one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+_BYTES_PER_TILE: Final = 20_000
+"""Rough size of a tile in a JPEG photograph: 12 megapixels, 5 MB and 234 tiles. A file of any size costs
+at least one tile of scoring, so a shard of small patches is not taken for cheap because it is light."""
+
+_SHARDS_PER_SLOT: Final = 4
+"""A small survey is cut finer, so that every slot has work and none waits long for the last one."""
+
+
+class ListedFile(NamedTuple):
+    """One file as the listing saw it: path within the survey, size, modification time (UTC)."""
+
+    image: str
+    bytes: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Some images of a survey.
+
+    Args:
+        number: Position in the run, from 0; part of the name of the shard's file.
+        files: The images, in the order of the listing.
+    """
+
+    number: int
+    files: tuple[ListedFile, ...]
+
+
+def plan_shards(pending: pa.Table, *, max_images: int, max_bytes: int, slots: int) -> Iterator[Shard]:
+    """Cut a listing into shards, in order, each image in exactly one.
+
+    A shard closes before it would hold more than `max_images` images or more than `max_bytes` bytes; one
+    image larger than `max_bytes` is a shard of its own. With little to do for `slots` parallel tasks the
+    shards are smaller, so that all of them get some.
+
+    Args:
+        pending: The images to score: `image`, `bytes`, `modified_at`.
+        max_images: Most images in a shard.
+        max_bytes: Most bytes in a shard.
+        slots: Number of tasks that run at once.
+
+    Yields:
+        Shards, numbered from 0.
+    """
+    sizes = pending.column("bytes").to_numpy()
+    costs = np.maximum(sizes, _BYTES_PER_TILE)
+    fair_share = costs.sum() / (max(slots, 1) * _SHARDS_PER_SLOT)
+    size_until, cost_until = np.cumsum(sizes), np.cumsum(costs)
+    start, number = 0, 0
+    while start < len(sizes):
+        size_before = size_until[start - 1] if start else 0
+        cost_before = cost_until[start - 1] if start else 0
+        stop = min(
+            start + max_images,
+            int(np.searchsorted(size_until, size_before + max_bytes, side="right")),
+            int(np.searchsorted(cost_until, cost_before + fair_share, side="right")),
+        )
+        stop = max(stop, start + 1)
+        rows = pending.slice(start, stop - start).to_pylist()
+        yield Shard(number, tuple(ListedFile(**row) for row in rows))
+        start, number = stop, number + 1

@@ -1,0 +1,100 @@
+"""The result of a run in words, for a terminal and for a Markdown artifact."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from crackmodel.scoring.run import RunResult
+
+_TOP_LINES = 5
+
+
+def plain_summary(result: RunResult) -> str:
+    """Describe a run for a terminal: counts, the top images, the report, the next command to type."""
+    return "\n".join(_plain_lines(result))
+
+
+def markdown_summary(result: RunResult) -> str:
+    """Describe a run for a Prefect artifact or a chat message."""
+    lines = [
+        f"# {_escaped(result.survey)}: {_headline(result)}",
+        "",
+        "| listed | crack | clear | rejected | skipped | postponed | tiles | seconds |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+        f"| {result.listed:,} | **{result.cracks:,}** | {result.clear:,} | {result.rejected:,} "
+        f"| {result.skipped:,} | {result.postponed:,} | {result.tiles:,} | {result.seconds:.1f} |",
+        "",
+    ]
+    if result.reject_codes:
+        counts = ", ".join(f"{count:,} `{code}`" for code, count in result.reject_codes.items())
+        lines += [f"Rejected: {counts}.", ""]
+    lines += [
+        f"- model `{result.model}`",
+        f"- report `{_escaped(result.report)}`",
+        f"- run `{result.run_id}`",
+    ]
+    return "\n".join(lines)
+
+
+def top_detections(result: RunResult) -> list[dict[str, Any]]:
+    """List the most suspicious images as rows for a table, highest probability first."""
+    return [
+        {
+            "image": printable(image.image),
+            "crack probability": round(image.crack_probability, 4),
+            "share of tiles": f"{image.crack_fraction or 0:.1%}",
+        }
+        for image in result.top
+    ]
+
+
+def printable(text: str) -> str:
+    """Make a file name safe to show: control characters and undecodable bytes become escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _headline(result: RunResult) -> str:
+    if not result.scored + result.rejected:
+        return "nothing new"
+    return f"{result.cracks:,} of {result.scored:,} images with cracks"
+
+
+def _plain_lines(result: RunResult) -> Iterator[str]:
+    yield f"{printable(result.survey)}: {_headline(result)}, model {result.model}, {result.seconds:.1f} s"
+    yield (
+        f"  {result.listed:,} listed = {result.scored:,} scored + {result.rejected:,} rejected "
+        f"+ {result.skipped:,} skipped" + (f" + {result.postponed:,} postponed" if result.postponed else "")
+    )
+    if result.tiles:
+        yield f"  {result.tiles:,} tiles, {result.tiles / result.seconds:,.0f} tiles/s with start-up"
+    for code, count in result.reject_codes.items():
+        yield f"  rejected: {count:,} x {code}"
+    if result.hidden or result.outside:
+        yield f"  ignored: {result.hidden:,} hidden, {result.outside:,} links that lead out of the survey"
+    cracked = [image for image in result.top if image.crack_fraction][:_TOP_LINES]
+    if cracked:
+        yield "Most suspicious:"
+    for image in cracked:
+        tiles = (image.tile_rows or 0) * (image.tile_columns or 0)
+        share = f"{image.crack_fraction:6.1%} of {tiles:,} tiles"
+        yield f"  {image.crack_probability:6.4f}  {share:22} {printable(image.image)}"
+    yield f"Report: {result.report}"
+    yield f"Next:   {_next_command(result)}"
+
+
+def _next_command(result: RunResult) -> str:
+    if result.cracks:
+        query = "select image, x0, y0, x1, y1, probability from tiles where crack order by probability desc limit 20"
+    elif result.rejected:
+        query = "select image, reject_code, reject_detail from rejected"
+    else:
+        query = "from runs"
+    return f"crackmodel query {shlex.quote(query)} --report {shlex.quote(result.report)}"
+
+
+def _escaped(text: str) -> str:
+    """Escape what Markdown or HTML would read as markup."""
+    safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{char}" if char in r"\`*_[]|#" else char for char in safe)

@@ -1,0 +1,258 @@
+"""Score one shard: fetch, decode, tile, run the model, write one Parquet file.
+
+Everything here runs inside a Ray task or, with `--workers 0`, in the caller's process. A worker loads
+numpy, OpenCV, pyarrow and LiteRT, and neither TensorFlow nor pandas nor the table format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyarrow.fs import FileSystem
+
+from crackmodel.errors import ImageRejected
+from crackmodel.models.engines import Engine, KerasEngine, LiteRTEngine
+from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile, preprocess_fingerprint
+from crackmodel.reports.schema import REPORT_SCHEMA
+from crackmodel.reports.writer import ShardFile, write_shard
+from crackmodel.scoring.shards import ListedFile, Shard
+from crackmodel.surveys.images import DecodeLimits, decode_image, identify
+from crackmodel.surveys.listing import Survey, open_location
+from crackmodel.surveys.metadata import read_metadata
+from crackmodel.surveys.tiles import TileGrid, cut_tiles, tile_grid
+
+_TILES_PER_BATCH: Final = 32
+"""Tiles prepared before the model runs. LiteRT is as fast on 1 as on 32, so this only bounds memory."""
+
+_BYTES_PER_FETCH: Final = 2**20
+"""Small files are fetched in groups of about this size: handing each to a thread would cost more than reading it."""
+
+_PEEK_BYTES: Final = 2**20
+"""A file larger than this is read in full only after its first bytes turn out to be an image's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """The model as workers get it: the bytes, not a path of the driver's disk."""
+
+    reference: str
+    sha256: str
+    engine: str
+    temperature: float
+    threshold: float
+    content: bytes = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringJob:
+    """What all shards of a run share."""
+
+    run_id: str
+    survey: Survey
+    report: str
+    model: ModelFile
+    tile: int
+    overlap: int
+    limits: DecodeLimits
+    software: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """What became of a shard: the file that waits for its commit, and counts."""
+
+    shard: int
+    file: ShardFile
+    images: int
+    cracks: int
+    rejected: Counter[str]
+    tiles: int
+    seconds: float
+
+
+@lru_cache(maxsize=2)
+def _cached_engine(model: ModelFile) -> Engine:
+    """Load a model once per process; `content` takes no part in the key, the SHA-256 does."""
+    if model.engine == "tensorflow":
+        with tempfile.TemporaryDirectory(prefix="crackmodel-") as folder:
+            path = Path(folder) / "model.keras"
+            path.write_bytes(model.content)
+            return KerasEngine(path, temperature=model.temperature)
+    return LiteRTEngine(model.content, threads=1, temperature=model.temperature)
+
+
+def score_shard(job: ScoringJob, shard: Shard) -> ShardResult:
+    """Score every image of a shard and write its rows to one hidden Parquet file.
+
+    A bad image becomes a `rejected` row. The file becomes part of the report when the driver publishes
+    and commits it.
+
+    Raises:
+        ReportWriteFailed: The storage does not take the file; nothing half-written is left.
+        ModelError: The engine cannot be built.
+    """
+    started = time.monotonic()
+    engine = _cached_engine(job.model)
+    storage, root = open_location(job.survey.uri)
+    rows = []
+    for listed, fetched in _fetch_ahead(storage, root, shard.files, job.limits):
+        rows.append(_key_columns(job, listed) | _score_file(job, engine, fetched))
+    verdicts = Counter(str(row["verdict"]) for row in rows)
+    written = write_shard(
+        job.report, job.survey.name, job.run_id, shard.number, pa.Table.from_pylist(rows, schema=REPORT_SCHEMA)
+    )
+    return ShardResult(
+        shard=shard.number,
+        file=written,
+        images=len(rows),
+        cracks=verdicts["crack"],
+        rejected=Counter(str(row["reject_code"]) for row in rows if row["verdict"] == "rejected"),
+        tiles=sum(len(row.get("tile_probabilities", ())) for row in rows),
+        seconds=time.monotonic() - started,
+    )
+
+
+def predict_tiles(pixels: npt.NDArray[np.uint8], grid: TileGrid, engine: Engine) -> npt.NDArray[np.float32]:
+    """Run the model on every tile of a picture.
+
+    Args:
+        pixels: uint8 [height, width, 3] RGB.
+        grid: The picture's tile grid.
+        engine: What runs the model.
+
+    Returns:
+        float32 [rows * columns] probabilities of a crack, row-major.
+    """
+    count = grid.rows * grid.columns
+    probabilities = np.empty(count, dtype=np.float32)
+    batch = np.empty((min(count, _TILES_PER_BATCH), TILE_EDGE, TILE_EDGE, 3), dtype=np.uint8)
+    filled, done = 0, 0
+    for tile in cut_tiles(pixels, grid):
+        prepare_tile(tile, out=batch[filled])
+        filled += 1
+        if filled == len(batch) or done + filled == count:
+            probabilities[done : done + filled] = engine.predict(batch[:filled])
+            done, filled = done + filled, 0
+    return probabilities
+
+
+def _key_columns(job: ScoringJob, listed: ListedFile) -> dict[str, Any]:
+    return {
+        "survey": job.survey.name,
+        "image": listed.image,
+        "bytes": listed.bytes,
+        "modified_at": listed.modified_at,
+        "model": job.model.reference,
+        "model_sha256": job.model.sha256,
+        "engine": job.model.engine,
+        "preprocess": preprocess_fingerprint(job.tile, job.overlap),
+        "software": job.software,
+        "run_id": job.run_id,
+        "threshold": job.model.threshold,
+    }
+
+
+def _score_file(job: ScoringJob, engine: Engine, fetched: bytes | ImageRejected) -> dict[str, Any]:
+    """Return the columns that depend on the file's content."""
+    row: dict[str, Any] = {}
+    try:
+        if isinstance(fetched, ImageRejected):
+            raise fetched
+        row["sha256"] = hashlib.sha256(fetched).hexdigest()
+        pixels = decode_image(fetched, job.limits)
+        row["height"], row["width"] = pixels.shape[:2]
+        metadata = read_metadata(fetched)
+        row["captured_at"] = metadata.captured_at
+        row["latitude"], row["longitude"] = metadata.latitude, metadata.longitude
+        row["altitude"], row["camera"] = metadata.altitude, metadata.camera
+        row |= _score_pixels(job, engine, pixels)
+    except ImageRejected as rejected:
+        row |= {
+            "verdict": "rejected",
+            "reject_code": rejected.code,
+            "reject_stage": rejected.stage,
+            "reject_detail": rejected.detail,
+        }
+    row["scored_at"] = datetime.now(UTC)
+    return row
+
+
+def _score_pixels(job: ScoringJob, engine: Engine, pixels: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    grid = tile_grid(*pixels.shape[:2], tile=job.tile, overlap=job.overlap)
+    try:
+        probabilities = predict_tiles(pixels, grid, engine)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        raise ImageRejected("scoring_failed", "score", f"{type(error).__name__}: {error}") from error
+    if not np.isfinite(probabilities).all():
+        raise ImageRejected("scoring_failed", "score", "the model returned a probability that is no number")
+    over = probabilities >= np.float32(job.model.threshold)
+    return {
+        "tile_size": grid.tile_size,
+        "tile_overlap": grid.overlap,
+        "tile_rows": grid.rows,
+        "tile_columns": grid.columns,
+        "tile_probabilities": probabilities,
+        "crack_probability": probabilities.max(),
+        "crack_fraction": over.mean(dtype=np.float32),
+        "verdict": "crack" if over.any() else "clear",
+    }
+
+
+def _fetch_ahead(
+    storage: FileSystem, root: str, files: Sequence[ListedFile], limits: DecodeLimits
+) -> Iterator[tuple[ListedFile, bytes | ImageRejected]]:
+    """Yield files in order with their bytes, while a thread fetches the next group."""
+
+    def fetch_group(group: Sequence[ListedFile]) -> list[bytes | ImageRejected]:
+        return [_fetch(storage, f"{root}/{listed.image}", listed, limits) for listed in group]
+
+    groups = list(_group_by_bytes(files))
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch") as pool:
+        coming: Future[list[bytes | ImageRejected]] = pool.submit(fetch_group, groups[0])
+        for group, following in zip(groups, [*groups[1:], None], strict=True):
+            contents = coming.result()
+            if following is not None:
+                coming = pool.submit(fetch_group, following)
+            yield from zip(group, contents, strict=True)
+
+
+def _group_by_bytes(files: Sequence[ListedFile]) -> Iterator[Sequence[ListedFile]]:
+    start, size = 0, 0
+    for position, listed in enumerate(files):
+        size += listed.bytes
+        if size >= _BYTES_PER_FETCH or position == len(files) - 1:
+            yield files[start : position + 1]
+            start, size = position + 1, 0
+
+
+def _fetch(storage: FileSystem, path: str, listed: ListedFile, limits: DecodeLimits) -> bytes | ImageRejected:
+    """Read one file; what goes wrong is returned, because it is the image's fate and not the shard's."""
+    if listed.bytes > limits.max_bytes:
+        detail = f"{listed.bytes} bytes, and the limit is {limits.max_bytes}"
+        return ImageRejected("too_many_bytes", "fetch", detail)
+    try:
+        with storage.open_input_file(path) as file:
+            if listed.bytes > _PEEK_BYTES and identify(file.read_at(32, 0)) is None:
+                return ImageRejected("not_an_image", "identify", "the first bytes are no known image format's")
+            content = bytes(file.read())
+    except FileNotFoundError:
+        return ImageRejected("vanished", "fetch", "the file was deleted after it was listed")
+    except (OSError, pa.ArrowException) as error:
+        return ImageRejected("unreadable", "fetch", f"{type(error).__name__}: {error}")
+    if len(content) != listed.bytes:
+        detail = f"{listed.bytes} bytes when it was listed, {len(content)} when it was read"
+        return ImageRejected("changed", "fetch", detail)
+    return content

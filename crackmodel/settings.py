@@ -1,0 +1,79 @@
+"""What a user may set, in one frozen object that is built once at the edge.
+
+Each setting comes from its argument or option, else from its `CRACKMODEL_*` environment variable, else
+from its default. `RAY_ADDRESS` and Prefect's settings keep the names that Ray and Prefect give them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from crackmodel.errors import UsageError
+
+EngineName = Literal["litert", "litert-int8", "tensorflow"]
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="CRACKMODEL_", frozen=True, extra="forbid", protected_namespaces=()
+    )
+
+    @classmethod
+    def read(cls, **given: Any) -> Self:
+        """Build the settings from what was given; None means "not given".
+
+        Raises:
+            UsageError: A value is out of range or of the wrong type.
+        """
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "_".join(str(part) for part in first["loc"]) or "settings"
+            raise UsageError(
+                f"{name.replace('_', '-')}={first.get('input')!r} cannot be used: {first['msg'].removeprefix('Value error, ')}.",
+                f"Correct the option --{name.replace('_', '-')} or the variable CRACKMODEL_{name.upper()}.",
+            ) from error
+
+
+class ScoreSettings(_Settings):
+    """How one survey is scored."""
+
+    report: str = Field("report", min_length=1, description="Delta table to write: local path or URI")
+    models: Path = Field(Path("models"), description="Folder of the model registry")
+    model: str = Field("builtin", description="Model reference: NAME, NAME@VERSION, NAME@ALIAS, builtin")
+    engine: EngineName = Field("litert", description="What runs the model")
+    tile: int = Field(227, ge=32, le=4096, description="Edge of a tile, pixels of the photograph")
+    overlap: int = Field(0, ge=0, description="Overlap of neighbouring tiles, pixels")
+    workers: int | None = Field(None, ge=0, description="Task slots; 0 scores in this process without Ray")
+    shard_images: int = Field(500, ge=1, description="Most images in one shard")
+    shard_bytes: int = Field(64 * 2**20, ge=1, description="Most image bytes in one shard")
+    limit: int | None = Field(None, ge=1, description="Most images to score in this run")
+    retry_rejected: bool = Field(False, description="Read rejected images again though they did not change")
+    max_rejected: int | None = Field(None, ge=0, description="Most rejected images of a successful run")
+    max_image_bytes: int = Field(512 * 2**20, ge=1, description="Larger files are rejected unread")
+    max_image_pixels: int = Field(250_000_000, ge=1, description="Larger pictures are rejected undecoded")
+
+    @field_validator("overlap")
+    @classmethod
+    def _leaves_a_stride(cls, overlap: int, info: ValidationInfo) -> int:
+        if overlap >= info.data.get("tile", overlap + 1):
+            raise ValueError(f"it must be smaller than the tile's edge, {info.data['tile']}")
+        return overlap
+
+
+class TrainSettings(_Settings):
+    """Where training finds its weights and keeps its models."""
+
+    models: Path = Field(Path("models"), description="Folder of the model registry")
+    weights: Path | None = Field(None, description="ImageNet weights of MobileNetV2 without its top (.h5)")
+
+
+class ReportSettings(_Settings):
+    """Which report is read."""
+
+    report: str = Field("report", min_length=1, description="Delta table to read: local path or URI")

@@ -1,0 +1,1 @@
+"""Prefect flows: thin, without arithmetic or input and output of their own."""

@@ -1,0 +1,133 @@
+"""Score a survey as a Prefect flow: `python -m flows.score SURVEY`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Final
+
+import typer
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted
+from crackmodel.scoring.run import RunResult, score_survey
+from crackmodel.scoring.summary import markdown_summary, plain_summary, top_detections
+from flows.embedded import run_embedded
+
+_SECONDS_BETWEEN_LINES: Final = 5.0
+"""A line per shard would be a call to the Prefect API per shard."""
+
+
+# Ray repeats a shard whose worker died; repeating the run as well would only hide what is wrong.
+@task(name="score-shards", task_run_name="score {survey}", retries=0, cache_policy=NO_CACHE, persist_result=False)
+def score_shards(survey: str, settings: dict[str, Any]) -> RunResult:
+    """Drive the run on Ray; this task is the driver."""
+    log = get_run_logger()
+    last_line = time.monotonic()
+
+    def listen(event: Event) -> None:
+        nonlocal last_line
+        match event:
+            case RunPlanned():
+                log.info(
+                    "Run %s: %d listed, %d skipped, %d to score with %s into %s",
+                    event.run_id, event.listed, event.skipped, event.pending, event.model, event.report,
+                )  # fmt: skip
+            case ShardCommitted() if time.monotonic() - last_line >= _SECONDS_BETWEEN_LINES:
+                last_line = time.monotonic()
+                log.info("%d of %d images committed", event.done, event.pending)
+
+    return score_survey(survey, on_event=listen, **settings)
+
+
+@task(name="publish-summary", retries=0, cache_policy=NO_CACHE, persist_result=False)
+def publish_summary(result: RunResult) -> None:
+    """Put the summary and the top detections where Prefect shows them."""
+    create_markdown_artifact(
+        key="score-summary", markdown=markdown_summary(result), description=f"Scoring of {result.survey}"
+    )
+    create_table_artifact(
+        key="top-detections",
+        table=top_detections(result),
+        description=f"Images of {result.survey} with the highest probability of a crack",
+    )
+
+
+@flow(name="score-survey", flow_run_name="score {survey}", persist_result=False)
+def score(
+    survey: str,
+    report: str | None = None,
+    model: str | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    engine: str | None = None,
+    workers: int | None = None,
+    limit: int | None = None,
+    retry_rejected: bool = False,
+    max_rejected: int | None = None,
+) -> RunResult:
+    """Score a survey's photographs for cracks into a report.
+
+    Args:
+        survey: Folder or `s3://`, `gs://` URI with photographs.
+        report: Delta table to write; `CRACKMODEL_REPORT`, else `report`.
+        model: Model reference; `CRACKMODEL_MODEL`, else the model that ships.
+        tile: Edge of a tile in pixels.
+        overlap: Overlap of tiles in pixels.
+        engine: `litert`, `litert-int8` or `tensorflow`.
+        workers: Parallel tasks; 0 scores in the flow's own process, without Ray.
+        limit: Score at most this many images now.
+        retry_rejected: Read rejected images again though they did not change.
+        max_rejected: Fail the run, after everything else is scored, if more images are rejected.
+
+    Returns:
+        Counts, the most suspicious images, and where everything is.
+    """
+    settings = {
+        "report": report,
+        "model": model,
+        "tile": tile,
+        "overlap": overlap,
+        "engine": engine,
+        "workers": workers,
+        "limit": limit,
+        "retry_rejected": retry_rejected or None,
+        "max_rejected": max_rejected,
+    }
+    result = score_shards(survey, settings)
+    publish_summary(result)
+    return result
+
+
+def main(
+    survey: Annotated[str, typer.Argument(help="Folder or s3://, gs:// URI with photographs.")],
+    report: Annotated[str | None, typer.Option(help="Report folder or URI. [default: report]")] = None,
+    model: Annotated[str | None, typer.Option(help="Model reference. [default: builtin]")] = None,
+    tile: Annotated[int | None, typer.Option(help="Edge of a tile in pixels. [default: 227]")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Overlap of tiles in pixels. [default: 0]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Parallel tasks; 0 without Ray. [default: all CPUs]")] = None,
+    max_rejected: Annotated[int | None, typer.Option(help="Exit with 3 if more images are rejected.")] = None,
+) -> None:
+    """Score a survey through Prefect, with run names, logs and artifacts.
+
+    Example: `python -m flows.score photos/bridge-07 --report report`
+    """
+    result = run_embedded(
+        lambda: score(
+            survey,
+            report=report,
+            model=model,
+            tile=tile,
+            overlap=overlap,
+            workers=workers,
+            max_rejected=max_rejected,
+        )
+    )
+    typer.echo(plain_summary(result))
+    if result.too_many_rejected:
+        raise typer.Exit(3)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,55 @@
+"""What every test may use: real data where it is at hand, a drawn survey, one embedded Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crackmodel.surveys.sample import SampleSurvey, write_sample
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside() -> Iterator[None]:
+    """Run with the defaults, whatever the shell that runs the tests has set."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in list(os.environ):
+            if variable == "RAY_ADDRESS" or (
+                variable.startswith("CRACKMODEL_") and variable != "CRACKMODEL_TEST_DATA"
+            ):
+                patch.delenv(variable)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real images and weights; see CONTRIBUTING in README."""
+    folder = Path(os.environ.get("CRACKMODEL_TEST_DATA", _CHECKOUT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no real images here: set CRACKMODEL_TEST_DATA to a folder that holds them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> SampleSurvey:
+    """The drawn survey and what is known about it; read it, do not change it."""
+    return write_sample(tmp_path_factory.mktemp("drawn") / "sample-survey")
+
+
+@pytest.fixture(scope="session")
+def sample_survey(sample: SampleSurvey) -> Path:
+    """Folder of the drawn survey; read it, do not change it."""
+    return sample.directory
+
+
+@pytest.fixture(scope="session")
+def embedded_ray() -> Iterator[None]:
+    """One embedded Ray with two task slots for all tests that need one."""
+    from crackmodel.cluster import ray_session
+
+    with ray_session(workers=2):
+        yield
