@@ -1,0 +1,346 @@
+"""Turn the bytes of a file into upright 8-bit RGB pixels, or say exactly why not.
+
+Ordinary JPEGs (grey or colour, 8 bits) are all but the whole of a survey, and OpenCV decodes them fastest.
+Everything else goes through Pillow, which knows about CMYK, palettes, transparency and bit depths, and which
+notices a file that ends early. Sixteen-bit colour is the exception: Pillow cuts the low bytes off there, so
+OpenCV delivers those pixels.
+
+The rules that make pixels comparable, whatever file they came in:
+- The Exif orientation is applied exactly once.
+- Transparency is laid over white: cracks are dark, so what is not there must not look like one.
+- 16 bits become 8 by `round(value * 255 / 65535)`.
+- Of an animation or a multi-page file, the first picture counts. Colour profiles are not applied.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from crackmodel.errors import ImageRejected
+from crackmodel.surveys import jpeg
+from crackmodel.surveys.metadata import read_orientation
+
+__all__ = ["DecodeLimits", "decode_image", "identify"]
+
+Pixels = npt.NDArray[np.uint8]
+
+_MEBIBYTE: Final = 2**20
+_SIGNATURES: Final = (
+    ("jpeg", b"\xff\xd8\xff"),
+    ("png", b"\x89PNG\r\n\x1a\n"),
+    ("tiff", b"II*\x00"),
+    ("tiff", b"MM\x00*"),
+    ("tiff", b"II+\x00"),  # BigTIFF
+    ("tiff", b"MM\x00+"),
+)
+_BMP_HEADERS: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
+"""Sizes of the information headers that follow the 14 bytes of a BMP file header."""
+_PLUGINS: Final[dict[str, type[ImageFile.ImageFile]]] = {
+    # Not Image.open: it refuses pictures by a process-wide limit, and asks fifty other formats.
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "png": PngImagePlugin.PngImageFile,
+    "tiff": TiffImagePlugin.TiffImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+}
+_BITS, _PHOTOMETRIC, _SUBFILE_TYPE = 258, 262, 254
+_TIFF_DATA: Final = ((273, 279), (324, 325))
+"""TIFF tags of the offsets and byte counts of strips, and of tiles."""
+_GREY: Final = 128
+"""What a JPEG decoder paints where the data ran out: all coefficients zero."""
+
+_TIFF_TYPE_SIZES: Final = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+"""Bytes of a value by its TIFF type (TIFF 6.0, section 2); 1 for all others."""
+
+_TURNS: Final[dict[int, Callable[[Pixels], npt.NDArray[Any]]]] = {
+    2: lambda pixels: cv2.flip(pixels, 1),
+    3: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_180),
+    4: lambda pixels: cv2.flip(pixels, 0),
+    5: cv2.transpose,
+    6: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda pixels: cv2.flip(cv2.transpose(pixels), -1),
+    8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+"""What makes a picture upright, by its Exif orientation."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What is refused before any pixel is decoded.
+
+    Attributes:
+        max_bytes: Largest file.
+        max_pixels: Most pixels that the header may announce.
+        min_edge: Shortest edge in pixels that can be classified.
+    """
+
+    max_bytes: int = 512 * _MEBIBYTE
+    max_pixels: int = 250_000_000
+    min_edge: int = 16
+
+
+DEFAULT_LIMITS: Final = DecodeLimits()
+
+
+def identify(head: bytes) -> str | None:
+    """Tell the format from a file's first 16 bytes; names and extensions do not count.
+
+    Returns:
+        `jpeg`, `png`, `tiff`, `bmp` or `webp`; None for anything else.
+    """
+    for kind, signature in _SIGNATURES:
+        if head.startswith(signature):
+            return kind
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "webp"
+    # Two letters are too common a beginning of a text to be a signature on their own.
+    if head.startswith(b"BM") and len(head) >= 15 and head[14] in _BMP_HEADERS:
+        return "bmp"
+    return None
+
+
+def decode_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Pixels:
+    """Decode a file to upright RGB pixels.
+
+    Args:
+        data: The whole file.
+        limits: What to refuse before decoding.
+
+    Returns:
+        uint8 [height, width, 3] RGB, C-contiguous, Exif orientation applied.
+
+    Raises:
+        ImageRejected: At stage `identify` with `empty`, `too_many_bytes`, `not_an_image`, `too_many_pixels`
+            or `too_small`; at stage `decode` with `truncated` or `undecodable`. Nothing else is raised.
+    """
+    if not data:
+        raise ImageRejected("empty", "identify", "the file has no bytes")
+    if len(data) > limits.max_bytes:
+        raise ImageRejected(
+            "too_many_bytes", "identify", f"{len(data):,} bytes; the limit is {limits.max_bytes:,}"
+        )
+    kind = identify(data[:16])
+    if kind is None:
+        raise ImageRejected("not_an_image", "identify", f"the content begins with {_excerpt(data)}")
+    if kind == "jpeg":
+        return _decode_jpeg(data, limits)
+    return _decode_with_pillow(data, kind, limits)
+
+
+def _decode_jpeg(data: bytes, limits: DecodeLimits) -> Pixels:
+    try:
+        header = jpeg.read_header(data)
+        _check_size(header.width, header.height, limits)
+        jpeg.walk_scans(data, header.scan)
+    except jpeg.TruncatedJpegError as error:
+        raise ImageRejected("truncated", "decode", str(error)) from None
+    except jpeg.JpegError as error:
+        raise ImageRejected("undecodable", "decode", str(error)) from None
+    if header.components not in (1, 3) or header.precision != 8:
+        return _decode_with_pillow(data, "jpeg", limits)
+    pixels = _opencv(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None or pixels.shape[:2] != (header.height, header.width):
+        raise ImageRejected("undecodable", "decode", "the JPEG decoder gave up")
+    if _ran_dry(data, header, pixels):
+        raise ImageRejected("truncated", "decode", "the picture's data end before its last pixel")
+    return _upright(pixels, read_orientation(header.exif))
+
+
+def _ran_dry(data: bytes, header: jpeg.JpegHeader, pixels: Pixels) -> bool:
+    """Tell whether the decoder painted grey because a scan ended early, in a file that is whole otherwise.
+
+    A download that stopped and was closed with an end marker looks like that. Only pictures whose last pixels
+    are exactly that grey are suspected. The proof: a decoder that has all its data ignores bytes added behind
+    them, one that still wants data decodes them.
+    """
+    if pixels[-1, -1].tolist() != [_GREY] * 3 or (pixels[-8:, -8:] != _GREY).any():
+        return False
+    stop = jpeg.scan_end(data, header.scan)
+    longer = data[:stop] + bytes(range(1, 250)) * 4 + data[stop:]
+    probe = _opencv(longer, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    return probe is None or not np.array_equal(probe, pixels)
+
+
+def _decode_with_pillow(data: bytes, kind: str, limits: DecodeLimits) -> Pixels:
+    picture: ImageFile.ImageFile | None = None
+    try:
+        picture = _PLUGINS[kind](io.BytesIO(data))
+        _check_size(*picture.size, limits)
+        _check_meaning(picture)
+        pixels = _load_rgb(picture, data)
+        # Both decoders turn a TIFF by its orientation tag themselves, and cannot be asked not to.
+        orientation = 1 if kind == "tiff" else read_orientation(_exif_block(picture, data, kind))
+        return _upright(pixels, orientation)
+    except ImageRejected:
+        raise
+    except Image.DecompressionBombError as error:
+        # WebP alone: its plugin asks the process-wide limit (179 million pixels by default) even here.
+        raise ImageRejected("too_many_pixels", "identify", _one_line(error)) from None
+    except Exception as error:
+        # Pillow's decoders raise whatever hostile bytes provoke: OSError, SyntaxError, struct.error,
+        # EOFError, TypeError, KeyError, OverflowError, MemoryError, ... It is one unreadable picture.
+        code = "truncated" if _ends_early(data, kind, picture, error) else "undecodable"
+        raise ImageRejected(code, "decode", _one_line(error)) from None
+
+
+def _load_rgb(picture: ImageFile.ImageFile, data: bytes) -> Pixels:
+    """Decode an opened picture to uint8 [height, width, 3] RGB; a TIFF's orientation is applied, no other."""
+    sixteen_bits = _has_sixteen_bits(picture)
+    if not _exceeds_pillow(picture):
+        # Also where OpenCV will deliver the pixels: only Pillow says that a file is cut short.
+        picture.load()
+        if picture.mode.startswith("I;16"):
+            return _from_sixteen_bit_grey(picture)
+        if not sixteen_bits or picture.mode == "CMYK":
+            return _over_white(picture)
+    return _over_white(Image.fromarray(_with_opencv(data)))
+
+
+def _check_size(width: int, height: int, limits: DecodeLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise ImageRejected(
+            "too_many_pixels",
+            "identify",
+            f"the header announces {width}x{height} = {width * height:,} pixels; "
+            f"the limit is {limits.max_pixels:,}",
+        )
+    if min(width, height) < limits.min_edge:
+        raise ImageRejected(
+            "too_small",
+            "identify",
+            f"{width}x{height} pixels; the shorter edge must be at least {limits.min_edge}",
+        )
+
+
+def _check_meaning(picture: ImageFile.ImageFile) -> None:
+    """Refuse pictures whose numbers are no brightness, or that are not the picture."""
+    if picture.mode in ("I", "F"):
+        raise ValueError("32-bit and floating-point pixels have no agreed brightness; export 8 or 16 bits")
+    if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_SUBFILE_TYPE, 0) & 1:
+        raise ValueError("the first picture is only a preview, as in a camera's raw file; export a JPEG")
+
+
+def _has_sixteen_bits(picture: ImageFile.ImageFile) -> bool:
+    """Tell whether the samples have 16 bits; ask before `load`, Pillow's modes do not show it afterwards."""
+    return any(";16" in str(tile.args) for tile in picture.tile)
+
+
+def _exceeds_pillow(picture: ImageFile.ImageFile) -> bool:
+    """Tell whether Pillow would warn about a TIFF, or refuse it, that is within our own limit."""
+    ceiling = Image.MAX_IMAGE_PIXELS
+    too_large = ceiling is not None and picture.width * picture.height > ceiling
+    return too_large and isinstance(picture, TiffImagePlugin.TiffImageFile)
+
+
+def _from_sixteen_bit_grey(picture: ImageFile.ImageFile) -> Pixels:
+    brightest, inverted = 65_535, False
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        brightest = 2 ** picture.tag_v2.get(_BITS, (16,))[0] - 1
+        inverted = picture.tag_v2.get(_PHOTOMETRIC) == 0  # "white is zero", which Pillow minds in 8 bits only
+    grey = cv2.convertScaleAbs(np.asarray(picture, dtype=np.uint16), alpha=255 / brightest)
+    colour = cv2.cvtColor(255 - grey if inverted else grey, cv2.COLOR_GRAY2RGB)
+    return np.asarray(colour, dtype=np.uint8)
+
+
+def _over_white(picture: Image.Image) -> Pixels:
+    """Convert any 8-bit picture to RGB pixels, with white behind what is transparent."""
+    if picture.has_transparency_data:
+        paper = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(paper, picture.convert("RGBA"))
+    return np.array(picture.convert("RGB"))
+
+
+def _with_opencv(data: bytes) -> Pixels:
+    """Decode 8-bit or 16-bit samples to uint8 RGB or RGBA."""
+    samples = _opencv(data, cv2.IMREAD_UNCHANGED)
+    if samples is None:
+        raise ValueError("the decoder gave up")
+    if samples.dtype == np.uint16:
+        samples = cv2.convertScaleAbs(samples, alpha=255 / 65_535)
+    if samples.dtype != np.uint8:
+        raise ValueError(f"{samples.dtype} pixels have no agreed brightness; export 8 or 16 bits")
+    layouts = {2: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
+    colour = cv2.cvtColor(samples, layouts[2 if samples.ndim == 2 else samples.shape[2]])
+    return np.asarray(colour, dtype=np.uint8)
+
+
+def _opencv(data: bytes, flags: int) -> npt.NDArray[Any] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def _exif_block(picture: ImageFile.ImageFile, data: bytes, kind: str) -> bytes | None:
+    return jpeg.read_header(data).exif if kind == "jpeg" else picture.info.get("exif")
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn and mirror stored pixels the way the Exif orientation says (1 to 8; 1 is upright already)."""
+    if orientation == 1:
+        return pixels
+    return np.asarray(_TURNS[orientation](pixels), dtype=np.uint8)
+
+
+def _ends_early(data: bytes, kind: str, picture: ImageFile.ImageFile | None, error: Exception) -> bool:
+    """Tell a file that was cut short from one that is broken, after a decoder has failed on it."""
+    if "truncated" in str(error).lower():
+        return True
+    if kind == "png":
+        return b"IEND" not in data
+    if kind == "webp":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if kind == "bmp":
+        return int.from_bytes(data[2:6], "little") > len(data)
+    if kind == "tiff":
+        return _tiff_ends_early(data, picture)
+    return False
+
+
+def _tiff_ends_early(data: bytes, picture: ImageFile.ImageFile | None) -> bool:
+    """Tell whether the directory of a TIFF, the values it points to, or its strips or tiles lie past the end.
+
+    BigTIFF (above 4 GB, or so they should be) is judged by its strips and tiles alone.
+    """
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        tags = picture.tag_v2
+        for offsets, sizes in _TIFF_DATA:
+            ends = zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False)
+            if any(offset + size > len(data) for offset, size in ends):
+                return True
+    order = "<" if data.startswith(b"II") else ">"
+    try:
+        version, directory = struct.unpack_from(order + "HI", data, 2)
+        (count,) = struct.unpack_from(order + "H", data, directory)
+        entries = [
+            struct.unpack_from(order + "HHII", data, directory + 2 + 12 * number) for number in range(count)
+        ]
+    except struct.error:
+        return True
+    lengths = ((_TIFF_TYPE_SIZES.get(kind, 1) * number, place) for _, kind, number, place in entries)
+    return version == 42 and any(length > 4 and place + length > len(data) for length, place in lengths)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _excerpt(data: bytes) -> str:
+    return data[:12].decode("ascii", "backslashreplace").encode("unicode_escape").decode("ascii")
