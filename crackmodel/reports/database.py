@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import duckdb
@@ -28,15 +30,15 @@ def open_database(tables: Mapping[str, Any], views: str = "") -> Iterator[duckdb
         tables: Arrow tables, datasets or scanners by the name they get in SQL.
         views: SQL that builds on them, run before the doors are closed.
     """
-    with tempfile.TemporaryDirectory(prefix="crackmodel-sql-") as spill:
-        database = duckdb.connect(":memory:", config={**_CLOSED, "temp_directory": spill})
-        try:
-            database.execute("SET TimeZone = 'UTC'")
-            for name, table in tables.items():
-                database.register(name, table)
-            if views:
-                database.execute(views)
-            database.execute("SET enable_external_access = false; SET lock_configuration = true")
-            yield database
-        finally:
-            database.close()
+    spill = Path(tempfile.gettempdir(), f"crackmodel-sql-{uuid.uuid4().hex}")  # DuckDB makes and removes it
+    database = duckdb.connect(":memory:", config={**_CLOSED, "temp_directory": str(spill)})
+    try:
+        database.execute("SET TimeZone = 'UTC'")
+        for name, table in tables.items():
+            database.register(name, table)
+        if views:
+            database.execute(views)
+        database.execute("SET enable_external_access = false; SET lock_configuration = true")
+        yield database
+    finally:
+        database.close()

@@ -1,0 +1,87 @@
+"""Is this a report? Told apart from files, other folders, other tables, and reports of other versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyarrow import fs
+
+from crackmodel.errors import ReportIncompatible
+from crackmodel.reports.locks import LOCK_FOLDER
+from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
+from crackmodel.reports.storage import Place, first_line
+
+
+def is_vacant(place: Place) -> bool:
+    """Whether a report could be made here: nothing there, or an empty folder.
+
+    Raises:
+        ReportIncompatible: Nobody can tell, because the folder cannot be looked into.
+    """
+    try:
+        info = place.filesystem.get_file_info(place.root)
+        if info.type == fs.FileType.NotFound:
+            return True
+        if info.type != fs.FileType.Directory:
+            return False
+        inside = place.filesystem.get_file_info(fs.FileSelector(place.root))
+    except OSError as error:
+        raise ReportIncompatible(
+            f"{place.uri} cannot be looked into: {first_line(error)}.",
+            "Check the permissions and the credentials, or choose another place with --report.",
+        ) from error
+    return all(entry.base_name == LOCK_FOLDER for entry in inside)
+
+
+def load(place: Place) -> DeltaTable:
+    """Load the newest version of a report.
+
+    Raises:
+        ReportIncompatible: There is something else, or the log cannot be read.
+    """
+    if place.filesystem.get_file_info(place.root).type == fs.FileType.File:
+        raise ReportIncompatible(
+            f"{place.uri} is a file; a report is a folder.",
+            "Choose another place with --report.",
+        )
+    try:
+        table = DeltaTable(place.uri)
+        schema = pa.schema(table.schema().to_arrow())
+    except TableNotFoundError as error:
+        raise ReportIncompatible(
+            f"The folder {place.uri} holds other things and no report.",
+            "Choose an empty or new folder with --report.",
+        ) from error
+    except (DeltaError, OSError) as error:
+        raise ReportIncompatible(
+            f"The log of the report at {place.uri} cannot be read: {first_line(error)}.",
+            "Restore the folder _delta_log from a backup, or score into a new report with --report.",
+        ) from error
+    _require_same_schema(place.uri, schema, table.metadata().partition_columns)
+    return table
+
+
+def _require_same_schema(uri: str, schema: pa.Schema, partition: Sequence[str]) -> None:
+    """Tell an older, a newer and a foreign table apart."""
+    missing = [name for name in REPORT_SCHEMA.names if name not in schema.names]
+    extra = [name for name in schema.names if name not in REPORT_SCHEMA.names]
+    shared = [name for name in REPORT_SCHEMA.names if name in schema.names]
+    differing = [name for name in shared if schema.field(name).type != REPORT_SCHEMA.field(name).type]
+    if list(partition) != [PARTITION_COLUMN] or differing or (missing and extra) or "verdict" in missing:
+        raise ReportIncompatible(
+            f"{uri} is a Delta table, but not a report of crackmodel.",
+            "Choose an empty or new folder with --report.",
+        )
+    if missing:
+        raise ReportIncompatible(
+            f"The report at {uri} was made by an older crackmodel and lacks: {', '.join(missing)}.",
+            "Score into a new report with --report; the old one stays readable with any Parquet reader.",
+        )
+    if extra:
+        raise ReportIncompatible(
+            f"The report at {uri} was made by a newer crackmodel and has more columns: {', '.join(extra)}.",
+            "Update crackmodel.",
+        )

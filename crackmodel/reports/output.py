@@ -1,0 +1,215 @@
+"""Write the answer of a query for a person or for the next program.
+
+Data stays what it is: a cell of a CSV file that begins with `=` (a photograph may be called that) is not
+altered, so a spreadsheet should import such a file as text. Only the table for the terminal neutralises
+control characters, because there they would act.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import unicodedata
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal, TextIO, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+OutputFormat = Literal["table", "json", "csv", "parquet"]
+
+LONGEST_TABLE: Final = 1000
+"""Rows that the `table` format shows; the other formats write all."""
+
+_LONGEST_LIST: Final = 4
+_BATCH: Final = 10_000
+
+
+def write_result(table: pa.Table, output: OutputFormat, target: TextIO | BinaryIO | Path) -> None:
+    """Write a table.
+
+    Args:
+        table: Any Arrow table; times with a time zone are written in UTC.
+        output: `table`: aligned text, at most `LONGEST_TABLE` rows, long lists abbreviated, four digits.
+            `json`: one array of objects, times as ISO 8601 with `Z`, NaN and infinity as null.
+            `csv`: header and rows, lists and structures as JSON, times as in `json`, null as nothing.
+            `parquet`: the table as it is, compressed with zstd.
+        target: A path, or a stream such as `sys.stdout`; text streams give up their `buffer` for `parquet`.
+
+    Raises:
+        OSError: The target cannot be written.
+    """
+    if isinstance(target, Path):
+        if output == "parquet":
+            with target.open("wb") as stream:
+                pq.write_table(table, stream, compression="zstd")
+        else:
+            with target.open("w", encoding="utf-8", newline="") as text:
+                _write_text(table, output, text)
+    elif output == "parquet":
+        binary = cast(BinaryIO, getattr(target, "buffer", target))
+        pq.write_table(table, binary, compression="zstd")
+        binary.flush()
+    elif isinstance(target, io.TextIOBase) or hasattr(target, "encoding"):
+        _write_text(table, output, cast(TextIO, target))
+    else:
+        text = io.TextIOWrapper(cast(Any, target), encoding="utf-8", newline="", write_through=True)
+        try:
+            _write_text(table, output, text)
+        finally:
+            text.detach()
+
+
+def _write_text(table: pa.Table, output: OutputFormat, stream: TextIO) -> None:
+    if output == "table":
+        _write_aligned(table, stream)
+    elif output == "json":
+        _write_json(table, stream)
+    else:
+        _write_csv(table, stream)
+    stream.flush()
+
+
+def _write_json(table: pa.Table, stream: TextIO) -> None:
+    stream.write("[")
+    for number, record in enumerate(_records(_exact_decimals(table))):
+        stream.write(",\n " if number else "\n ")
+        json.dump(record, stream, ensure_ascii=False, allow_nan=False)
+    stream.write("\n]\n" if table.num_rows else "]\n")
+
+
+def _write_csv(table: pa.Table, stream: TextIO) -> None:
+    for number, start in enumerate(range(0, max(table.num_rows, 1), _BATCH)):
+        part = _flat(_exact_decimals(table.slice(start, _BATCH)))
+        sink = pa.BufferOutputStream()
+        pa.csv.write_csv(part, sink, pa.csv.WriteOptions(include_header=number == 0))
+        stream.write(sink.getvalue().to_pybytes().decode("utf-8"))
+
+
+def _write_aligned(table: pa.Table, stream: TextIO) -> None:
+    grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+        grid.add_column(
+            Text(_harmless(name)), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric
+        )
+    for record in _records(table.slice(0, LONGEST_TABLE), names=[str(i) for i in range(table.num_columns)]):
+        grid.add_row(*(Text(_cell(value)) for value in record.values()))
+    width = None if stream.isatty() else 100_000
+    console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    console.print(grid)
+    if table.num_rows > LONGEST_TABLE:
+        console.print(
+            f"{LONGEST_TABLE:,} of {table.num_rows:,} rows; use LIMIT, or another format to get all of them."
+        )
+
+
+def _records(table: pa.Table, names: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows as JSON values, a batch at a time; a column name that comes twice is numbered."""
+    renamed = table.rename_columns(names or _distinct(table.column_names))
+    for batch in renamed.to_batches(max_chunksize=_BATCH):
+        for record in batch.to_pylist():
+            yield {name: _plain(value) for name, value in record.items()}
+
+
+def _distinct(names: list[str]) -> list[str]:
+    taken: dict[str, int] = {}
+    distinct = []
+    for name in names:
+        taken[name] = taken.get(name, 0) + 1
+        distinct.append(name if taken[name] == 1 else f"{name}_{taken[name]}")
+    return distinct
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON has a word for."""
+    match value:
+        case float():
+            plain: Any = value if math.isfinite(value) else None
+        case None | bool() | int() | str():
+            plain = value
+        case datetime() if value.tzinfo is not None:
+            plain = value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case date() | time():
+            plain = value.isoformat()
+        case dict():
+            plain = {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            plain = [_plain(item) for item in value]
+        case bytes():
+            plain = value.hex()
+        case _:
+            plain = str(value)
+    return plain
+
+
+def _exact_decimals(table: pa.Table) -> pa.Table:
+    """Let 0.9 in 32 bits be written as 0.9, not as 0.8999999761581421."""
+    for index, column in enumerate(table.columns):
+        kind = column.type
+        if pa.types.is_float32(kind):
+            table = table.set_column(index, table.field(index).name, _shortest(column))
+        elif pa.types.is_list(kind) and pa.types.is_float32(kind.value_type):
+            table = table.set_column(index, table.field(index).name, _shortest_lists(column))
+    return table
+
+
+def _shortest(values: Any) -> Any:
+    return pc.cast(pc.cast(values, pa.string()), pa.float64())
+
+
+def _shortest_lists(column: Any) -> pa.Array:
+    """The same for lists; built anew, because the offsets of a slice do not begin at zero."""
+    lists = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(lists), 0))
+    offsets = pa.concat_arrays([pa.array([0], ends.type), ends])
+    return pa.ListArray.from_arrays(offsets, _shortest(lists.flatten()), mask=lists.is_null())
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Every column as something that CSV can hold."""
+    for index, column in enumerate(table.columns):
+        kind = column.type
+        plain = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_string)
+        if not any(is_kind(kind) for is_kind in plain):
+            cells = [_csv_cell(value) for value in column.to_pylist()]
+            table = table.set_column(index, table.field(index).name, pa.array(cells, pa.string()))
+    return table
+
+
+def _csv_cell(value: Any) -> str | None:
+    plain = _plain(value)
+    return plain if plain is None or isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def _cell(value: Any) -> str:
+    """A value as a person reads it in a table."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, list):
+        shown = ", ".join(_cell(item) for item in value[:_LONGEST_LIST])
+        return f"[{shown}, ... {len(value)} in all]" if len(value) > _LONGEST_LIST else f"[{shown}]"
+    return _harmless(str(value))
+
+
+def _harmless(text: str) -> str:
+    """Text that cannot move the cursor, colour the terminal or turn the reading direction."""
+    return "".join(
+        character.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+        else character
+        for character in text
+    )

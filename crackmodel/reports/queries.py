@@ -1,0 +1,193 @@
+"""Ask a report with SQL, without being able to change it or to reach anything else.
+
+The views are defined in `VIEWS`; `docs/report.md` is their reference.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, Self
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from crackmodel.errors import QueryError, ReportError
+from crackmodel.reports.database import open_database
+from crackmodel.reports.storage import first_line
+from crackmodel.reports.table import ReportTable
+
+VIEWS: Final = {
+    "report": "SELECT * FROM report_rows",
+    "latest": """
+        SELECT * FROM report
+        QUALIFY row_number() OVER (PARTITION BY survey, image ORDER BY scored_at DESC, run_id DESC) = 1
+    """,
+    # The windows of crackmodel.surveys.tiles: a grid of one tile is the whole image; otherwise the last
+    # row and column are shifted inward, so that no window leaves the image.
+    "tiles": """
+        WITH cells AS (
+            SELECT survey, image, width, height, latitude, longitude, threshold, tile_size, tile_columns,
+                   tile_size - tile_overlap AS stride,
+                   tile_rows = 1 AND tile_columns = 1 AS whole,
+                   unnest(tile_probabilities) AS probability,
+                   unnest(range(len(tile_probabilities)))::INTEGER AS cell
+            FROM latest WHERE verdict <> 'rejected'
+        ), placed AS (
+            SELECT *, cell // tile_columns AS tile_row, cell % tile_columns AS tile_column FROM cells
+        ), cornered AS (
+            SELECT *,
+                   CASE WHEN whole THEN 0 ELSE least(tile_column * stride, width - tile_size) END AS x0,
+                   CASE WHEN whole THEN 0 ELSE least(tile_row * stride, height - tile_size) END AS y0
+            FROM placed
+        )
+        SELECT survey, image, tile_row, tile_column, x0, y0,
+               CASE WHEN whole THEN width ELSE x0 + tile_size END AS x1,
+               CASE WHEN whole THEN height ELSE y0 + tile_size END AS y1,
+               probability, probability >= threshold AS crack, latitude, longitude
+        FROM cornered
+    """,
+    "rejected": "SELECT * FROM latest WHERE verdict = 'rejected'",
+    "runs": """
+        SELECT run_id, survey, model, min(scored_at) AS started_at, max(scored_at) AS finished_at,
+               count(*) AS images,
+               count(*) FILTER (verdict = 'crack') AS cracks,
+               count(*) FILTER (verdict = 'clear') AS clear,
+               count(*) FILTER (verdict = 'rejected') AS rejected
+        FROM report GROUP BY run_id, survey, model
+    """,
+}
+"""The views by name, in the order in which they build on each other."""
+
+_DEFINITIONS: Final = ";".join(f"CREATE VIEW {name} AS {body}" for name, body in VIEWS.items())
+
+_RAW_POINTERS: Final = re.compile(r"python_arrow_scan|pandas_scan", re.IGNORECASE)
+"""Functions that take memory addresses; a wrong one ends the process."""
+
+
+class Report:
+    """A report as it stood when it was opened; later commits do not show. Make one with `open_report`.
+
+    Closing it, or using it as a context manager, frees the memory and temporary files of its database.
+
+    Attributes:
+        uri: Absolute local path or object store URI of the report.
+        version: Number of the commit that is shown.
+    """
+
+    def __init__(self, table: ReportTable) -> None:
+        self.uri = table.uri
+        self.version = table.version
+        self._rows = table.dataset()
+        self._resources = ExitStack()
+        self._database = self._resources.enter_context(
+            open_database({"report_rows": self._rows}, _DEFINITIONS)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free what queries need; `sql` cannot be used any more."""
+        self._resources.close()
+
+    def rows(self) -> ds.Dataset:
+        """Every row, as a dataset with `REPORT_SCHEMA`; `.to_table(columns=..., filter=...)` reads."""
+        return self._rows
+
+    def sql(self, query: str) -> pa.Table:
+        """Answer one SELECT over the views `report`, `latest`, `tiles`, `rejected` and `runs`.
+
+        The SQL is DuckDB's. Files, network, settings and extensions are out of its reach. Times are UTC.
+
+        Example:
+            >>> open_report("report").sql("SELECT verdict, count(*) AS images FROM latest GROUP BY verdict")
+
+        Raises:
+            QueryError: Not one SELECT, a mistake in it, or something it may not do.
+            ReportError: The query is right, but a file of the report cannot be read.
+        """
+        _require_one_select(query)
+        try:
+            return self._database.sql(query).to_arrow_table()
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise _explain(error, query, self.uri, self._database) from error
+
+
+def open_report(uri: str | Path) -> Report:
+    """Open an existing report for reading; creates nothing.
+
+    Raises:
+        ReportNotFound: Nothing is there.
+        ReportIncompatible: The place holds something else.
+    """
+    return Report(ReportTable.open(uri))
+
+
+def _require_one_select(query: str) -> None:
+    try:
+        statements = duckdb.extract_statements(query)
+    except duckdb.Error as error:
+        raise QueryError(
+            f"The SQL cannot be understood: {_message(error)}.",
+            "Write one SELECT statement, for example: SELECT * FROM latest WHERE verdict = 'crack'.",
+        ) from error
+    if len(statements) != 1:
+        raise QueryError(
+            f"The SQL has {len(statements)} statements where one is expected.",
+            "Write one SELECT statement; WITH ... SELECT joins several steps into one.",
+        )
+    kind = statements[0].type
+    if kind != duckdb.StatementType.SELECT:
+        raise QueryError(
+            f"A report can only be read, and this is not a SELECT but a {kind.name} statement.",
+            "Write one SELECT statement; a PIVOT goes into parentheses, SELECT * FROM (PIVOT ...); "
+            "to save an answer, use --format csv or parquet.",
+        )
+    if _RAW_POINTERS.search(query):
+        raise QueryError(
+            "The SQL names a function that reads raw memory.",
+            f"Read from the views: {', '.join(VIEWS)}.",
+        )
+
+
+def _explain(
+    error: Exception, query: str, uri: str, database: duckdb.DuckDBPyConnection
+) -> QueryError | ReportError:
+    """Turn what went wrong into what to do about it."""
+    if isinstance(error, duckdb.PermissionException):
+        return QueryError(
+            "The SQL reaches for files, and a report's SQL sees the report alone.",
+            f"Read from the views: {', '.join(VIEWS)}.",
+        )
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return QueryError(
+            f"The answer does not fit into memory: {_message(error)}.",
+            "Select fewer columns or rows; tile_probabilities is the largest column by far.",
+        )
+    if isinstance(error, OSError) or "No such file" in str(error) or "FileNotFound" in str(error):
+        return ReportError(
+            f"A file of the report at {uri} cannot be read: {first_line(error)}.",
+            "Check the storage; if files were deleted by hand, restore them from a backup.",
+        )
+    known = "; ".join(_columns(name, database) for name in VIEWS if re.search(rf"\b{name}\b", query))
+    return QueryError(
+        f"The SQL cannot be answered: {_message(error)}.",
+        f"The views are {', '.join(VIEWS)}. {known}{'.' if known else ''}".rstrip(),
+    )
+
+
+def _columns(view: str, database: duckdb.DuckDBPyConnection) -> str:
+    names = [row[0] for row in database.sql(f"DESCRIBE {view}").fetchall()]
+    return f"Columns of {view}: {', '.join(names)}"
+
+
+def _message(error: Exception) -> str:
+    """DuckDB's message without the excerpt of the query, on one line."""
+    text = str(error).split("\n\nLINE", 1)[0]
+    return " ".join(text.split()).rstrip("?. ")

@@ -1,0 +1,98 @@
+"""The committed files of a report as one Arrow dataset.
+
+Delta's own dataset builds an expression from every statistic of every column: a second per thousand files.
+Here only those matter that name the run, the model and the preprocessing, and they are the same for a whole
+file, so Arrow skips files of other runs without opening them and does not read these columns of the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+from pyarrow import fs
+
+from crackmodel.errors import ReportIncompatible
+from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
+from crackmodel.reports.storage import Place
+
+_CONSTANT_COLUMNS: Final = (PARTITION_COLUMN, "model_sha256", "preprocess", "run_id")
+
+_KNOWN_READER_FEATURES: Final = {"timestampNtz"}
+
+
+def committed_rows(table: DeltaTable, place: Place, survey: str | None = None) -> ds.Dataset:
+    """The rows that are in force in a loaded table, with `REPORT_SCHEMA`; nothing is read yet.
+
+    Args:
+        table: The table at the version to show.
+        place: Where it lies.
+        survey: Leave out the files of all other surveys.
+
+    Raises:
+        ReportIncompatible: Another program has changed the table in a way that needs more than Parquet.
+    """
+    _require_plain_files(table, place.uri)
+    root = fs.SubTreeFileSystem(place.root, place.filesystem)
+    parquet = ds.ParquetFileFormat()
+    expressions: dict[tuple[str | None, ...], ds.Expression] = {}
+    fragments = []
+    for file in _files(table, survey):
+        expression = expressions.setdefault(file.constants, _all_equal(file.constants))
+        fragments.append(parquet.make_fragment(file.path, root, partition_expression=expression))
+    return ds.FileSystemDataset(fragments, REPORT_SCHEMA, parquet, root)
+
+
+def named_files(table: DeltaTable, survey: str) -> set[str]:
+    """Names of the survey's files that the log knows: those in force, and those a compaction replaced."""
+    in_force = [file.path for file in _files(table, survey)]
+    replaced = table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False)
+    return {path.rsplit("/", 1)[-1] for path in (*in_force, *replaced)}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file in force: its path, and its one value (None where there are several) of `_CONSTANT_COLUMNS`."""
+
+    path: str
+    constants: tuple[str | None, ...]
+
+
+def _files(table: DeltaTable, survey: str | None) -> list[_File]:
+    actions = pa.table(table.get_add_actions(flatten=True))
+    if not actions.num_rows:
+        return []
+    columns = [actions[f"partition.{PARTITION_COLUMN}"].to_pylist()]
+    for name in _CONSTANT_COLUMNS[1:]:
+        bounds = [actions[f"{end}.{name}"].to_pylist() for end in ("min", "max")]
+        columns.append([low if low == high else None for low, high in zip(*bounds, strict=True)])
+    files = [
+        _File(path, constants)
+        for path, constants in zip(actions["path"].to_pylist(), zip(*columns, strict=True), strict=True)
+    ]
+    return files if survey is None else [file for file in files if file.constants[0] == survey]
+
+
+def _all_equal(constants: tuple[str | None, ...]) -> ds.Expression:
+    known = [
+        ds.field(name) == value
+        for name, value in zip(_CONSTANT_COLUMNS, constants, strict=True)
+        if value is not None
+    ]
+    return reduce(and_, known)
+
+
+def _require_plain_files(table: DeltaTable, uri: str) -> None:
+    protocol = table.protocol()
+    needed = set(protocol.reader_features or ()) - _KNOWN_READER_FEATURES
+    if protocol.min_reader_version == 2 or needed:  # version 2 means column mapping
+        raise ReportIncompatible(
+            f"Another program has given the report at {uri} Delta features that crackmodel cannot read: "
+            f"{', '.join(sorted(needed)) or 'column mapping'}.",
+            "Turn them off with that program (for deletion vectors: REORG TABLE ... APPLY (PURGE)).",
+        )
