@@ -6,9 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from crackmodel.surveys.sample import SampleSurvey, write_sample
+
+hypothesis.settings.register_profile("no-timing", deadline=None)
+hypothesis.settings.load_profile("no-timing")
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -27,7 +31,7 @@ def _no_settings_from_outside() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of real images and weights; see CONTRIBUTING in README."""
+    """Folder of real images and weights."""
     folder = Path(os.environ.get("CRACKMODEL_TEST_DATA", _CHECKOUT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip("no real images here: set CRACKMODEL_TEST_DATA to a folder that holds them")

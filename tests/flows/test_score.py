@@ -1,0 +1,88 @@
+"""The scoring flow on an embedded Prefect: run names, states that tell the truth, artifacts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+_CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def prefect() -> Iterator[None]:
+    """A temporary Prefect database and server."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def test_the_flow_scores_and_leaves_two_artifacts(prefect: None, sample_survey: Path, tmp_path: Path) -> None:
+    from prefect.artifacts import Artifact
+
+    from flows.score import score
+
+    result = score(str(sample_survey), report=str(tmp_path / "report"), workers=0)
+
+    assert result.listed == result.scored + result.rejected
+    summary, top = Artifact.get("score-summary"), Artifact.get("top-detections")
+    assert summary
+    assert top
+    assert f"{result.listed:,}" in str(summary.data)
+    table = json.loads(str(top.data))
+    assert [row["image"] for row in table] == [image.image for image in result.top]
+    assert table[0]["crack probability"] == pytest.approx(result.top[0].crack_probability, abs=1e-4)
+
+
+def test_the_run_is_named_after_its_survey_and_nothing_is_retried(
+    prefect: None, sample_survey: Path, tmp_path: Path
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    from flows.score import publish_summary, score, score_shards
+
+    score(str(sample_survey), report=str(tmp_path / "report"), workers=0)
+
+    with get_client(sync_client=True) as client:
+        names = {run.name for run in client.read_flow_runs()}
+    assert f"score {sample_survey}" in names
+    assert score_shards.retries == publish_summary.retries == score.retries == 0
+
+
+def test_a_missing_survey_fails_the_run_with_our_words(prefect: None, tmp_path: Path) -> None:
+    from crackmodel.errors import SurveyError
+    from flows.score import score
+
+    with pytest.raises(SurveyError, match="nowhere"):
+        score(str(tmp_path / "nowhere"), report=str(tmp_path / "report"), workers=0)
+
+
+def test_python_m_flows_score_needs_no_server(sample_survey: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.score", sample_survey, "--report", tmp_path / "report", "--workers", "0"],
+        cwd=_CHECKOUT, capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert "Next:   crackmodel query" in done.stdout
+
+
+def test_python_m_flows_score_exits_with_1_on_a_missing_survey(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.score", tmp_path / "nowhere", "--report", tmp_path / "report"],
+        cwd=_CHECKOUT, capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")},
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "nowhere" in done.stderr

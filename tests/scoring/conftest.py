@@ -1,0 +1,57 @@
+"""Surveys that a test may change, scored in this process unless it says otherwise."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from crackmodel.reports.queries import open_report
+from crackmodel.scoring.run import RunResult, score_survey
+
+Score = Callable[..., RunResult]
+
+
+@pytest.fixture
+def survey(tmp_path: Path, sample_survey: Path) -> Path:
+    """The drawn survey, to be changed at will."""
+    return shutil.copytree(sample_survey, tmp_path / "bridge-07")
+
+
+@pytest.fixture
+def patches(tmp_path: Path) -> Path:
+    """Twelve small grey patches: quick to score, none with a crack."""
+    folder = tmp_path / "patches"
+    folder.mkdir()
+    noise = np.random.default_rng(3)
+    for number in range(12):
+        grey = noise.normal(150, 6, (227, 227, 1)).repeat(3, axis=2).clip(0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{number:02}.jpg"), grey)
+    return folder
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    return tmp_path / "report"
+
+
+@pytest.fixture
+def score(report: Path) -> Score:
+    """Score into this test's report, without Ray."""
+
+    def run(survey: Path, **settings: Any) -> RunResult:
+        return score_survey(survey, **{"report": report, "workers": 0, **settings})
+
+    return run
+
+
+def rows(report: Path, query: str = "from report order by image") -> list[dict[str, Any]]:
+    """Ask a report."""
+    table: pa.Table = open_report(report).sql(query)
+    return table.to_pylist()

@@ -1,0 +1,297 @@
+"""A run: every listed file has exactly one row, nothing is read twice, nothing stops at a bad image."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crackmodel.errors import (
+    ModelCorrupt,
+    ModelNotFound,
+    ReportBusy,
+    ReportIncompatible,
+    SurveyError,
+    UsageError,
+)
+from crackmodel.models.registry import Registry
+from crackmodel.reports.table import ReportTable
+from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted
+from crackmodel.scoring.run import score_survey
+from crackmodel.surveys.sample import SampleSurvey
+from tests.scoring.conftest import Score, rows
+
+
+def test_every_listed_file_gets_exactly_one_row(survey: Path, report: Path, score: Score) -> None:
+    result = score(survey)
+
+    files = sorted(path.relative_to(survey).as_posix() for path in survey.rglob("*") if path.is_file())
+    assert [row["image"] for row in rows(report)] == files
+    assert result.listed == len(files) == result.scored + result.rejected
+    assert result.scored == result.cracks + result.clear
+    assert (result.skipped, result.postponed) == (0, 0)
+
+
+def test_verdicts_of_the_drawn_survey_are_the_drawn_ones(
+    sample: SampleSurvey, survey: Path, report: Path, score: Score
+) -> None:
+    score(survey)
+
+    cracked = {row["image"] for row in rows(report) if row["verdict"] == "crack"}
+    assert cracked == set(sample.cracked)
+
+
+def test_a_row_holds_what_the_design_promises(survey: Path, report: Path, score: Score) -> None:
+    result = score(survey)
+
+    for row in rows(report, "from report where verdict <> 'rejected'"):
+        count = row["tile_rows"] * row["tile_columns"]
+        probabilities = np.array(row["tile_probabilities"], np.float32)
+        over = probabilities >= np.float32(row["threshold"])
+        assert len(probabilities) == count
+        assert row["crack_probability"] == probabilities.max()
+        assert row["crack_fraction"] == pytest.approx(over.mean(), abs=1e-6)
+        assert row["verdict"] == ("crack" if over.any() else "clear")
+        assert row["reject_code"] is None
+        assert row["run_id"] == result.run_id
+        assert row["survey"] == "bridge-07"
+        assert len(row["sha256"]) == 64
+
+
+def test_bad_files_become_rows_with_a_reason(survey: Path, report: Path, score: Score) -> None:
+    (survey / "empty.jpg").write_bytes(b"")
+    shutil.copy(next(survey.glob("*.png")), survey / "really-a-png.jpg")
+    result = score(survey)
+
+    by_image = {row["image"]: row for row in rows(report)}
+    assert by_image["empty.jpg"]["reject_code"] == "empty"
+    assert by_image["really-a-png.jpg"]["verdict"] != "rejected"
+    assert result.reject_codes == {"not_an_image": 2, "truncated": 1, "empty": 2} or result.rejected >= 4
+    for row in by_image.values():
+        if row["verdict"] == "rejected":
+            assert row["reject_stage"] in {"fetch", "identify", "decode"}
+            assert row["reject_detail"]
+            assert row["crack_probability"] is None
+
+
+def test_a_second_night_reads_no_image(survey: Path, score: Score) -> None:
+    first = score(survey)
+    for path in survey.rglob("*"):
+        before = path.stat()
+        path.write_bytes(b"\0" * before.st_size)  # whoever reads this, notices
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    second = score(survey)
+
+    assert (second.scored, second.rejected, second.skipped) == (0, 0, first.listed)
+    assert second.tiles == 0
+
+
+def test_a_changed_file_is_scored_again_and_latest_shows_it(patches: Path, report: Path, score: Score) -> None:
+    score(patches)
+    shutil.copy(patches / "01.jpg", patches / "00.jpg")
+    os.utime(patches / "00.jpg", ns=(1, 1_700_000_000_123_456_000))
+    again = score(patches)
+
+    assert (again.scored, again.skipped) == (1, 11)
+    assert len(rows(report, "from report where image = '00.jpg'")) == 2
+    (newest,) = rows(report, "from latest where image = '00.jpg'")
+    assert newest["run_id"] == again.run_id
+
+
+@pytest.mark.parametrize("changed", [{"tile": 128}, {"overlap": 32}])
+def test_another_tiling_is_another_score(patches: Path, score: Score, changed: dict[str, int]) -> None:
+    score(patches)
+
+    assert score(patches, **changed).scored == 12
+    assert score(patches, **changed).scored == 0
+
+
+def test_rejected_images_are_read_again_only_on_demand(survey: Path, score: Score) -> None:
+    first = score(survey)
+
+    assert score(survey).rejected == 0
+    retried = score(survey, retry_rejected=True)
+    assert (retried.scored, retried.rejected) == (0, first.rejected)
+
+
+def test_a_limit_postpones_and_the_next_run_goes_on(patches: Path, score: Score) -> None:
+    first = score(patches, limit=5)
+    second = score(patches)
+
+    assert (first.scored, first.postponed, first.skipped) == (5, 7, 0)
+    assert (second.scored, second.postponed, second.skipped) == (7, 0, 5)
+
+
+def test_too_many_rejected_images_are_said_and_everything_is_scored(survey: Path, score: Score) -> None:
+    result = score(survey, max_rejected=0)
+
+    assert result.too_many_rejected
+    assert result.scored > 0
+    assert not score(survey, retry_rejected=True, max_rejected=result.rejected).too_many_rejected
+
+
+def test_surveys_of_one_report_do_not_mix(patches: Path, survey: Path, report: Path, score: Score) -> None:
+    score(patches)
+    other = score(survey)
+
+    assert other.skipped == 0
+    assert score(patches).skipped == 12
+    assert {row["survey"] for row in rows(report)} == {"patches", "bridge-07"}
+
+
+def test_a_file_deleted_after_listing_is_rejected_as_vanished(
+    patches: Path, report: Path, score: Score
+) -> None:
+    def delete_one(event: Event) -> None:
+        if isinstance(event, RunPlanned):
+            (patches / "03.jpg").unlink()
+
+    result = score(patches, on_event=delete_one)
+
+    assert result.reject_codes == {"vanished": 1}
+    assert (result.scored, rows(report, "from rejected")[0]["image"]) == (11, "03.jpg")
+
+
+def test_a_file_replaced_after_listing_is_rejected_now_and_scored_next_time(
+    patches: Path, score: Score
+) -> None:
+    def replace_one(event: Event) -> None:
+        if isinstance(event, RunPlanned):
+            with (patches / "03.jpg").open("ab") as file:
+                file.write(b"\0" * 7)
+
+    assert score(patches, on_event=replace_one).reject_codes == {"changed": 1}
+    assert score(patches).scored == 1
+
+
+def test_events_tell_the_whole_run(patches: Path, score: Score) -> None:
+    events: list[Event] = []
+    result = score(patches, shard_images=5, on_event=events.append)
+
+    planned, *commits = events
+    assert isinstance(planned, RunPlanned)
+    assert (planned.listed, planned.skipped, planned.pending) == (12, 0, 12)
+    shards = [event for event in commits if isinstance(event, ShardCommitted)]
+    assert len(shards) == len(commits) >= 3
+    assert shards[-1].done == sum(shard.images for shard in shards) == 12
+    assert sum(shard.tiles for shard in shards) == result.tiles == 12
+
+
+def test_a_run_that_dies_between_commits_is_finished_by_the_next(
+    patches: Path, report: Path, score: Score
+) -> None:
+    def die(event: Event) -> None:
+        if isinstance(event, ShardCommitted):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(patches, shard_images=5, on_event=die)
+    finished = score(patches)
+
+    assert finished.skipped > 0
+    assert finished.skipped + finished.scored == 12
+    assert len(rows(report)) == 12
+
+
+def test_files_of_a_dead_run_do_not_count(patches: Path, report: Path, score: Score) -> None:
+    score(patches)
+    folder = report / "survey=patches"
+    committed = next(folder.glob("part-*.parquet"))
+    shutil.copy(committed, folder / "part-dead-000000-00000000.parquet")
+    shutil.copy(committed, folder / ".part-dead-000001-00000000.parquet.tmp")
+
+    score(patches)
+
+    assert [path.name for path in folder.iterdir()] == [committed.name]
+
+
+def test_two_runs_of_one_survey_exclude_each_other(patches: Path, report: Path, score: Score) -> None:
+    score(patches)
+
+    with ReportTable.open(report).lock("patches"), pytest.raises(ReportBusy):
+        score(patches)
+
+
+class TestBadInputStopsBeforeAnythingIsWritten:
+    def test_missing_survey(self, tmp_path: Path, report: Path, score: Score) -> None:
+        with pytest.raises(SurveyError, match="no-such-place"):
+            score(tmp_path / "no-such-place")
+        assert not report.exists()
+
+    def test_empty_survey(self, tmp_path: Path, report: Path, score: Score) -> None:
+        (tmp_path / "void").mkdir()
+
+        with pytest.raises(SurveyError, match="void"):
+            score(tmp_path / "void")
+        assert not report.exists()
+
+    def test_unknown_model(self, patches: Path, report: Path, score: Score) -> None:
+        with pytest.raises(ModelNotFound, match="walls"):
+            score(patches, model="walls")
+        assert not report.exists()
+
+    def test_engine_that_the_model_has_no_file_for(self, patches: Path, report: Path, score: Score) -> None:
+        with pytest.raises(ModelNotFound, match="--engine litert"):
+            score(patches, engine="litert-int8")
+        assert not report.exists()
+
+    def test_model_with_a_flipped_byte(
+        self, patches: Path, report: Path, score: Score, tmp_path: Path
+    ) -> None:
+        builtin = Registry(tmp_path / "models").resolve("builtin")
+        broken = shutil.copytree(builtin.path, tmp_path / "models" / "walls" / "v1")
+        content = bytearray((broken / "model.tflite").read_bytes())
+        content[len(content) // 2] ^= 1
+        (broken / "model.tflite").write_bytes(content)
+
+        with pytest.raises(ModelCorrupt, match=r"model\.tflite"):
+            score(patches, model="walls@v1", models=tmp_path / "models")
+        assert not report.exists()
+
+    def test_report_path_that_is_a_file(self, patches: Path, report: Path, score: Score) -> None:
+        report.write_text("my notes")
+
+        with pytest.raises(ReportIncompatible):
+            score(patches)
+        assert report.read_text() == "my notes"
+
+    @pytest.mark.parametrize("wrong", [{"tile": 3}, {"engine": "onnx"}, {"colour": "red"}])
+    def test_senseless_setting(
+        self, patches: Path, report: Path, score: Score, wrong: dict[str, Any]
+    ) -> None:
+        with pytest.raises(UsageError):
+            score(patches, **wrong)
+        assert not report.exists()
+
+
+@pytest.mark.integration
+def test_ray_gives_the_same_rows_as_this_process(
+    embedded_ray: None, survey: Path, tmp_path: Path, score: Score
+) -> None:
+    inline = score(survey, report=tmp_path / "inline")
+    on_ray = score_survey(survey, report=tmp_path / "ray", workers=2)
+
+    query = """select * exclude (run_id, scored_at) from report order by image"""
+    assert rows(tmp_path / "ray", query) == rows(tmp_path / "inline", query)
+    assert (on_ray.scored, on_ray.rejected) == (inline.scored, inline.rejected)
+
+
+@pytest.mark.integration
+def test_an_error_of_a_worker_reaches_the_caller_as_it_is(
+    embedded_ray: None, patches: Path, report: Path, score: Score
+) -> None:
+    score(patches, limit=1)
+    folder = report / "survey=patches"
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    folder.write_text("in the way")
+
+    from crackmodel.errors import ReportError
+
+    with pytest.raises(ReportError):
+        score_survey(patches, report=report, workers=2)

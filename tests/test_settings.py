@@ -1,0 +1,63 @@
+"""One frozen object: arguments, then the environment, then defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from crackmodel.errors import UsageError
+from crackmodel.settings import ReportSettings, ScoreSettings, TrainSettings
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    settings = ScoreSettings.read()
+
+    assert (settings.report, settings.model, settings.engine) == ("report", "builtin", "litert")
+    assert (settings.tile, settings.overlap, settings.workers) == (227, 0, None)
+
+
+def test_an_argument_beats_the_environment_and_the_environment_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CRACKMODEL_REPORT", "from-environment")
+    monkeypatch.setenv("CRACKMODEL_TILE", "256")
+
+    assert ScoreSettings.read().report == ReportSettings.read().report == "from-environment"
+    assert ScoreSettings.read(report="given", tile=None).report == "given"
+    assert ScoreSettings.read(report="given", tile=None).tile == 256
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"tile": 5}, "--tile"),
+        ({"tile": 100, "overlap": 100}, "--overlap"),
+        ({"overlap": -1}, "--overlap"),
+        ({"workers": -1}, "--workers"),
+        ({"limit": 0}, "--limit"),
+        ({"engine": "onnx"}, "--engine"),
+        ({"report": ""}, "--report"),
+    ],
+)
+def test_a_senseless_value_is_named_with_its_option(given: dict[str, object], named: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ScoreSettings.read(**given)
+
+    assert named in caught.value.remedy
+    assert repr(next(reversed(given.values()))) in caught.value.problem
+
+
+def test_a_senseless_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRACKMODEL_TILE", "wide")
+
+    with pytest.raises(UsageError, match="CRACKMODEL_TILE"):
+        ScoreSettings.read()
+
+
+def test_settings_do_not_change_after_they_were_built() -> None:
+    settings = TrainSettings.read(models=Path("registry"))
+
+    with pytest.raises(ValidationError):
+        settings.models = Path("elsewhere")  # type: ignore[misc]
