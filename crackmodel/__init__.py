@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from crackmodel.errors import CrackmodelError
 
 if TYPE_CHECKING:
-    from crackmodel.models.registry import load_model
+    from crackmodel.models.loading import load_model
     from crackmodel.models.training import train_model
     from crackmodel.reports.queries import open_report
     from crackmodel.scoring.run import score_survey
@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 __all__ = ["CrackmodelError", "__version__", "load_model", "open_report", "score_survey", "train_model"]
 
 _HOMES = {
-    "load_model": "crackmodel.models.registry",
+    "load_model": "crackmodel.models.loading",
     "open_report": "crackmodel.reports.queries",
     "score_survey": "crackmodel.scoring.run",
     "train_model": "crackmodel.models.training",

@@ -125,8 +125,7 @@ def score(
     if result.too_many_rejected:
         print(
             f"error: {result.rejected} images were rejected, more than --max-rejected allows.\n"
-            "       Everything else is scored; see why: "
-            'crackmodel query "select image, reject_code, reject_detail from rejected"',
+            "       Everything else is scored; see why: crackmodel query 'from rejected'",
             file=sys.stderr,
         )
         raise typer.Exit(EXIT_TOO_MANY_REJECTED)
@@ -144,12 +143,12 @@ def query(
 
     Example: `crackmodel query "select image, crack_probability from latest where verdict = 'crack'"`
     """
-    from crackmodel.reports.output import write_result
+    from crackmodel.reports.output import format_table
     from crackmodel.reports.queries import open_report
     from crackmodel.settings import ReportSettings
 
-    with open_report(ReportSettings.read(report=report).report) as opened:
-        write_result(opened.sql(sql), format, sys.stdout)
+    rows = open_report(ReportSettings.read(report=report).report).sql(sql)
+    format_table(rows, format, sys.stdout.buffer if format == "parquet" else sys.stdout)
 
 
 @app.command()
@@ -298,7 +297,9 @@ def _registry(models: Path | None) -> Any:
 def _aliases(registry: Any, version: Any) -> list[str]:
     if version.name == "builtin":
         return []
-    return sorted(alias for alias, target in registry.aliases(version.name).items() if target == version.version)
+    return sorted(
+        alias for alias, target in registry.aliases(version.name).items() if target == version.version
+    )
 
 
 def _model_summary(version: Any) -> dict[str, Any]:
@@ -312,11 +313,8 @@ def _model_summary(version: Any) -> dict[str, Any]:
 
 
 def _print_model(version: Any) -> None:
-    typer.echo(f"{version.reference} in {version.path}")
-    for part, metrics in version.card.metrics.items():
-        auroc = "" if metrics.auroc is None else f", AUROC {metrics.auroc:.4f}"
-        typer.echo(
-            f"  {part} ({metrics.images:,} images): accuracy {metrics.accuracy:.4f}, "
-            f"precision {metrics.precision:.4f}, recall {metrics.recall:.4f}{auroc}"
-        )
+    from crackmodel.models.card import card_to_markdown
+
+    typer.echo(card_to_markdown(version.card))
+    typer.echo(f"Model:  {version.path}")
     typer.echo(f"Next:   crackmodel score SURVEY --model {version.reference}")

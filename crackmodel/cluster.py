@@ -68,8 +68,8 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise ClusterError(
             f"Ray did not start or answer at {address}: {' '.join(str(error).split())[:300]}.",
-            "Check that the head runs (`ray status`), that RAY_ADDRESS is its HOST:PORT and that this machine "
-            "has the cluster's token; or use --workers 0 to run without Ray.",
+            "Check that the head runs (`ray status`), that RAY_ADDRESS is its HOST:PORT and that this "
+            "machine has the cluster's token; or use --workers 0 to run without Ray.",
         ) from error
     try:
         yield

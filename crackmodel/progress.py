@@ -7,7 +7,15 @@ from types import TracebackType
 from typing import Final, Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from crackmodel.models.events import EpochFinished, FeaturesExtracted, TrainingEvent
@@ -100,7 +108,8 @@ class TrainingLines:
                 text = f"features of {done:,} of {total:,} images"
             case EpochFinished():
                 text = (
-                    f"epoch {event.epoch:3} of {event.epochs}: loss {event.loss:.4f}, accuracy {event.accuracy:.4f}, "
+                    f"epoch {event.epoch:3} of {event.epochs}: "
+                    f"loss {event.loss:.4f}, accuracy {event.accuracy:.4f}, "
                     f"validation loss {event.val_loss:.4f}, accuracy {event.val_accuracy:.4f}"
                 )
         print(text, file=self._stream, flush=True)

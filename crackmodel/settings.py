@@ -33,9 +33,10 @@ class _Settings(BaseSettings):
             return cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             first = error.errors()[0]
-            name = "_".join(str(part) for part in first["loc"]) or "settings"
+            name = "_".join(str(part) for part in first["loc"])
+            why = first["msg"].removeprefix("Value error, ")
             raise UsageError(
-                f"{name.replace('_', '-')}={first.get('input')!r} cannot be used: {first['msg'].removeprefix('Value error, ')}.",
+                f"{name.replace('_', '-')}={first['input']!r} cannot be used: {why}.",
                 f"Correct the option --{name.replace('_', '-')} or the variable CRACKMODEL_{name.upper()}.",
             ) from error
 

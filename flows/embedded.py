@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from prefect.settings import (
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
@@ -18,8 +18,8 @@ from crackmodel.errors import CrackmodelError
 T = TypeVar("T")
 
 
-def run_embedded(flow: Callable[[], T]) -> T | NoReturn:
-    """Call a flow; without `PREFECT_API_URL` Prefect starts its own server on loopback for as long as it takes.
+def run_embedded(flow: Callable[[], T]) -> T:
+    """Call a flow; without `PREFECT_API_URL` Prefect starts its own server on loopback while it runs.
 
     A `CrackmodelError` becomes two lines on stderr and its exit code. The embedded server sends no
     telemetry, and gets time to start on a busy machine.

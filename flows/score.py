@@ -20,7 +20,13 @@ _SECONDS_BETWEEN_LINES: Final = 5.0
 
 
 # Ray repeats a shard whose worker died; repeating the run as well would only hide what is wrong.
-@task(name="score-shards", task_run_name="score {survey}", retries=0, cache_policy=NO_CACHE, persist_result=False)
+@task(
+    name="score-shards",
+    task_run_name="score {survey}",
+    retries=0,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def score_shards(survey: str, settings: dict[str, Any]) -> RunResult:
     """Drive the run on Ray; this task is the driver."""
     log = get_run_logger()
@@ -106,7 +112,9 @@ def main(
     model: Annotated[str | None, typer.Option(help="Model reference. [default: builtin]")] = None,
     tile: Annotated[int | None, typer.Option(help="Edge of a tile in pixels. [default: 227]")] = None,
     overlap: Annotated[int | None, typer.Option(help="Overlap of tiles in pixels. [default: 0]")] = None,
-    workers: Annotated[int | None, typer.Option(help="Parallel tasks; 0 without Ray. [default: all CPUs]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Parallel tasks; 0 without Ray. [default: all CPUs]")
+    ] = None,
     max_rejected: Annotated[int | None, typer.Option(help="Exit with 3 if more images are rejected.")] = None,
 ) -> None:
     """Score a survey through Prefect, with run names, logs and artifacts.

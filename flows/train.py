@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from crackmodel.models.training import train_model
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from crackmodel.models.card import card_to_markdown
 from crackmodel.models.events import EpochFinished, FeaturesExtracted, TrainingEvent
 from crackmodel.models.registry import ModelVersion
-from crackmodel.models.training import train_model
 from crackmodel.settings import TrainSettings
 from flows.embedded import run_embedded
 
@@ -20,7 +21,13 @@ Mode = Literal["frozen", "finetune"]
 
 
 # The recipe is deterministic: a training that failed once fails again, so nothing is repeated.
-@task(name="train-model", task_run_name="train on {dataset}", retries=0, cache_policy=NO_CACHE, persist_result=False)
+@task(
+    name="train-model",
+    task_run_name="train on {dataset}",
+    retries=0,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def train_on_ray(
     dataset: Path,
     *,
@@ -92,7 +99,9 @@ def train(
         workers=workers,
         promote=promote,
     )
-    create_markdown_artifact(key="model-card", markdown=version.card.as_markdown(), description=version.reference)
+    create_markdown_artifact(
+        key="model-card", markdown=card_to_markdown(version.card), description=version.reference
+    )
     return version
 
 
@@ -112,10 +121,17 @@ def main(
     """
     version = run_embedded(
         lambda: train(
-            dataset, name=name, mode=mode, test=test, weights=weights, models=models, workers=workers, promote=promote
+            dataset,
+            name=name,
+            mode=mode,
+            test=test,
+            weights=weights,
+            models=models,
+            workers=workers,
+            promote=promote,
         )
     )
-    typer.echo(version.card.as_markdown())
+    typer.echo(card_to_markdown(version.card))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""How a survey is scored: shards, workers and the run that drives them. The only place besides training that knows Ray."""
+"""How a survey is scored: shards, workers and the run that drives them."""

@@ -72,9 +72,7 @@ def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
 
 
 def _plan(files: pa.Table, settings: ScoreSettings, slots: int) -> Iterator[Shard]:
-    return plan_shards(
-        files, max_images=settings.shard_images, max_bytes=settings.shard_bytes, slots=slots
-    )
+    return plan_shards(files, max_images=settings.shard_images, max_bytes=settings.shard_bytes, slots=slots)
 
 
 def _slots(settings: ScoreSettings) -> int:
@@ -97,8 +95,9 @@ def _result(reference: Any, shard: Shard) -> ShardResult:
     except ray.exceptions.RayError as error:
         first, last = shard.files[0].image, shard.files[-1].image
         raise ClusterError(
-            f"Ray lost the worker of shard {shard.number} ({first} to {last}) for good: {type(error).__name__}.",
-            "What was committed is safe; run the same command again for the rest. If it stops there again, an "
-            "image of that shard kills its worker: move them out one by one, or score with --workers 0 to see it.",
+            f"Ray lost the worker of shard {shard.number} ({first} to {last}) for good: "
+            f"{type(error).__name__}.",
+            "What was committed is safe; run the same command again for the rest. If it stops there again, "
+            "one of those images kills its worker: find it by moving half of them out, and half again.",
         ) from error
     return result

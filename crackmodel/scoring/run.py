@@ -251,7 +251,9 @@ def _score_and_commit(
     return totals
 
 
-def _reconcile(table: ReportTable, job: ScoringJob, listing: Listing, totals: _Totals, *, postponed: int) -> None:
+def _reconcile(
+    table: ReportTable, job: ScoringJob, listing: Listing, totals: _Totals, *, postponed: int
+) -> None:
     """Ask the report itself whether every listed file is accounted for.
 
     Raises:

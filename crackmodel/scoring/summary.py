@@ -86,7 +86,7 @@ def _plain_lines(result: RunResult) -> Iterator[str]:
 
 def _next_command(result: RunResult) -> str:
     if result.cracks:
-        query = "select image, x0, y0, x1, y1, probability from tiles where crack order by probability desc limit 20"
+        query = "select image, x0, y0, x1, y1, probability from tiles where crack order by 6 desc limit 20"
     elif result.rejected:
         query = "select image, reject_code, reject_detail from rejected"
     else:

@@ -1,7 +1,7 @@
 """Score one shard: fetch, decode, tile, run the model, write one Parquet file.
 
 Everything here runs inside a Ray task or, with `--workers 0`, in the caller's process. A worker loads
-numpy, OpenCV, pyarrow and LiteRT, and neither TensorFlow nor pandas nor the table format.
+numpy, OpenCV, pyarrow and LiteRT, and neither TensorFlow nor the table format.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TILES_PER_BATCH: Final = 32
 """Tiles prepared before the model runs. LiteRT is as fast on 1 as on 32, so this only bounds memory."""
 
 _BYTES_PER_FETCH: Final = 2**20
-"""Small files are fetched in groups of about this size: handing each to a thread would cost more than reading it."""
+"""Small files are fetched in groups of this size: handing each to a thread costs more than reading it."""
 
 _PEEK_BYTES: Final = 2**20
 """A file larger than this is read in full only after its first bytes turn out to be an image's."""
@@ -112,7 +112,11 @@ def score_shard(job: ScoringJob, shard: Shard) -> ShardResult:
         rows.append(_key_columns(job, listed) | _score_file(job, engine, fetched))
     verdicts = Counter(str(row["verdict"]) for row in rows)
     written = write_shard(
-        job.report, job.survey.name, job.run_id, shard.number, pa.Table.from_pylist(rows, schema=REPORT_SCHEMA)
+        job.report,
+        job.survey.name,
+        job.run_id,
+        shard.number,
+        pa.Table.from_pylist(rows, schema=REPORT_SCHEMA),
     )
     return ShardResult(
         shard=shard.number,
@@ -191,7 +195,8 @@ def _score_file(job: ScoringJob, engine: Engine, fetched: bytes | ImageRejected)
 
 
 def _score_pixels(job: ScoringJob, engine: Engine, pixels: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    grid = tile_grid(*pixels.shape[:2], tile=job.tile, overlap=job.overlap)
+    height, width = pixels.shape[:2]
+    grid = tile_grid(height, width, tile=job.tile, overlap=job.overlap)
     try:
         probabilities = predict_tiles(pixels, grid, engine)
     except (RuntimeError, ValueError, MemoryError) as error:
@@ -246,7 +251,9 @@ def _fetch(storage: FileSystem, path: str, listed: ListedFile, limits: DecodeLim
     try:
         with storage.open_input_file(path) as file:
             if listed.bytes > _PEEK_BYTES and identify(file.read_at(32, 0)) is None:
-                return ImageRejected("not_an_image", "identify", "the first bytes are no known image format's")
+                return ImageRejected(
+                    "not_an_image", "identify", "the first bytes are no known image format's"
+                )
             content = bytes(file.read())
     except FileNotFoundError:
         return ImageRejected("vanished", "fetch", "the file was deleted after it was listed")
