@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -22,6 +22,7 @@ def grids(draw: st.DrawFn) -> TileGrid:
     return tile_grid(draw(edges), draw(edges), tile, overlap)
 
 
+@settings(deadline=None)
 @given(grids())
 def test_tiles_cover_every_pixel_and_never_leave_the_picture(grid: TileGrid) -> None:
     seen = np.zeros((grid.height, grid.width), dtype=bool)
@@ -32,6 +33,7 @@ def test_tiles_cover_every_pixel_and_never_leave_the_picture(grid: TileGrid) -> 
     assert seen.all()
 
 
+@settings(deadline=None)
 @given(grids())
 def test_tiles_are_squares_of_one_size_unless_the_tile_is_the_picture(grid: TileGrid) -> None:
     boxes = grid.boxes()
@@ -44,6 +46,7 @@ def test_tiles_are_squares_of_one_size_unless_the_tile_is_the_picture(grid: Tile
         assert (boxes[:, 2:] - boxes[:, :2] == grid.tile_size).all()
 
 
+@settings(deadline=None)
 @given(grids())
 def test_tiles_are_row_major_with_one_stride_and_an_inward_last_one(grid: TileGrid) -> None:
     if grid.whole:

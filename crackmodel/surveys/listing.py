@@ -1,0 +1,327 @@
+"""Find the photographs of a survey: every file of a tree, on disk or in an object store, unopened."""
+
+from __future__ import annotations
+
+import os
+import re
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote, urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from crackmodel.errors import SurveyError, UsageError
+
+__all__ = ["LISTING_SCHEMA", "Listing", "Survey", "list_survey", "open_location", "survey_name"]
+
+LISTING_SCHEMA: Final = pa.schema(
+    [
+        pa.field("image", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("modified_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+"""A row per file: its POSIX path within the survey, its size and when it was last modified."""
+
+_CHUNK: Final = 65_536
+"""Files held as Python objects before they become Arrow arrays: a million paths would take 100 MB."""
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_URI_CHARACTERS: Final = ":/?#[]@!$&'()*+,;=%~"
+_GCS_PATIENCE: Final = "retry_limit_seconds=60"
+"""Google's client retries for 15 minutes by default, long enough to look like a hang."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A named tree of photographs.
+
+    Attributes:
+        name: The report's partition, made of letters, digits, `.`, `_` and `-`.
+        uri: Absolute local path, or `s3://` or `gs://` URI.
+    """
+
+    name: str
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a survey holds at one moment.
+
+    Attributes:
+        survey: The survey.
+        files: Table of `LISTING_SCHEMA`, sorted by `image`.
+        hidden: Files ignored because their name, or that of a folder on the way, starts with a dot.
+        outside: Symbolic links ignored because they lead out of the tree, or nowhere.
+        misnamed: Files ignored because their path is not UTF-8, so that no report could name them.
+    """
+
+    survey: Survey
+    files: pa.Table
+    hidden: int
+    outside: int
+    misnamed: int = 0
+
+
+def survey_name(uri: str) -> str:
+    """Derive a survey's name from its place: the last part of the path, made safe for a partition's folder.
+
+    Args:
+        uri: Local path or URI.
+
+    Returns:
+        A name of letters, digits, `.`, `_` and `-`; never empty, never starting with `.` or `_` (readers of
+        a report's folder ignore such names).
+    """
+    if "://" in uri:
+        parts = urlsplit(uri)
+        last = (parts.netloc + unquote(parts.path)).rstrip("/").rpartition("/")[2]
+    else:
+        last = _absolute(uri).name
+    return _UNSAFE.sub("-", last).lstrip("._") or "survey"
+
+
+def open_location(uri: str) -> tuple[fs.FileSystem, str]:
+    """Open the storage that a path or URI points into; nothing is read yet.
+
+    Credentials, region and endpoint of object stores come from their own environment variables and files
+    (`AWS_*`, `GOOGLE_APPLICATION_CREDENTIALS`). A URI may carry pyarrow's options (`?endpoint_override=`).
+
+    Args:
+        uri: Local path (`~` is expanded), or `file://`, `s3://` or `gs://` URI.
+
+    Returns:
+        The file system, and the absolute path inside it, without a slash at the end.
+
+    Raises:
+        UsageError: The URI's scheme is not one of these, or it is no URI at all.
+        SurveyError: The object store's name cannot be resolved.
+    """
+    scheme = uri.partition("://")[0] if "://" in uri else ""
+    if scheme not in ("", "file", "s3", "gs"):
+        raise UsageError(
+            f"{uri} has the unknown scheme {scheme}://.", "Give a local path, or an s3:// or gs:// URI."
+        )
+    if not scheme:
+        return fs.LocalFileSystem(), str(_absolute(uri))
+    if scheme == "gs" and "retry_limit_seconds=" not in uri:
+        uri += ("&" if "?" in uri else "?") + _GCS_PATIENCE
+    try:
+        storage, path = fs.FileSystem.from_uri(quote(uri, safe=_URI_CHARACTERS))
+    except pa.ArrowInvalid as error:
+        raise UsageError(
+            f"{uri} is not a valid URI ({error}).", "Write it as s3://BUCKET/FOLDER or gs://BUCKET/FOLDER."
+        ) from None
+    except OSError as error:
+        raise _unreachable(uri, error) from None
+    return storage, path.rstrip("/") or "/"
+
+
+def list_survey(uri: str, name: str | None = None) -> Listing:
+    """List every file of a survey.
+
+    Files and folders whose names start with a dot are ignored and counted. Links to files within the tree
+    are listed; links to folders within it are not followed, their files are listed already; links that lead
+    out of the tree are ignored and counted.
+
+    Args:
+        uri: Local folder, or `s3://` or `gs://` URI of one.
+        name: The survey's name; by default `survey_name(uri)`.
+
+    Raises:
+        SurveyError: There is no such folder, it is a file, it is empty, or part of it cannot be read.
+        UsageError: The URI or the name is malformed.
+    """
+    storage, root = open_location(uri)
+    local = isinstance(storage, fs.LocalFileSystem)
+    survey = Survey(_checked_name(uri, name), root if local else uri)
+    found = _Found()
+    if local:
+        _require_folder(Path(root))
+        _walk_local(os.path.realpath(root), found)
+    else:
+        _walk_store(storage, root, uri, found)
+    files = found.table()
+    if not files.num_rows:
+        raise SurveyError(f"There are no files to score in {survey.uri}.", _remedy_for_empty(found))
+    return Listing(survey, files, found.hidden, found.outside, found.misnamed)
+
+
+@dataclass(slots=True)
+class _Found:
+    """The files found so far, as Arrow arrays but for the last few."""
+
+    hidden: int = 0
+    outside: int = 0
+    misnamed: int = 0
+    images: list[str] = field(default_factory=list)
+    sizes: array[int] = field(default_factory=lambda: array("q"))
+    times: array[int] = field(default_factory=lambda: array("q"))
+    chunks: list[pa.RecordBatch] = field(default_factory=list)
+
+    def add(self, image: str, size: int, modified_ns: int) -> None:
+        if not (image.isascii() or _is_utf8(image)):
+            self.misnamed += 1
+            return
+        self.images.append(image)
+        self.sizes.append(size)
+        # Microseconds, rounded down: what the report can hold, and so what can be compared with it.
+        self.times.append(modified_ns // 1000)
+        if len(self.images) >= _CHUNK:
+            self._pack()
+
+    def table(self) -> pa.Table:
+        self._pack()
+        table = pa.Table.from_batches(self.chunks, LISTING_SCHEMA)
+        return table.sort_by("image").combine_chunks()
+
+    def _pack(self) -> None:
+        columns = [
+            pa.array(self.images, pa.string()),
+            pa.array(self.sizes, pa.int64()),
+            pa.array(self.times, pa.int64()).cast(LISTING_SCHEMA.field("modified_at").type),
+        ]
+        self.chunks.append(pa.RecordBatch.from_arrays(columns, schema=LISTING_SCHEMA))
+        self.images, self.sizes, self.times = [], array("q"), array("q")
+
+
+def _walk_local(root: str, found: _Found) -> None:
+    """Walk a local tree. `root` must be free of links, so that a link's target can be compared with it."""
+    folders = [("", False)]
+    while folders:
+        folder, hidden = folders.pop()
+        for entry in _entries(root, folder, hidden):
+            below_hidden = hidden or entry.name.startswith(".")
+            image = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                folders.append((image, below_hidden))
+            elif below_hidden:
+                found.hidden += 1
+            elif entry.is_symlink():
+                _add_link(root, image, entry, found)
+            elif entry.is_file(follow_symlinks=False):
+                _add_file(image, entry, found)
+
+
+def _entries(root: str, folder: str, hidden: bool) -> Iterator[os.DirEntry[str]]:
+    path = f"{root}/{folder}" if folder else root
+    try:
+        with os.scandir(path) as entries:
+            yield from entries
+    except FileNotFoundError:
+        return  # deleted since its parent was read: its files are gone, as if a moment later
+    except OSError as error:
+        if hidden:
+            return  # nothing in there would be scored
+        raise _unreadable(path, error) from error
+
+
+def _add_file(image: str, entry: os.DirEntry[str], found: _Found) -> None:
+    try:
+        status = entry.stat()
+    except FileNotFoundError:
+        return  # deleted while we look
+    except OSError as error:
+        raise _unreadable(entry.path.rpartition("/")[0], error) from error
+    found.add(image, status.st_size, status.st_mtime_ns)
+
+
+def _add_link(root: str, image: str, entry: os.DirEntry[str], found: _Found) -> None:
+    target = Path(os.path.realpath(entry.path))
+    within = target.is_relative_to(root)
+    if within and target.is_file():
+        _add_file(image, entry, found)
+    elif not (within and target.is_dir()):
+        found.outside += 1
+
+
+def _walk_store(storage: fs.FileSystem, root: str, uri: str, found: _Found) -> None:
+    """Walk an object store folder by folder: one recursive listing would hold every entry in memory."""
+    try:
+        kind = storage.get_file_info(root).type
+        if kind == fs.FileType.NotFound:
+            raise SurveyError(f"There is no {uri}.", "Check the bucket's name and the folder's spelling.")
+        if kind == fs.FileType.File:
+            raise _is_a_file(uri)
+        folders = [(root, False)]
+        while folders:
+            folder, hidden = folders.pop()
+            for info in storage.get_file_info(fs.FileSelector(folder)):
+                below_hidden = hidden or info.base_name.startswith(".")
+                if info.type == fs.FileType.Directory:
+                    folders.append((info.path, below_hidden))
+                elif below_hidden:
+                    found.hidden += 1
+                elif info.type == fs.FileType.File:
+                    found.add(info.path[len(root) + 1 :], info.size or 0, info.mtime_ns or 0)
+    except OSError as error:
+        raise _unreachable(uri, error) from None
+
+
+def _absolute(uri: str) -> Path:
+    """Return an absolute local path without `..`; links keep their own name, it may be the survey's."""
+    return Path(os.path.abspath(Path(uri).expanduser()))  # noqa: PTH100 - resolve() would follow links
+
+
+def _require_folder(root: Path) -> None:
+    if root.is_file():
+        raise _is_a_file(str(root))
+    if not root.is_dir():
+        raise SurveyError(
+            f"There is no folder {root}.", "Check the spelling, and that the disk or share is mounted here."
+        )
+
+
+def _checked_name(uri: str, name: str | None) -> str:
+    if name is None:
+        return survey_name(uri)
+    if not name or _UNSAFE.search(name) or name[0] in "._":
+        raise UsageError(
+            f"{name!r} cannot name a survey.",
+            "Use letters, digits, '.', '_' and '-', beginning with a letter, a digit or '-'.",
+        )
+    return name
+
+
+def _is_utf8(text: str) -> bool:
+    """Tell whether a path can be encoded; undecodable bytes of a file name come as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_a_file(uri: str) -> SurveyError:
+    return SurveyError(f"{uri} is a file, not a folder of photographs.", "Give the folder that it lies in.")
+
+
+def _unreadable(folder: str, error: OSError) -> SurveyError:
+    shown = folder.encode("utf-8", "backslashreplace").decode()
+    return SurveyError(
+        f"The folder {shown} cannot be read ({error.strerror}).",
+        "Give the scoring user read and execute permission on it, or move it out of the survey.",
+    )
+
+
+def _unreachable(uri: str, error: OSError) -> SurveyError:
+    return SurveyError(
+        f"{uri} cannot be listed ({' '.join(str(error).split())}).",
+        "Check the bucket's name, the credentials (AWS_* or GOOGLE_APPLICATION_CREDENTIALS) and the network.",
+    )
+
+
+def _remedy_for_empty(found: _Found) -> str:
+    ignored = {
+        "hidden": found.hidden,
+        "links out of the folder": found.outside,
+        "named in another encoding than UTF-8": found.misnamed,
+    }
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in ignored.items() if count)
+    if reasons:
+        return f"All that is there was ignored: {reasons}. Move or copy the photographs themselves into it."
+    return "Copy the photographs there, or check the path."

@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import fs
+
+from crackmodel.errors import SurveyError, UsageError
+from crackmodel.surveys.listing import LISTING_SCHEMA, list_survey, open_location, survey_name
+
+
+def write(path: Path, content: bytes = b"x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def images(uri: str | Path) -> list[str]:
+    found: list[str] = list_survey(str(uri)).files["image"].to_pylist()
+    return found
+
+
+# ---------------------------------------------------------------- names and places
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("/data/bridge-07", "bridge-07"),
+        ("/data/bridge-07/", "bridge-07"),
+        ("/data/deck/../bridge-07", "bridge-07"),
+        ("s3://inspections/2024/bridge%2007/", "bridge-07"),
+        ("gs://inspections", "inspections"),
+        ("s3://inspections/deck?endpoint_override=localhost:9000", "deck"),
+        ("/data/Brücke 7 (Süd)", "Br-cke-7-S-d-"),
+        ("/data/_locks", "locks"),
+        ("/data/..hidden", "hidden"),
+        ("/", "survey"),
+        ("/data/___", "survey"),
+    ],
+)
+def test_a_survey_is_named_after_its_folder(uri: str, name: str) -> None:
+    assert survey_name(uri) == name
+
+
+@settings(deadline=None)
+@given(st.text(min_size=1).filter(lambda text: "\x00" not in text))
+def test_every_folder_gives_a_name_that_a_partition_can_have(folder: str) -> None:
+    name = survey_name(f"/data/{folder}")
+    assert name
+    assert name[0] not in "._"
+    assert all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in name)
+
+
+def test_a_relative_path_is_named_after_the_folder_it_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "bridge" / "a.jpg")
+    monkeypatch.chdir(tmp_path / "bridge")
+    listing = list_survey(".")
+    assert listing.survey.name == "bridge"
+    assert listing.survey.uri == str(tmp_path / "bridge")
+
+
+def test_a_name_can_be_given(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg")
+    assert list_survey(str(tmp_path), name="north-pier").survey.name == "north-pier"
+
+
+@pytest.mark.parametrize("name", ["", "north pier", "a/b", "_locks", ".x", "survey=x"])
+def test_a_name_no_partition_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot name a survey"):
+        list_survey(str(tmp_path), name=name)
+
+
+def test_local_places_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for uri, path in {
+        "~/deck": tmp_path / "deck",
+        "deck/./east/..": tmp_path / "deck",
+        (tmp_path / "deck").as_uri(): tmp_path / "deck",
+        f"{tmp_path}/deck/": tmp_path / "deck",
+    }.items():
+        storage, inside = open_location(uri)
+        assert isinstance(storage, fs.LocalFileSystem)
+        assert inside == str(path)
+
+
+@pytest.mark.parametrize("uri", ["ftp://host/deck", "https://host/deck", "C://deck"])
+def test_an_unknown_scheme_is_a_usage_error(uri: str) -> None:
+    with pytest.raises(UsageError, match=r"s3:// or gs://"):
+        open_location(uri)
+
+
+def test_a_malformed_uri_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="not a valid URI"):
+        open_location("s3://inspections/deck?no_such_option=1")
+
+
+# ---------------------------------------------------------------- local trees
+
+
+def test_every_file_is_listed_with_its_size_and_time_sorted_by_path(tmp_path: Path) -> None:
+    write(tmp_path / "span 2" / "ü.JPG", b"123")
+    write(tmp_path / "span 10" / "b.jpg", b"")
+    write(tmp_path / "a.jpg", b"12345")
+    write(tmp_path / "notes.txt")
+    os.utime(tmp_path / "a.jpg", ns=(0, 1_700_000_000_123_456_789))
+    listing = list_survey(str(tmp_path))
+    assert listing.files.schema == LISTING_SCHEMA
+    assert listing.files["image"].to_pylist() == ["a.jpg", "notes.txt", "span 10/b.jpg", "span 2/ü.JPG"]
+    assert listing.files["bytes"].to_pylist() == [5, 1, 0, 3]
+    # Microseconds, cut and not rounded.
+    assert listing.files["modified_at"][0].as_py() == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
+    assert (listing.hidden, listing.outside, listing.misnamed) == (0, 0, 0)
+
+
+def test_a_file_uri_lists_like_its_path(tmp_path: Path) -> None:
+    write(tmp_path / "deck 1" / "a.jpg")
+    by_uri = list_survey((tmp_path / "deck 1").as_uri())
+    assert by_uri == list_survey(str(tmp_path / "deck 1"))
+    assert by_uri.survey.uri == str(tmp_path / "deck 1")
+
+
+def test_hidden_files_and_folders_are_counted_and_ignored(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg")
+    write(tmp_path / ".DS_Store")
+    write(tmp_path / ".trash" / "b.jpg")
+    write(tmp_path / ".trash" / "deep" / "c.jpg")
+    write(tmp_path / "span" / "._d.jpg")
+    listing = list_survey(str(tmp_path))
+    assert listing.files["image"].to_pylist() == ["a.jpg"]
+    assert listing.hidden == 4
+
+
+def test_links_out_of_the_tree_are_counted_and_ignored(tmp_path: Path) -> None:
+    survey = tmp_path / "bridge"
+    write(survey / "a.jpg")
+    write(tmp_path / "bridge-2" / "b.jpg")
+    (survey / "folder").symlink_to(tmp_path / "bridge-2")
+    (survey / "file.jpg").symlink_to(tmp_path / "bridge-2" / "b.jpg")
+    (survey / "nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
+    (survey / "itself.jpg").symlink_to(survey / "itself.jpg")
+    listing = list_survey(str(survey))
+    assert listing.files["image"].to_pylist() == ["a.jpg"]
+    assert listing.outside == 4
+
+
+def test_links_within_the_tree_name_files_but_never_loop(tmp_path: Path) -> None:
+    write(tmp_path / "span" / "a.jpg", b"12345")
+    (tmp_path / "span" / "up").symlink_to(tmp_path)
+    (tmp_path / "again").symlink_to(tmp_path / "span")
+    (tmp_path / "best.jpg").symlink_to(Path("span") / "a.jpg")
+    listing = list_survey(str(tmp_path))
+    assert listing.files["image"].to_pylist() == ["best.jpg", "span/a.jpg"]
+    assert listing.files["bytes"].to_pylist() == [5, 5]
+    assert listing.outside == 0
+
+
+def test_a_survey_may_itself_be_a_link(tmp_path: Path) -> None:
+    write(tmp_path / "disk-4711" / "a.jpg")
+    (tmp_path / "disk-4711" / "b.jpg").symlink_to(tmp_path / "disk-4711" / "a.jpg")
+    (tmp_path / "bridge").symlink_to(tmp_path / "disk-4711")
+    listing = list_survey(str(tmp_path / "bridge"))
+    assert listing.survey.name == "bridge"
+    assert listing.files["image"].to_pylist() == ["a.jpg", "b.jpg"]
+
+
+def test_names_that_are_not_utf8_are_counted_and_end_no_run(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg")
+    folder = os.fsencode(tmp_path)
+    try:
+        Path(os.fsdecode(folder + b"/br\xfccke.jpg")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    Path(os.fsdecode(folder + b"/s\xfcd")).mkdir()
+    Path(os.fsdecode(folder + b"/s\xfcd/b.jpg")).write_bytes(b"x")
+    listing = list_survey(str(tmp_path))
+    assert listing.files["image"].to_pylist() == ["a.jpg"]
+    assert listing.misnamed == 2
+
+
+def test_pipes_and_sockets_are_no_photographs(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert images(tmp_path) == ["a.jpg"]
+
+
+def test_a_listing_larger_than_a_chunk_is_complete_and_sorted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crackmodel.surveys.listing._CHUNK", 7)
+    names = [f"{number:03}.jpg" for number in range(100)]
+    for name in reversed(names):
+        write(tmp_path / name, name.encode())
+    listing = list_survey(str(tmp_path))
+    assert listing.files["image"].to_pylist() == names
+    assert set(listing.files["bytes"].to_pylist()) == {7}
+    assert listing.files["image"].num_chunks == 1
+
+
+# ---------------------------------------------------------------- what cannot be listed
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SurveyError, match=r"no folder .*bridge-8.* spelling"):
+        list_survey(str(tmp_path / "bridge-8"))
+
+
+def test_a_file_is_no_survey(tmp_path: Path) -> None:
+    with pytest.raises(SurveyError, match="is a file"):
+        list_survey(str(write(tmp_path / "a.jpg")))
+
+
+def test_an_empty_survey_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "span").mkdir()
+    with pytest.raises(SurveyError, match="no files"):
+        list_survey(str(tmp_path))
+
+
+def test_a_survey_of_ignored_files_says_what_was_ignored(tmp_path: Path) -> None:
+    write(tmp_path / ".a.jpg")
+    (tmp_path / "link").symlink_to("/nowhere/b.jpg")
+    with pytest.raises(SurveyError, match="1 hidden, 1 links out of the folder"):
+        list_survey(str(tmp_path))
+
+
+@contextmanager
+def ordinary_user() -> Iterator[Path]:
+    """Run as somebody whom permissions stop, in a folder that they may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="survey-"))
+    folder.chmod(0o755)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(65534)
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        for path in [folder, *folder.iterdir()]:
+            path.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400])
+def test_an_unreadable_folder_is_named_with_the_remedy(mode: int) -> None:
+    with ordinary_user() as survey:
+        os.seteuid(os.getuid())
+        write(survey / "a.jpg")
+        write(survey / "closed" / "b.jpg")
+        (survey / "closed").chmod(mode)
+        if os.getuid() == 0:
+            os.chown(survey / "closed", 65534, 65534)
+            os.seteuid(65534)
+        with pytest.raises(SurveyError, match=r"folder .*closed cannot be read .*permission"):
+            list_survey(str(survey))
+
+
+def test_an_unreadable_hidden_folder_stops_nobody() -> None:
+    with ordinary_user() as survey:
+        os.seteuid(os.getuid())
+        write(survey / "a.jpg")
+        (survey / ".Trash-0").mkdir(mode=0o000)
+        if os.getuid() == 0:
+            os.seteuid(65534)
+        assert images(survey) == ["a.jpg"]
+
+
+# ---------------------------------------------------------------- object stores
+
+
+class ObjectStore(BaseHTTPRequestHandler):
+    """As much of the S3 protocol as listing needs, over a dictionary of keys and sizes."""
+
+    keys: ClassVar[dict[str, int]] = {
+        "2024/deck/a.jpg": 5,
+        "2024/deck/span 2/b.jpg": 7,
+        "2024/deck/.cache/c.jpg": 1,
+        "2024/deck/span 2/.d.jpg": 1,
+        "2024/deck-2/e.jpg": 1,
+    }
+
+    def do_HEAD(self) -> None:
+        bucket, _, key = self.path[1:].partition("/")
+        if not key and bucket == "inspections":
+            self._answer(200, b"")
+        elif key in self.keys:
+            self._answer(200, b"", length=self.keys[key])
+        else:
+            self._answer(404, b"")
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        if parts.path.strip("/") != "inspections":
+            self._answer(403, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+            return
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
+        contents, folders = "", set()
+        for key, size in sorted(self.keys.items()):
+            rest = key.removeprefix(prefix)
+            if not key.startswith(prefix):
+                continue
+            if delimiter and delimiter in rest:
+                folders.add(prefix + rest.partition(delimiter)[0] + delimiter)
+            else:
+                contents += (
+                    f"<Contents><Key>{key}</Key><LastModified>2024-05-06T07:08:09.000Z</LastModified>"
+                    f"<Size>{size}</Size></Contents>"
+                )
+        shared = "".join(
+            f"<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>" for name in sorted(folders)
+        )
+        count = contents.count("<Key>") + len(folders)
+        body = (
+            '<?xml version="1.0"?><ListBucketResult><Name>inspections</Name>'
+            f"<KeyCount>{count}</KeyCount><IsTruncated>false</IsTruncated>{contents}{shared}</ListBucketResult>"
+        )
+        self._answer(200, body.encode())
+
+    def _answer(self, status: int, body: bytes, length: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An S3 endpoint on this machine, as the environment of the AWS tools names one."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ObjectStore)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "inspector")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    yield "s3://inspections"
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_object_store_lists_like_a_folder(bucket: str) -> None:
+    listing = list_survey(f"{bucket}/2024/deck/")
+    assert listing.survey.name == "deck"
+    assert listing.survey.uri == f"{bucket}/2024/deck/"
+    assert listing.files.schema == LISTING_SCHEMA
+    assert listing.files["image"].to_pylist() == ["a.jpg", "span 2/b.jpg"]
+    assert listing.files["bytes"].to_pylist() == [5, 7]
+    assert listing.files["modified_at"][0].as_py() == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+    assert listing.hidden == 2
+
+
+def test_a_folder_with_a_space_in_an_object_store_is_found(bucket: str) -> None:
+    assert images(f"{bucket}/2024/deck/span 2") == ["b.jpg"]
+
+
+def test_a_whole_bucket_can_be_a_survey(bucket: str) -> None:
+    assert images(bucket)[0] == "2024/deck-2/e.jpg"
+
+
+def test_a_missing_folder_in_an_object_store_is_named(bucket: str) -> None:
+    with pytest.raises(SurveyError, match=r"no s3://inspections/2023"):
+        list_survey(f"{bucket}/2023")
+
+
+def test_an_object_is_no_survey(bucket: str) -> None:
+    with pytest.raises(SurveyError, match="is a file"):
+        list_survey(f"{bucket}/2024/deck/a.jpg")
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_refused_bucket_names_the_credentials() -> None:
+    with pytest.raises(SurveyError, match=r"s3://others/deck cannot be listed .*credentials"):
+        list_survey("s3://others/deck")
+
+
+def test_opening_a_google_bucket_asks_nobody() -> None:
+    storage, path = open_location("gs://anonymous@inspections/2024/deck/")
+    assert isinstance(storage, fs.GcsFileSystem)
+    assert path == "inspections/2024/deck"
+
+
+def test_a_listing_survives_a_pickle(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg")
+    listing = list_survey(str(tmp_path))
+    again = pickle.loads(pickle.dumps(listing))
+    assert again.files.equals(listing.files)
+    assert isinstance(again.files, pa.Table)
