@@ -1,0 +1,258 @@
+"""The card of a model version: where it comes from, what it can do, and what its files must hash to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+CARD_FORMAT: Final = 1
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a data set: how many images, and how many of them show a crack."""
+
+    images: int
+    cracks: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataRecord:
+    """What a model learnt from.
+
+    Attributes:
+        name: The data set's name; never a path of the machine it was trained on.
+        fingerprint: Over file names, contents and labels: see `crackmodel.models.datasets.fingerprint`.
+        positive: Name of the folder of cracks.
+        negative: Name of the other folder.
+        unusable: Files that are not pictures and were left out.
+        duplicates: Files whose bytes equal an earlier file's; they are kept.
+        split: How the parts were made.
+        seed: Of the split.
+        train: Images the weights were fitted to.
+        validation: Images that chose epoch, temperature and threshold.
+        test: Images that chose nothing.
+    """
+
+    name: str
+    fingerprint: str
+    positive: str
+    negative: str
+    unusable: int
+    duplicates: int
+    split: str
+    seed: int
+    train: Part
+    validation: Part
+    test: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the training part, counted from 1."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """How a model was trained.
+
+    Attributes:
+        mode: `frozen` or `finetune`.
+        command: The call that made it, with the data set's name for its place.
+        hyperparameters: Everything that a second training needs to come out alike.
+        weights: File name of the backbone's ImageNet weights.
+        weights_sha256: Their hash.
+        best_epoch: The epoch whose weights were kept.
+        history: Every epoch.
+        seconds: Wall time of everything, reading and evaluation included.
+        parameters: Numbers in the network.
+    """
+
+    mode: str
+    command: str
+    hyperparameters: Mapping[str, Any]
+    weights: str
+    weights_sha256: str
+    best_epoch: int
+    history: tuple[Epoch, ...]
+    seconds: float
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What a model does on one labelled set, at one threshold.
+
+    `precision` is 0 where nothing was called a crack. Ranking metrics are null where the set has one
+    class only.
+    """
+
+    images: int
+    cracks: int
+    threshold: float
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    auroc: float | None
+    average_precision: float | None
+    brier: float
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How softmax outputs become probabilities: log-odds divided by `temperature`."""
+
+    method: str = "none"
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """From which probability on a tile is a crack, and how that was chosen."""
+
+    value: float
+    chosen: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """What a file of the version must be."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Everything known about a model version; `card.json`.
+
+    Attributes:
+        name: The model.
+        version: Of the model: `v1`, `v2`, ...
+        created_at: UTC, ISO 8601.
+        architecture: The network in words.
+        class_names: Order of the network's outputs.
+        input_edge: Edge in pixels of the tile that the network sees.
+        preprocess: The preprocessing's fingerprint.
+        data: What it learnt from.
+        training: How.
+        metrics: By set: `validation`, `test` and the names of further sets.
+        calibration: Of the probabilities.
+        threshold: Of the verdict.
+        export_difference: Largest difference in probability between LiteRT and Keras on real tiles.
+        software: Versions of what made it.
+        attribution: Whom to credit for data and weights.
+        limits: What the model is known not to do.
+        files: Every file of the version but the card itself.
+        format: Of this card.
+    """
+
+    name: str
+    version: str
+    created_at: str
+    architecture: str
+    class_names: tuple[str, ...]
+    input_edge: int
+    preprocess: str
+    data: DataRecord
+    training: TrainingRecord
+    metrics: Mapping[str, Metrics]
+    calibration: Calibration
+    threshold: Threshold
+    export_difference: float
+    software: Mapping[str, str]
+    attribution: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    format: int = CARD_FORMAT
+
+
+def card_to_json(card: Card) -> str:
+    """Write a card as indented JSON, with a newline at the end."""
+    return json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def card_from_json(text: str | bytes) -> Card:
+    """Read a card.
+
+    Fields that this version does not know are ignored, so that a newer card can be read.
+
+    Raises:
+        ValueError: Not JSON, a field is missing or of another type, or the format is a newer one.
+    """
+    loaded = json.loads(text)
+    if isinstance(loaded, dict) and loaded.get("format", 0) != CARD_FORMAT:
+        raise ValueError(f"card format {loaded.get('format')!r}, this software reads {CARD_FORMAT}")
+    return _record(Card, loaded, "card")
+
+
+def card_to_markdown(card: Card) -> str:
+    """Write what a reader wants to know first: data, metrics by set, threshold, limits."""
+    lines = [
+        f"# {card.name}@{card.version}",
+        "",
+        f"Trained ({card.training.mode}) on {card.data.train.images:,} images of `{card.data.name}`, "
+        f"{card.data.train.cracks:,} with cracks, in {card.training.seconds:,.0f} s. "
+        f"A tile is a crack from {card.threshold.value:.3f} on: {card.threshold.chosen}.",
+        "",
+        "| set | images | accuracy | precision | recall | F1 | AUROC |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, metrics in card.metrics.items():
+        auroc = "" if metrics.auroc is None else f"{metrics.auroc:.4f}"
+        lines.append(
+            f"| {name} | {metrics.images:,} | {metrics.accuracy:.4f} | {metrics.precision:.4f} "
+            f"| {metrics.recall:.4f} | {metrics.f1:.4f} | {auroc} |"
+        )
+    lines += ["", *(f"- {limit}" for limit in card.limits)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _record(kind: type[Record], value: Any, where: str) -> Record:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is not an object")
+    hints = typing.get_type_hints(kind)
+    given: dict[str, Any] = {}
+    for item in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if item.name in value:
+            given[item.name] = _value(hints[item.name], value[item.name], f"{where}.{item.name}")
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{where}.{item.name} is missing")
+    return kind(**given)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one line a kind of type
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _record(typing.cast("type[Any]", hint), value, where)
+    if origin is types.UnionType:
+        return None if value is None else _value(arguments[0], value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(arguments[0], item, f"{where}[{place}]") for place, item in enumerate(value))
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    raise ValueError(f"{where} is {type(value).__name__}, not {getattr(hint, '__name__', hint)}")

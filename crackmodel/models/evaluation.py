@@ -1,0 +1,147 @@
+"""How good a model is on labelled images: metrics, calibration and threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from crackmodel.errors import DatasetError
+from crackmodel.models.card import Calibration, Metrics, Threshold
+from crackmodel.models.datasets import BadFile, LabelledImages, read_tiles
+from crackmodel.models.engines import Engine
+
+Probabilities = npt.NDArray[np.floating]
+Labels = npt.NDArray[np.integer]
+
+TEMPERATURES: Final = (0.5, 10.0)
+"""Calibration stays in here. A validation part without a mistake would ask for 0: certainty."""
+
+_CHUNK: Final = 250
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImages:
+    """A labelled folder with what a model says of it.
+
+    Attributes:
+        files: Paths relative to the folder, good files only.
+        labels: int8 [n], 1 for a crack.
+        probabilities: float32 [n], calibrated.
+        bad: Files that are not pictures.
+    """
+
+    files: tuple[str, ...]
+    labels: npt.NDArray[np.int8]
+    probabilities: npt.NDArray[np.float32]
+    bad: tuple[BadFile, ...]
+
+
+def score_images(engine: Engine, images: LabelledImages) -> ScoredImages:
+    """Score a data set, each image as one tile, in this process.
+
+    Raises:
+        DatasetError: Not one of its files is a picture.
+    """
+    probabilities: list[npt.NDArray[np.float32]] = []
+    kept: list[npt.NDArray[np.int64]] = []
+    bad: list[BadFile] = []
+    for start in range(0, len(images.files), _CHUNK):
+        chunk = read_tiles(images.root, images.files[start : start + _CHUNK])
+        probabilities.append(engine.predict(chunk.tiles))
+        kept.append(chunk.kept + start)
+        bad += chunk.bad
+    rows = np.concatenate(kept)
+    if not len(rows):
+        raise DatasetError(
+            f"None of the {len(images.files)} files in {images.root} is a picture: "
+            f"{bad[0].file} is {bad[0].reason}.",
+            "Point at folders of JPEG, PNG, TIFF, BMP or WebP images.",
+        )
+    return ScoredImages(
+        tuple(images.files[row] for row in rows),
+        images.labels[rows],
+        np.concatenate(probabilities),
+        tuple(bad),
+    )
+
+
+def measure(labels: Labels, probabilities: Probabilities, threshold: float) -> Metrics:
+    """Compute the metrics of a set.
+
+    Args:
+        labels: Integers [n], 1 for a crack; n > 0.
+        probabilities: Floats [n] of a crack.
+        threshold: At or above it the verdict is `crack`.
+
+    Returns:
+        As scikit-learn defines them; Brier is the mean squared error of the probability.
+    """
+    from sklearn import metrics
+
+    verdicts = (probabilities >= threshold).astype(int)
+    (tn, fp), (fn, tp) = metrics.confusion_matrix(labels, verdicts, labels=[0, 1])
+    both = len(np.unique(labels)) == 2
+    return Metrics(
+        images=len(labels),
+        cracks=int(labels.sum()),
+        threshold=threshold,
+        accuracy=float(metrics.accuracy_score(labels, verdicts)),
+        precision=float(metrics.precision_score(labels, verdicts, zero_division=0)),
+        recall=float(metrics.recall_score(labels, verdicts, zero_division=0)),
+        f1=float(metrics.f1_score(labels, verdicts, zero_division=0)),
+        auroc=float(metrics.roc_auc_score(labels, probabilities)) if both else None,
+        average_precision=float(metrics.average_precision_score(labels, probabilities)) if both else None,
+        brier=float(np.mean((probabilities.astype(np.float64) - labels) ** 2)),
+        true_positives=int(tp),
+        false_positives=int(fp),
+        false_negatives=int(fn),
+        true_negatives=int(tn),
+    )
+
+
+def fit_temperature(margins: npt.NDArray[np.float64], labels: Labels) -> Calibration:
+    """Choose the temperature that makes the labels likeliest.
+
+    Args:
+        margins: Floats [n], log-odds of a crack on the validation part: see `engines.log_odds`.
+        labels: Integers [n].
+
+    Returns:
+        Temperature scaling within `TEMPERATURES`, rounded to four decimals.
+    """
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+
+    signed = np.where(labels == 1, margins, -margins)
+
+    def surprise(log_temperature: float) -> float:
+        return float(np.logaddexp(0, -signed / np.exp(log_temperature)).mean())
+
+    low, high = np.log(TEMPERATURES)
+    best = minimize_scalar(surprise, bounds=(low, high), method="bounded")
+    return Calibration("temperature scaling, validation part", round(float(np.exp(best.x)), 4))
+
+
+def choose_threshold(labels: Labels, probabilities: Probabilities) -> Threshold:
+    """Choose the threshold with the best F1 among 0.05, 0.10 ... 0.95, the nearest to 0.5 of equals.
+
+    Args:
+        labels: Integers [n] of the validation part.
+        probabilities: Floats [n], calibrated.
+
+    Returns:
+        The threshold, with this rule in words.
+    """
+    best, best_key = 0.5, (-1.0, 0.0)
+    for step in range(1, 20):
+        threshold = step / 20
+        verdicts = probabilities >= threshold
+        hits = int(np.sum(verdicts & (labels == 1)))
+        f1 = 2 * hits / max(int(verdicts.sum()) + int(labels.sum()), 1)
+        if (f1, -abs(threshold - 0.5)) > best_key:
+            best, best_key = threshold, (f1, -abs(threshold - 0.5))
+    return Threshold(
+        best, "best F1 on the validation part among 0.05, 0.10 ... 0.95; of equals the nearest to 0.5"
+    )

@@ -1,0 +1,153 @@
+"""Pictures of a training: curves by epoch, confusion matrix, ROC, precision and recall."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from crackmodel.models.card import Epoch, Metrics
+
+Curves = Mapping[str, tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]]]
+
+_BLUE: Final = "#1f5fa8"
+_ORANGE: Final = "#d9641e"
+_COLOURS: Final = (_BLUE, _ORANGE, "#3d8f5f", "#7a4fa3", "#8a6d3b")
+
+
+def draw_evaluation(
+    directory: Path, *, history: Sequence[Epoch], scored: Curves, metrics: Mapping[str, Metrics]
+) -> list[Path]:
+    """Draw everything a version keeps in `evaluation/`, as PNG.
+
+    Args:
+        directory: Where to write; it is made.
+        history: Every epoch.
+        scored: Labels [n] and probabilities [n] of each set.
+        metrics: Of the same sets.
+
+    Returns:
+        The files written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    written = [_draw_history(directory / "training.png", history)]
+    written += [
+        _draw_confusion(directory / f"confusion_{_file_name(name)}.png", name, found)
+        for name, found in metrics.items()
+    ]
+    both = {name: pair for name, pair in scored.items() if len(np.unique(pair[0])) == 2}
+    if both:
+        written += [
+            _draw_roc(directory / "roc.png", both),
+            _draw_precision_recall(directory / "precision_recall.png", both),
+        ]
+    return written
+
+
+def _file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def _axes(columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
+    # Not pyplot: it keeps every figure alive and picks a window system.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(color="#e4e4e4", linewidth=0.8)
+        axis.set_axisbelow(True)
+    return figure, axes
+
+
+def _draw_history(path: Path, history: Sequence[Epoch]) -> Path:
+    figure, (left, right) = _axes(2, (9, 3.8))
+    epochs = [row.epoch for row in history]
+    for axis, what in ((left, "loss"), (right, "accuracy")):
+        axis.plot(
+            epochs, [getattr(row, what) for row in history], "o-", color=_BLUE, label="training", markersize=4
+        )
+        axis.plot(
+            epochs,
+            [getattr(row, f"val_{what}") for row in history],
+            "s-",
+            color=_ORANGE,
+            label="validation",
+            markersize=4,
+        )
+        axis.set(xlabel="epoch", title=what.capitalize(), xticks=epochs)
+        axis.legend(frameon=False)
+    left.set_ylim(bottom=0)
+    figure.savefig(path)
+    return path
+
+
+def _draw_confusion(path: Path, name: str, metrics: Metrics) -> Path:
+    figure, (axis,) = _axes(1, (4.6, 4.2))
+    counts = np.array(
+        [[metrics.true_negatives, metrics.false_positives], [metrics.false_negatives, metrics.true_positives]]
+    )
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.grid(visible=False)
+    for row, column in np.ndindex(2, 2):
+        axis.text(
+            column, row, f"{counts[row, column]:,}\n{shares[row, column]:.2%}",
+            ha="center", va="center", fontsize=12, color="white" if shares[row, column] > 0.5 else "black",
+        )  # fmt: skip
+    axis.set(
+        xticks=[0, 1], yticks=[0, 1], xticklabels=["clear", "crack"], yticklabels=["clear", "crack"],
+        xlabel="model says", ylabel="label says", title=f"{name}, threshold {metrics.threshold:g}",
+    )  # fmt: skip
+    figure.savefig(path)
+    return path
+
+
+def _draw_roc(path: Path, scored: Curves) -> Path:
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    figure, (axis,) = _axes(1, (5.2, 4.8))
+    axis.plot([0, 1], [0, 1], "--", color="#999999", linewidth=1)
+    for (name, (labels, probabilities)), colour in zip(scored.items(), _COLOURS * len(scored), strict=False):
+        false, true, _ = roc_curve(labels, probabilities)
+        axis.plot(
+            false, true, color=colour, label=f"{name}  (area {roc_auc_score(labels, probabilities):.4f})"
+        )
+    axis.set(
+        xlabel="false positive rate",
+        ylabel="true positive rate",
+        title="ROC",
+        aspect="equal",
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+    )
+    axis.legend(frameon=False, loc="lower right")
+    figure.savefig(path)
+    return path
+
+
+def _draw_precision_recall(path: Path, scored: Curves) -> Path:
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    figure, (axis,) = _axes(1, (5.2, 4.8))
+    for (name, (labels, probabilities)), colour in zip(scored.items(), _COLOURS * len(scored), strict=False):
+        precision, recall, _ = precision_recall_curve(labels, probabilities)
+        average = average_precision_score(labels, probabilities)
+        axis.plot(recall, precision, color=colour, label=f"{name}  (average {average:.4f})")
+    axis.set(
+        xlabel="recall",
+        ylabel="precision",
+        title="Precision and recall",
+        aspect="equal",
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+    )
+    axis.legend(frameon=False, loc="lower left")
+    figure.savefig(path)
+    return path

@@ -1,0 +1,268 @@
+"""The two ways of training a network on a data set, up to its LiteRT export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from crackmodel.errors import ModelExportFailed
+from crackmodel.models.card import Epoch
+from crackmodel.models.datasets import BadFile, LabelledImages, Split, read_tiles, split_70_24_6
+from crackmodel.models.engines import LiteRTModel
+from crackmodel.models.events import EpochFinished, FeaturesExtracted, TrainingEvent
+from crackmodel.models.export import TOLERANCE, largest_difference, to_litert
+from crackmodel.models.features import extract_features
+from crackmodel.models.finetuning import FinetuneRecipe, epoch_reporter, finetune, one_hot
+from crackmodel.models.network import attach_head, build_backbone, build_head
+
+if TYPE_CHECKING:
+    import keras
+
+Mode = Literal["frozen", "finetune"]
+OnEvent = Callable[[TrainingEvent], None]
+
+HEAD_LEARNING_RATE: Final = 1e-3
+WARM_START_EPOCHS: Final = 3
+
+_SAMPLE: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A trained network with what its card has to tell.
+
+    Attributes:
+        network: The Keras model.
+        litert: Its LiteRT export.
+        labels: int8 [n] of the good files, in the data set's order.
+        split: Rows of the three parts.
+        outputs: Softmax outputs float32 [n, 2]; rows of the training part may be NaN.
+        sha256: Hash of each good file.
+        kept: Each row's place among the data set's files.
+        bad: Files that were left out.
+        history: Every epoch.
+        best_epoch: The epoch whose weights were kept.
+        hyperparameters: Of this mode.
+        difference: Largest difference between Keras and what stands for it.
+    """
+
+    network: Any
+    litert: bytes
+    labels: npt.NDArray[np.int8]
+    split: Split
+    outputs: npt.NDArray[np.float32]
+    sha256: tuple[str, ...]
+    kept: npt.NDArray[np.int64]
+    bad: tuple[BadFile, ...]
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    hyperparameters: Mapping[str, Any]
+    difference: float
+
+
+def fit_network(
+    images: LabelledImages,
+    mode: Mode,
+    weights: Path,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    workers: int | None,
+    tell: OnEvent,
+) -> Fitted:
+    """Train a network; the arguments are those of `training.train_model`.
+
+    Raises:
+        DatasetError: Too few images for the split.
+        WeightsNotFound: The file does not hold the backbone's weights.
+        ModelExportFailed: LiteRT, Keras and the head on the features do not agree.
+        ClusterError: Ray failed.
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    backbone = build_backbone(weights)
+    if mode == "frozen":
+        return _fit_frozen(images, backbone, epochs, batch_size, seed, workers, tell)
+    recipe = FinetuneRecipe(epochs=epochs, batch_size=batch_size)
+    return _fit_all_layers(images, backbone, recipe, seed, tell)
+
+
+def _fit_frozen(
+    images: LabelledImages,
+    backbone: keras.Model,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    workers: int | None,
+    tell: OnEvent,
+) -> Fitted:
+    features = extract_features(images, to_litert(backbone), workers=workers, on_event=tell)
+    labels = images.labels[features.kept]
+    split = split_70_24_6(labels, seed)
+    head, history = fit_head(
+        features.values, labels, split, epochs=epochs, batch_size=batch_size, on_epoch=tell
+    )
+    outputs = np.asarray(head.predict(features.values, batch_size=1024, verbose=0))
+    network = attach_head(backbone, head)
+    sample = _sample(labels, split)
+    tiles = read_tiles(images.root, [images.files[row] for row in features.kept[sample]]).tiles
+    litert = to_litert(network)
+    apart = float(np.abs(LiteRTModel(litert).run(tiles) - outputs[sample]).max())
+    if not apart <= TOLERANCE:
+        raise ModelExportFailed(
+            f"The assembled network and its head on the features differ by up to {apart:.2g}.",
+            "Nothing was published; check that no file of the data set changed during training.",
+        )
+    return Fitted(
+        network=network,
+        litert=litert,
+        labels=labels,
+        split=split,
+        outputs=outputs,
+        sha256=features.sha256,
+        kept=features.kept,
+        bad=features.bad,
+        history=tuple(history),
+        best_epoch=epochs,
+        hyperparameters={
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "optimizer": "Adam",
+            "learning_rate": HEAD_LEARNING_RATE,
+            "trainable": "head",
+        },
+        difference=max(apart, largest_difference(network, litert, tiles)),
+    )
+
+
+def _fit_all_layers(
+    images: LabelledImages, backbone: keras.Model, recipe: FinetuneRecipe, seed: int, tell: OnEvent
+) -> Fitted:
+    chunk = read_tiles(images.root, images.files)
+    labels = images.labels[chunk.kept]
+    split = split_70_24_6(labels, seed)
+    learnt = np.concatenate([split.train, split.validation])
+    head = _warm_start(backbone, chunk.tiles, labels, split, learnt, recipe.batch_size, tell)
+    network = attach_head(backbone, head)
+    history: list[Epoch] = []
+
+    def on_epoch(event: EpochFinished) -> None:
+        history.append(_epoch(event))
+        tell(event)
+
+    best = finetune(
+        network,
+        chunk.tiles,
+        labels,
+        train=split.train,
+        validation=split.validation,
+        recipe=recipe,
+        seed=seed,
+        on_epoch=on_epoch,
+    )
+    litert = to_litert(network)
+    judged = np.concatenate([split.validation, split.test])
+    outputs = np.full((len(labels), 2), np.nan, np.float32)
+    outputs[judged] = LiteRTModel(litert).run(chunk.tiles[judged])
+    return Fitted(
+        network=network,
+        litert=litert,
+        labels=labels,
+        split=split,
+        outputs=outputs,
+        sha256=chunk.sha256,
+        kept=chunk.kept,
+        bad=chunk.bad,
+        history=tuple(history),
+        best_epoch=best,
+        hyperparameters=recipe.as_record(),
+        difference=largest_difference(network, litert, chunk.tiles[_sample(labels, split)]),
+    )
+
+
+def _warm_start(
+    backbone: keras.Model,
+    tiles: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int8],
+    split: Split,
+    rows: npt.NDArray[np.int64],
+    batch_size: int,
+    tell: OnEvent,
+) -> keras.Model:
+    # A head of random numbers would send its first, large gradients through the whole backbone.
+    model = LiteRTModel(to_litert(backbone))
+    features = np.zeros((len(labels), model.width), np.float32)
+    for start in range(0, len(rows), 250):
+        these = rows[start : start + 250]
+        features[these] = model.run(tiles[these])
+        tell(FeaturesExtracted(start + len(these), len(rows)))
+    head, _ = fit_head(
+        features, labels, split, epochs=WARM_START_EPOCHS, batch_size=batch_size, on_epoch=lambda _: None
+    )
+    return head
+
+
+def fit_head(
+    features: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int8],
+    split: Split,
+    *,
+    epochs: int,
+    batch_size: int,
+    on_epoch: Callable[[EpochFinished], None],
+) -> tuple[keras.Model, list[Epoch]]:
+    """Fit a softmax head to features with Keras; the last epoch's weights stay.
+
+    Args:
+        features: float32 [n, 1280].
+        labels: Integers [n].
+        split: Its training rows are learnt, its validation rows measured after every epoch.
+        epochs: Passes.
+        batch_size: Rows a step.
+        on_epoch: Told after every epoch.
+
+    Returns:
+        The head and its history.
+    """
+    import keras
+
+    history: list[Epoch] = []
+
+    def remember(event: EpochFinished) -> None:
+        history.append(_epoch(event))
+        on_epoch(event)
+
+    head = build_head()
+    head.compile(
+        optimizer=keras.optimizers.Adam(HEAD_LEARNING_RATE),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    head.fit(
+        features[split.train],
+        one_hot(labels[split.train]),
+        validation_data=(features[split.validation], one_hot(labels[split.validation])),
+        epochs=epochs,
+        batch_size=batch_size,
+        callbacks=[epoch_reporter(epochs, remember)],
+        verbose=0,
+    )
+    return head, history
+
+
+def _epoch(event: EpochFinished) -> Epoch:
+    return Epoch(event.epoch, event.loss, event.accuracy, event.val_loss, event.val_accuracy)
+
+
+def _sample(labels: npt.NDArray[np.int8], split: Split) -> npt.NDArray[np.int64]:
+    """Pick up to 64 validation rows, half of each class."""
+    rows = split.validation
+    picked = [rows[labels[rows] == label][: _SAMPLE // 2] for label in (0, 1)]
+    return np.concatenate(picked)

@@ -1,0 +1,98 @@
+"""A model ready to use, by one call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from crackmodel.errors import UsageError
+from crackmodel.models.engines import ENGINE_NAMES, Engine, KerasEngine, LiteRTEngine
+from crackmodel.models.preprocessing import prepare_tile
+from crackmodel.models.registry import KERAS_MODEL, LITERT_MODEL, ModelVersion, Registry
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model version with an engine that runs it.
+
+    Attributes:
+        version: Where it came from, with its card.
+        engine: What runs it.
+    """
+
+    version: ModelVersion
+    engine: Engine
+
+    def predict(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Score prepared tiles.
+
+        Args:
+            tiles: uint8 [n, 160, 160, 3] RGB, from `prepare_tile`.
+
+        Returns:
+            float32 [n], the calibrated probability of a crack in each.
+        """
+        return self.engine.predict(tiles)
+
+    def crack_probability(self, pixels: npt.NDArray[np.uint8]) -> float:
+        """Score one picture of any size as a single tile.
+
+        Args:
+            pixels: uint8 [height, width, 3] RGB. The model knows tiles of about 227 pixels; a whole
+                photograph wants cutting first, as `crackmodel.score_survey` does.
+
+        Returns:
+            The calibrated probability of a crack.
+        """
+        return float(self.predict(prepare_tile(pixels)[None])[0])
+
+    def is_crack(self, pixels: npt.NDArray[np.uint8]) -> bool:
+        """Compare `crack_probability` with the model's own threshold."""
+        return self.crack_probability(pixels) >= self.version.threshold
+
+
+def load_model(
+    reference: str = "builtin", models: Path | str = "models", engine: str = "litert", *, threads: int = 1
+) -> LoadedModel:
+    """Load a model version, checked against the hashes in its card.
+
+    Args:
+        reference: `builtin`, `NAME`, `NAME@VERSION` or `NAME@ALIAS`.
+        models: The registry's folder.
+        engine: `litert`, or `tensorflow` for the Keras model.
+        threads: Of the LiteRT interpreter.
+
+    Returns:
+        Something with `predict`.
+
+    Raises:
+        UsageError: No such engine, or it cannot run this model.
+        ModelNotFound: No such model, version or alias.
+        ModelCorrupt: A file is missing or has changed.
+    """
+    version = Registry(models).resolve(reference)
+    return LoadedModel(version, build_engine(version, engine, threads=threads))
+
+
+def build_engine(version: ModelVersion, engine: str = "litert", *, threads: int = 1) -> Engine:
+    """Build an engine for a model version.
+
+    Raises:
+        UsageError: No such engine, or the version has no file for it.
+        ModelCorrupt: The file is missing or has changed.
+    """
+    if engine == LiteRTEngine.name:
+        content = version.read_file(LITERT_MODEL)
+        return LiteRTEngine(content, threads=threads, temperature=version.temperature)
+    if engine != KerasEngine.name:
+        raise UsageError(f"There is no engine {engine!r}.", f"Take one of: {', '.join(ENGINE_NAMES)}.")
+    if not version.has_file(KERAS_MODEL):
+        raise UsageError(
+            f"The model {version.reference} ships without {KERAS_MODEL}, which the tensorflow engine runs.",
+            "Use --engine litert, or train a model of your own.",
+        )
+    version.read_file(KERAS_MODEL)
+    return KerasEngine(version.path / KERAS_MODEL, temperature=version.temperature)

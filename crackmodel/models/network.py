@@ -1,0 +1,181 @@
+"""The network: MobileNetV2 at 160 px, average pooling, two softmax outputs.
+
+    tile [160, 160, 3], 0..255 -> Rescaling to -1..1 -> MobileNetV2 (alpha 1.0, no top)
+        -> GlobalAveragePooling2D [1280] -> Dense softmax [2] = (clear, crack)
+
+MobileNetV2: Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: Inverted Residuals and Linear
+Bottlenecks", CVPR 2018.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from crackmodel.errors import UsageError, WeightsNotFound
+from crackmodel.models.preprocessing import TILE_EDGE
+
+if TYPE_CHECKING:
+    import keras
+
+CLASS_NAMES: Final = ("clear", "crack")
+"""Order of the network's two outputs."""
+
+FEATURES: Final = 1280
+"""Numbers that the pooled backbone gives for a tile."""
+
+WEIGHTS_VARIABLE: Final = "CRACKMODEL_WEIGHTS"
+
+KERAS_WEIGHTS: Final = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_160_no_top.h5"
+KERAS_WEIGHTS_URL: Final = (
+    f"https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/{KERAS_WEIGHTS}"
+)
+"""The ImageNet checkpoint that `keras.applications.MobileNetV2` itself downloads for 160 px."""
+
+_BACKBONE = "mobilenetv2"
+_HEAD = "verdict"
+
+
+def require_training() -> None:
+    """Check that what training needs is installed, before any work is done.
+
+    Raises:
+        UsageError: TensorFlow, Keras, scikit-learn or Matplotlib is missing.
+    """
+    for package in ("tensorflow", "keras", "sklearn", "matplotlib"):
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(
+                f"Training needs {package}, which is not installed.",
+                "Install it: pip install 'crackmodel[train]'.",
+            )
+
+
+def find_weights(weights: Path | str | None = None, *, environment: Mapping[str, str] = os.environ) -> Path:
+    """Find the ImageNet weights of the backbone.
+
+    Args:
+        weights: An `.h5` file; None looks at `CRACKMODEL_WEIGHTS`, then downloads Keras' own file
+            for 160 px into Keras' cache (14 MB at most, once); `"imagenet"` always takes Keras' own.
+        environment: Where `CRACKMODEL_WEIGHTS` is looked up.
+
+    Returns:
+        An existing file.
+
+    Raises:
+        WeightsNotFound: The file does not exist, or it cannot be downloaded.
+    """
+    given = weights if weights is not None else environment.get(WEIGHTS_VARIABLE)
+    if not given or str(given) == "imagenet":
+        return _download_weights()
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise WeightsNotFound(f"The backbone's weights {path} are not a file.", _WAYS_OUT)
+    return path
+
+
+_WAYS_OUT: Final = (
+    "Give the MobileNetV2 ImageNet weights for alpha 1.0 without top, of 160 or 224 px, with --weights FILE "
+    f"or {WEIGHTS_VARIABLE} ({KERAS_WEIGHTS_URL}), or train on a machine with internet, "
+    "where Keras downloads them."
+)
+
+
+def _download_weights() -> Path:
+    import keras
+
+    try:
+        # Keras' own cache entry, under Keras' own name: the file that `weights="imagenet"` would use.
+        return Path(keras.utils.get_file(KERAS_WEIGHTS, KERAS_WEIGHTS_URL, cache_subdir="models"))
+    except Exception as fault:  # Keras raises a bare Exception where the download fails
+        raise WeightsNotFound(
+            f"No ImageNet weights were given and Keras could not download them: {fault}.", _WAYS_OUT
+        ) from fault
+
+
+def build_backbone(weights: Path | None) -> keras.Model:
+    """Build the part that turns tiles into features.
+
+    Args:
+        weights: The backbone's `.h5` file, or None for random weights (of no use but to look at shapes:
+            with untouched batch statistics the features all but vanish).
+
+    Returns:
+        A model from float32 [n, 160, 160, 3], 0..255, to float32 [n, 1280].
+
+    Raises:
+        WeightsNotFound: The file does not hold these weights.
+    """
+    import keras
+
+    try:
+        convolutions = keras.applications.MobileNetV2(
+            input_shape=(TILE_EDGE, TILE_EDGE, 3),
+            include_top=False,
+            weights=None if weights is None else str(weights),
+            name=_BACKBONE,
+        )
+    except (OSError, ValueError, KeyError, IndexError) as fault:
+        raise WeightsNotFound(
+            f"{weights} does not hold MobileNetV2 weights (alpha 1.0, no top): {fault}.", _WAYS_OUT
+        ) from fault
+    tile = keras.Input((TILE_EDGE, TILE_EDGE, 3), name="tile")
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1, name="rescaling")(tile)
+    # Batch normalisation keeps ImageNet's statistics, in fine-tuning too: gamma and beta learn, the
+    # moving averages do not. A batch's own statistics are noise at this size, differ between
+    # one worker and several, and would make training see another network than scoring does.
+    maps = convolutions(scaled, training=False)
+    features = keras.layers.GlobalAveragePooling2D(name="features")(maps)
+    return keras.Model(tile, features, name="crackmodel_backbone")
+
+
+def build_network(weights: Path | None) -> keras.Model:
+    """Build the whole network with a fresh head.
+
+    Args:
+        weights: As for `build_backbone`.
+
+    Returns:
+        A model from float32 [n, 160, 160, 3], 0..255, to float32 [n, 2]: the probabilities of
+        `CLASS_NAMES`.
+
+    Raises:
+        WeightsNotFound: As for `build_backbone`.
+    """
+    return attach_head(build_backbone(weights), build_head())
+
+
+def build_head() -> keras.Model:
+    """Build the classifier on pooled features: float32 [n, 1280] -> float32 [n, 2], softmax."""
+    import keras
+
+    features = keras.Input((FEATURES,), name="pooled")
+    verdict = keras.layers.Dense(len(CLASS_NAMES), activation="softmax", name=_HEAD)(features)
+    return keras.Model(features, verdict, name="crackmodel_head")
+
+
+def attach_head(backbone: keras.Model, head: keras.Model) -> keras.Model:
+    """Assemble the network from a backbone and a trained head.
+
+    The layers are shared with `backbone`; the head's weights are copied.
+
+    Args:
+        backbone: From `build_backbone`.
+        head: From `build_head`.
+
+    Returns:
+        The model that `build_network` describes.
+    """
+    import keras
+
+    verdict = keras.layers.Dense(len(CLASS_NAMES), activation="softmax", name=_HEAD)
+    network = keras.Model(backbone.input, verdict(backbone.output), name="crackmodel")
+    verdict.set_weights(head.get_layer(_HEAD).get_weights())
+    return network
+
+
+def count_parameters(network: Any) -> int:
+    """Count a Keras model's numbers, trainable or not."""
+    return int(network.count_params())

@@ -1,0 +1,151 @@
+"""Filling a version's folder: the models, the pictures and everything the card tells."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from crackmodel.models.card import Card, DataRecord, Part, TrainingRecord
+from crackmodel.models.datasets import LabelledImages, fingerprint
+from crackmodel.models.engines import LiteRTEngine, calibrate, log_odds
+from crackmodel.models.evaluation import choose_threshold, fit_temperature, measure, score_images
+from crackmodel.models.figures import draw_evaluation
+from crackmodel.models.fitting import Fitted
+from crackmodel.models.network import CLASS_NAMES, count_parameters
+from crackmodel.models.preprocessing import RESIZE, TILE_EDGE
+from crackmodel.models.registry import KERAS_MODEL, LITERT_MODEL
+
+ARCHITECTURE: Final = "MobileNetV2 (alpha 1.0) at 160 px, global average pooling, Dense softmax [2]"
+BACKBONE_CREDIT: Final = (
+    "Backbone: MobileNetV2 ImageNet weights of Keras Applications (Apache-2.0); Sandler et al., "
+    '"MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.'
+)
+RANDOM_SPLIT_LIMIT: Final = (
+    "The split is random over images: where several show the same crack they are on both sides, and the "
+    "validation and test figures are optimistic."
+)
+_PACKAGES: Final = (
+    "crackmodel", "tensorflow", "keras", "ai-edge-litert", "numpy", "opencv-python-headless", "scikit-learn",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a training started from, for its card."""
+
+    data: str
+    images: LabelledImages
+    mode: str
+    seed: int
+    weights: Path
+    command: str
+    attribution: tuple[str, ...]
+
+
+def write_version(
+    staged: Path, fitted: Fitted, origin: Origin, test_sets: Mapping[str, LabelledImages], started: float
+) -> Card:
+    """Write a trained network's files and compose its card.
+
+    Temperature and threshold are chosen on the validation part alone.
+
+    Args:
+        staged: An empty folder.
+        fitted: The trained network.
+        origin: What it was trained from.
+        test_sets: Further data sets to evaluate, by name.
+        started: `time.monotonic()` at the training's start.
+
+    Returns:
+        The card, still without name, version and files: `Registry.publish` knows these.
+
+    Raises:
+        DatasetError: A test set holds no picture.
+        OSError: The folder cannot be written.
+    """
+    fitted.network.save(staged / KERAS_MODEL)
+    (staged / LITERT_MODEL).write_bytes(fitted.litert)
+
+    labels, validation = fitted.labels, fitted.split.validation
+    calibration = fit_temperature(log_odds(fitted.outputs[validation]), labels[validation])
+    probabilities = calibrate(fitted.outputs, calibration.temperature)
+    threshold = choose_threshold(labels[validation], probabilities[validation])
+
+    scored = {
+        part: (labels[rows], probabilities[rows])
+        for part, rows in (("validation", validation), ("test", fitted.split.test))
+    }
+    engine = LiteRTEngine(fitted.litert, temperature=calibration.temperature)
+    for name, images in test_sets.items():
+        found = score_images(engine, images)
+        scored[name] = (found.labels, found.probabilities)
+    metrics = {name: measure(*pair, threshold.value) for name, pair in scored.items()}
+    draw_evaluation(staged / "evaluation", history=fitted.history, scored=scored, metrics=metrics)
+
+    return Card(
+        name="",
+        version="",
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        architecture=ARCHITECTURE,
+        class_names=CLASS_NAMES,
+        input_edge=TILE_EDGE,
+        preprocess=RESIZE,
+        data=_data_record(fitted, origin),
+        training=TrainingRecord(
+            mode=origin.mode,
+            command=origin.command,
+            hyperparameters=fitted.hyperparameters,
+            weights=origin.weights.name,
+            weights_sha256=hashlib.sha256(origin.weights.read_bytes()).hexdigest(),
+            best_epoch=fitted.best_epoch,
+            history=fitted.history,
+            seconds=round(time.monotonic() - started, 1),
+            parameters=count_parameters(fitted.network),
+        ),
+        metrics=metrics,
+        calibration=calibration,
+        threshold=threshold,
+        export_difference=fitted.difference,
+        software=_software(),
+        attribution=(*origin.attribution, BACKBONE_CREDIT),
+        limits=(RANDOM_SPLIT_LIMIT,),
+    )
+
+
+def _data_record(fitted: Fitted, origin: Origin) -> DataRecord:
+    def part(rows: np.ndarray) -> Part:
+        return Part(len(rows), int(fitted.labels[rows].sum()))
+
+    images = origin.images
+    return DataRecord(
+        name=origin.data,
+        fingerprint=fingerprint([images.files[row] for row in fitted.kept], fitted.sha256, fitted.labels),
+        positive=images.positive,
+        negative=images.negative,
+        unusable=len(fitted.bad),
+        duplicates=len(fitted.sha256) - len(set(fitted.sha256)),
+        split="random, stratified, 70:24:6",
+        seed=origin.seed,
+        train=part(fitted.split.train),
+        validation=part(fitted.split.validation),
+        test=part(fitted.split.test),
+    )
+
+
+def _software() -> dict[str, str]:
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found

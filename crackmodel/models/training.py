@@ -1,0 +1,124 @@
+"""From labelled folders to a published model version.
+
+    frozen:    images -> features once (Ray tasks) -> a softmax head on them -> assembled, checked, exported
+    finetune:  images -> features -> head, as a start -> every layer on augmented tiles -> exported
+
+Nothing is augmented in frozen training and the backbone does not move, so ten epochs over pixels equal
+ten over 1,280 remembered numbers an image.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from crackmodel.errors import ModelError, UsageError
+from crackmodel.models.datasets import find_images
+from crackmodel.models.fitting import Mode, OnEvent, fit_network
+from crackmodel.models.network import find_weights, require_training
+from crackmodel.models.publishing import Origin, write_version
+from crackmodel.models.registry import ModelVersion, Registry
+
+
+def train_model(
+    dataset: Path | str,
+    *,
+    mode: Mode = "frozen",
+    split: Literal["random"] = "random",
+    name: str | None = None,
+    positive: str | None = None,
+    weights: Path | str | None = None,
+    models: Path | str = Path("models"),
+    epochs: int = 10,
+    batch_size: int = 16,
+    seed: int = 1,
+    workers: int | None = None,
+    promote: bool = False,
+    test_sets: Mapping[str, Path | str] | None = None,
+    dataset_name: str | None = None,
+    attribution: Sequence[str] = (),
+    on_event: OnEvent | None = None,
+) -> ModelVersion:
+    """Train a model and publish it as the next version of `name`.
+
+    The same data, arguments and machine give the same model. Keras', NumPy's and Python's global random
+    generators are seeded on the way.
+
+    Args:
+        dataset: A folder with two class folders of images.
+        mode: `frozen` trains a head on the features of the ImageNet backbone, in minutes; `finetune`
+            trains every layer on augmented tiles, in one process, and holds all tiles in memory (77 kB each).
+        split: `random`, the 70:24:6 reference split, alike in classes.
+        name: The model's name, `crack` if None.
+        positive: The class folder of cracks; recognised by its name if None.
+        weights: ImageNet weights of the backbone; see `network.find_weights`.
+        models: The registry's folder.
+        epochs: Passes over the training part; fine-tuning may stop earlier.
+        batch_size: Images a step.
+        seed: Of the split, the head's first weights, the order and the augmentation.
+        workers: CPUs of an embedded Ray for the features, None for all; 0 works without Ray.
+        promote: Let the alias `production` point at the new version.
+        test_sets: Further labelled folders to evaluate, by the name they get in the card.
+        dataset_name: The data set's name in the card, its folder's name if None.
+        attribution: Whom to credit for the data, for the card.
+        on_event: Told about every chunk of features and every epoch.
+
+    Returns:
+        The published version.
+
+    Raises:
+        UsageError: An argument makes no sense, or TensorFlow is not installed.
+        DatasetError: The folder is no such data set, or too small; so for every test set.
+        WeightsNotFound: There are no weights to start from.
+        ModelExportFailed: The export is not equal to the network; nothing was published.
+        ModelError: The registry cannot be written.
+        ClusterError: Ray failed.
+    """
+    # Everything that can be refused is refused before the hours of work.
+    _check(mode, split, epochs, batch_size)
+    tell: OnEvent = on_event or (lambda _: None)
+    registry, name = Registry(models), name or "crack"
+    with registry.staging(name) as staged:
+        require_training()
+        images = find_images(dataset, positive)
+        further = {key: find_images(folder) for key, folder in (test_sets or {}).items()}
+        weights_file = find_weights(weights)
+        started = time.monotonic()
+        fitted = fit_network(images, mode, weights_file, epochs, batch_size, seed, workers, tell)
+        origin = Origin(
+            data=dataset_name or Path(dataset).resolve().name,
+            images=images,
+            mode=mode,
+            seed=seed,
+            weights=weights_file,
+            command=_command(dataset_name or Path(dataset).resolve().name, mode, epochs, batch_size, seed),
+            attribution=tuple(attribution),
+        )
+        try:
+            card = write_version(staged, fitted, origin, further, started)
+            version = registry.publish(name, staged, card)
+        except OSError as fault:
+            raise ModelError(
+                f"The model cannot be written below {registry.root}: {fault.strerror}.",
+                "Free space or choose another folder with --models; the training has to be run again.",
+            ) from fault
+    if promote:
+        registry.promote(name, version.version)
+    return version
+
+
+def _check(mode: str, split: str, epochs: int, batch_size: int) -> None:
+    if mode not in ("frozen", "finetune"):
+        raise UsageError(f"There is no training mode {mode!r}.", "Take frozen or finetune.")
+    if split != "random":
+        raise UsageError(f"There is no split {split!r}.", "Take random.")
+    if epochs < 1 or batch_size < 1:
+        raise UsageError(
+            f"{epochs} epochs of batches of {batch_size} cannot be trained.", "Give at least 1 of each."
+        )
+
+
+def _command(data: str, mode: str, epochs: int, batch_size: int, seed: int) -> str:
+    return f'train_model("{data}", mode="{mode}", epochs={epochs}, batch_size={batch_size}, seed={seed})'
