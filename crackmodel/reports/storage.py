@@ -64,6 +64,10 @@ def open_place(uri: str | Path) -> Place:
         ) from error
     if isinstance(filesystem, fs.LocalFileSystem):
         return _local_place(Path(root))
+    if not root.strip("/"):
+        raise UsageError(
+            f"The report's address {text!r} names no bucket.", "Give one like s3://bucket/folder/report."
+        )
     return Place(text.rstrip("/"), filesystem, root.rstrip("/"), None)
 
 

@@ -163,7 +163,6 @@ class ReportTable:
         """
         if not files:
             return
-        self._refresh()
         if self._has(run_id, sequence):
             self._require_named(files, run_id, sequence)
             return
@@ -171,7 +170,6 @@ class ReportTable:
             self._append(files, run_id, sequence)
         except (DeltaError, OSError) as error:
             with contextlib.suppress(ReportWriteFailed):  # the answer may be lost where the commit was not
-                self._refresh()
                 if self._has(run_id, sequence):
                     return
             raise write_failed(error, f"the commit of {len(files)} files to {self.uri}") from error
@@ -258,17 +256,25 @@ class ReportTable:
         )
 
     def _refresh(self) -> None:
-        try:
+        with self._reading_log():
             self._table.update_incremental()
+
+    def _has(self, run_id: str, sequence: int) -> bool:
+        """Whether the newest log has this commit; brings the table up to date, which a commit needs anyway."""
+        with self._reading_log():
+            self._table.update_incremental()
+            newest = self._table.transaction_version(run_id)
+        return newest is not None and newest >= sequence
+
+    @contextmanager
+    def _reading_log(self) -> Iterator[None]:
+        try:
+            yield
         except (DeltaError, OSError) as error:
             raise ReportWriteFailed(
                 f"The log of the report at {self.uri} cannot be read any more: {first_line(error)}.",
                 "Check the storage and run again; what was committed stays.",
             ) from error
-
-    def _has(self, run_id: str, sequence: int) -> bool:
-        newest = self._table.transaction_version(run_id)
-        return newest is not None and newest >= sequence
 
     def _require_named(self, files: Sequence[ShardFile], run_id: str, sequence: int) -> None:
         """Rows must never get lost silently because a number was used twice."""

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from crackmodel.errors import UsageError
+from crackmodel.reports.schema import FILE_SCHEMA, KEY_COLUMNS, REPORT_SCHEMA, build_rows, partition_folder
+
+from .rows import make_row
+
+
+def test_a_file_has_every_column_but_the_survey() -> None:
+    assert [*FILE_SCHEMA.names, "survey"] == [*REPORT_SCHEMA.names[1:], REPORT_SCHEMA.names[0]]
+
+
+def test_key_columns_may_not_be_null() -> None:
+    assert not any(REPORT_SCHEMA.field(name).nullable for name in KEY_COLUMNS)
+
+
+def test_rows_have_exactly_the_schema_and_unknown_values_are_null() -> None:
+    rows = build_rows([make_row()])
+    assert rows.schema == REPORT_SCHEMA
+    assert rows["latitude"].to_pylist() == [None]
+
+
+def test_no_records_make_an_empty_table() -> None:
+    assert build_rows([]).schema == REPORT_SCHEMA
+
+
+def test_a_misspelt_column_is_not_dropped_silently() -> None:
+    with pytest.raises(ValueError, match="lattitude"):
+        build_rows([make_row(lattitude=1.0)])
+
+
+def test_a_required_column_cannot_be_left_out() -> None:
+    row = make_row()
+    del row["verdict"]
+    with pytest.raises(ValueError, match="verdict"):
+        build_rows([row])
+
+
+@pytest.mark.parametrize("name", ["bridge", "bridge-07", "2026.05", "A_b", "-"])
+def test_safe_survey_names_are_paths_as_they_are(name: str) -> None:
+    assert partition_folder(name) == f"survey={name}"
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".hidden", "_log", "a/b", "..", "a b", "a%20b", "brücke", "a=b", "a\n", "a\x00"]
+)
+def test_names_that_paths_would_change_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be the name"):
+        partition_folder(name)
