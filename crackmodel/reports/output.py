@@ -138,7 +138,9 @@ def _plain(value: Any) -> Any:
         case None | bool() | int() | str():
             plain = value
         case datetime() if value.tzinfo is not None:
-            plain = value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+            plain = value.astimezone(UTC).strftime(
+                "%Y-%m-%dT%H:%M:%S.%fZ"
+            )  # one width: pandas guesses from the first
         case date() | time():
             plain = value.isoformat()
         case dict():

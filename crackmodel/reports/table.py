@@ -260,7 +260,7 @@ class ReportTable:
             self._table.update_incremental()
 
     def _has(self, run_id: str, sequence: int) -> bool:
-        """Whether the newest log has this commit; brings the table up to date, which a commit needs anyway."""
+        """Whether the newest log has this commit. Brings the table up to date, as a commit needs."""
         with self._reading_log():
             self._table.update_incremental()
             newest = self._table.transaction_version(run_id)

@@ -125,7 +125,9 @@ def test_report_that_cannot_be_made_is_a_write_failure(tmp_path: Path) -> None:
 
 
 def test_deletion_vectors_of_another_program_are_refused(table: ReportTable) -> None:
-    DeltaTable(table.uri).alter.add_feature(TableFeatures.DeletionVectors, allow_protocol_versions_increase=True)
+    DeltaTable(table.uri).alter.add_feature(
+        TableFeatures.DeletionVectors, allow_protocol_versions_increase=True
+    )
     with pytest.raises(ReportIncompatible, match="deletionVectors"):
         ReportTable.open(table.uri).dataset()
 

@@ -42,7 +42,11 @@ def test_unknown_address_is_a_usage_error(uri: str) -> None:
     ("error", "problem", "remedy"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "disk is full", "Free some space"),
-        (OSError("[Errno 28] Error writing. Detail: [errno 28] No space left on device"), "disk is full", "run again"),
+        (
+            OSError("[Errno 28] Error writing. Detail: [errno 28] No space left on device"),
+            "disk is full",
+            "run again",
+        ),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk is full", "Free some space"),
         (OSError(errno.EFBIG, "File too large"), "largest file", "ulimit -f"),
         (PermissionError(errno.EACCES, "Permission denied"), "no permission", "write access"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -28,7 +29,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small file system is not permitted here")
     try:
         yield folder
@@ -160,7 +161,7 @@ def test_full_disk_during_the_commit_loses_nothing(full_disk: Path) -> None:
         publish_shard(table.uri, file)
     table.commit(files[:1], run_id="run-1", sequence=0)
     ballast = full_disk / "ballast"
-    with pytest.raises(OSError, match="space"), ballast.open("wb", buffering=0) as stream:
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
         while True:
             stream.write(bytes(4096))
     with pytest.raises(ReportWriteFailed):
@@ -222,5 +223,7 @@ def test_workers_import_neither_table_format_nor_database_nor_pandas() -> None:
         "import sys, crackmodel.reports.writer\n"
         "print(sorted({'deltalake', 'duckdb', 'pandas', 'pydantic', 'ray', 'tensorflow'} & set(sys.modules)))"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert answer.stdout.strip() == "[]"
