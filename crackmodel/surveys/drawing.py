@@ -122,7 +122,8 @@ def draw_crack(rng: np.random.Generator, pixels: Pixels, cracks: Sequence[Crack]
         pixels: uint8 [height, width, 3] RGB, drawn on in place.
         cracks: What to draw, from `wander`.
     """
-    opening = np.zeros(pixels.shape[:2], dtype=np.uint8)
+    height, width = pixels.shape[:2]
+    opening = np.zeros((height, width), dtype=np.uint8)
     core = np.zeros_like(opening)
     for crack in cracks:
         rough = _roughness(rng, len(crack.points))
@@ -130,9 +131,9 @@ def draw_crack(rng: np.random.Generator, pixels: Pixels, cracks: Sequence[Crack]
         _fill(core, crack, rough * rng.uniform(0.45, 0.7))
     dark, deep = _soft(opening, 0.8), _soft(core, 1.0)
     lit = _soft(np.roll(opening, (3, 2), axis=(0, 1)), 1.0)
-    broken = np.clip(0.5 + 0.8 * _clouds(rng, *opening.shape, 30), 0, 1.3)
+    broken = np.clip(0.5 + 0.8 * _clouds(rng, height, width, 30), 0, 1.3)
     rim = 42.0 * np.clip(lit - dark, 0, 1) * broken
-    depth = np.clip(0.85 + 0.22 * _clouds(rng, *opening.shape, 12), 0.4, 1.0)
+    depth = np.clip(0.85 + 0.22 * _clouds(rng, height, width, 12), 0.4, 1.0)
     keep = (1 - 0.55 * dark) * (1 - 0.62 * deep * depth)
     # Light that comes back out of an opening is warm: red falls off least.
     for channel, fall in ((0, 0.94), (1, 1.0), (2, 1.06)):
@@ -164,7 +165,7 @@ def _roughness(rng: np.random.Generator, count: int) -> Field:
 
 def _soft(mask: Pixels, sigma: float) -> Field:
     """Return a blurred mask, float32 from 0 to 1."""
-    return cv2.GaussianBlur(mask, (0, 0), sigma).astype(np.float32) / 255
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma), dtype=np.float32) / np.float32(255)
 
 
 def _fill(mask: Pixels, crack: Crack, rough: Field) -> None:
@@ -187,7 +188,7 @@ def _broad_clouds(
     shrink = 8
     small = np.zeros((height // shrink + 2, width // shrink + 2), dtype=np.float32)
     for cell, strength in layers:
-        small += strength * _clouds(rng, *small.shape, max(cell // shrink, 2))
+        small += strength * _clouds(rng, small.shape[0], small.shape[1], max(cell // shrink, 2))
     large = cv2.resize(small, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(large[:height, :width], dtype=np.float32)
 
@@ -231,7 +232,12 @@ def _add_specks(rng: np.random.Generator, shade: Field) -> None:
     specks = np.zeros(shade.shape, dtype=np.uint8)
     for tone in (20, 60):
         _scatter(rng, specks, rng.poisson(shade.size / 2500), (0.7, 0.5, 2.5), (tone, tone + 25))
-    shade += 0.55 * _soft(specks, 0.7) * 255 * np.where(_clouds(rng, *shade.shape, 25) > 0, 1, -0.6)
+    shade += (
+        0.55
+        * _soft(specks, 0.7)
+        * 255
+        * np.where(_clouds(rng, shade.shape[0], shade.shape[1], 25) > 0, 1, -0.6)
+    )
 
 
 def _add_pores(rng: np.random.Generator, shade: Field) -> None:

@@ -10,7 +10,7 @@ import io
 import math
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -195,9 +195,10 @@ def _position(place: _Tags) -> tuple[float | None, float | None]:
 def _angle(value: object, reference: object, signs: str, limit: int) -> float | None:
     """Return degrees from degrees, minutes and seconds; `signs` are the positive and the negative letter."""
     letter = _text(reference)[:1].upper()
-    if letter not in tuple(signs) or not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+    if letter not in tuple(signs):
         return None
-    parts = [_number(part) for part in value[:3]]
+    # A camera that writes decimal degrees alone gives one rational, which Pillow does not wrap in a tuple.
+    parts = [_number(part) for part in (value[:3] if isinstance(value, tuple) else (value,))]
     if not parts or any(part is None or part < 0 for part in parts):
         return None
     if any(part is not None and part > 60 for part in parts[1:]):
