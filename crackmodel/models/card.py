@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final
+
+from crackmodel.models.records import record_from_json
 
 CARD_FORMAT: Final = 1
-
-Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +199,7 @@ def card_from_json(text: str | bytes) -> Card:
     loaded = json.loads(text)
     if isinstance(loaded, dict) and loaded.get("format", 0) != CARD_FORMAT:
         raise ValueError(f"card format {loaded.get('format')!r}, this software reads {CARD_FORMAT}")
-    return _record(Card, loaded, "card")
+    return record_from_json(Card, loaded, "card")
 
 
 def card_to_markdown(card: Card) -> str:
@@ -224,35 +222,3 @@ def card_to_markdown(card: Card) -> str:
         )
     lines += ["", *(f"- {limit}" for limit in card.limits)]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _record(kind: type[Record], value: Any, where: str) -> Record:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} is not an object")
-    hints = typing.get_type_hints(kind)
-    given: dict[str, Any] = {}
-    for item in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if item.name in value:
-            given[item.name] = _value(hints[item.name], value[item.name], f"{where}.{item.name}")
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{where}.{item.name} is missing")
-    return kind(**given)
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one line a kind of type
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if dataclasses.is_dataclass(hint):
-        return _record(typing.cast("type[Any]", hint), value, where)
-    if origin is types.UnionType:
-        return None if value is None else _value(arguments[0], value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_value(arguments[0], item, f"{where}[{place}]") for place, item in enumerate(value))
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
-        return value
-    raise ValueError(f"{where} is {type(value).__name__}, not {getattr(hint, '__name__', hint)}")

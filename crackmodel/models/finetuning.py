@@ -36,7 +36,7 @@ class FinetuneRecipe:
 
     epochs: int = 6
     batch_size: int = 32
-    learning_rate: float = 5e-5
+    learning_rate: float = 1e-4
     label_smoothing: float = 0.05
     patience: int = 3
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -9,6 +9,7 @@ ten over 1,280 remembered numbers an image.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,9 +32,9 @@ def train_model(
     positive: str | None = None,
     weights: Path | str | None = None,
     models: Path | str = Path("models"),
-    epochs: int = 10,
+    epochs: int | None = None,
     batch_size: int = 16,
-    seed: int = 1,
+    seed: int = 0,
     workers: int | None = None,
     promote: bool = False,
     test_sets: Mapping[str, Path | str] | None = None,
@@ -51,11 +52,11 @@ def train_model(
         mode: `frozen` trains a head on the features of the ImageNet backbone, in minutes; `finetune`
             trains every layer on augmented tiles, in one process, and holds all tiles in memory (77 kB each).
         split: `random`, the 70:24:6 reference split, alike in classes.
-        name: The model's name, `crack` if None.
+        name: The model's name; the data set's if None.
         positive: The class folder of cracks; recognised by its name if None.
         weights: ImageNet weights of the backbone; see `network.find_weights`.
         models: The registry's folder.
-        epochs: Passes over the training part; fine-tuning may stop earlier.
+        epochs: Passes over the training part, 10 if None; fine-tuning may stop earlier.
         batch_size: Images a step.
         seed: Of the split, the head's first weights, the order and the augmentation.
         workers: CPUs of an embedded Ray for the features, None for all; 0 works without Ray.
@@ -77,9 +78,12 @@ def train_model(
         ClusterError: Ray failed.
     """
     # Everything that can be refused is refused before the hours of work.
+    epochs = 10 if epochs is None else epochs
     _check(mode, split, epochs, batch_size)
     tell: OnEvent = on_event or (lambda _: None)
-    registry, name = Registry(models), name or "crack"
+    registry = Registry(models)
+    data_name = dataset_name or Path(dataset).resolve().name
+    name = name or re.sub(r"[^A-Za-z0-9.-]+", "-", data_name).strip("-.") or "crack"
     with registry.staging(name) as staged:
         require_training()
         images = find_images(dataset, positive)
@@ -88,12 +92,12 @@ def train_model(
         started = time.monotonic()
         fitted = fit_network(images, mode, weights_file, epochs, batch_size, seed, workers, tell)
         origin = Origin(
-            data=dataset_name or Path(dataset).resolve().name,
+            data=data_name,
             images=images,
             mode=mode,
             seed=seed,
             weights=weights_file,
-            command=_command(dataset_name or Path(dataset).resolve().name, mode, epochs, batch_size, seed),
+            command=_command(data_name, mode, epochs, batch_size, seed),
             attribution=tuple(attribution),
         )
         try:
