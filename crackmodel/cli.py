@@ -78,6 +78,9 @@ def score(
         typer.Option("--model", "-m", help="NAME, NAME@VERSION, NAME@ALIAS. [default: builtin]"),
     ] = None,
     models: ModelsOption = None,
+    name: Annotated[
+        str | None, typer.Option(help="The survey's name in the report. [default: the folder's]")
+    ] = None,
     tile: Annotated[int | None, typer.Option(help="Edge of a tile in pixels. [default: 227]")] = None,
     overlap: Annotated[int | None, typer.Option(help="Overlap of tiles in pixels. [default: 0]")] = None,
     engine: Annotated[
@@ -112,6 +115,7 @@ def score(
             report=report,
             model=model,
             models=models,
+            name=name,
             tile=tile,
             overlap=overlap,
             engine=engine,
@@ -143,12 +147,12 @@ def query(
 
     Example: `crackmodel query "select image, crack_probability from latest where verdict = 'crack'"`
     """
-    from crackmodel.reports.output import format_table
+    from crackmodel.reports.output import write_result
     from crackmodel.reports.queries import open_report
     from crackmodel.settings import ReportSettings
 
     rows = open_report(ReportSettings.read(report=report).report).sql(sql)
-    format_table(rows, format, sys.stdout.buffer if format == "parquet" else sys.stdout)
+    write_result(rows, format, sys.stdout.buffer if format == "parquet" else sys.stdout)
 
 
 @app.command()

@@ -55,7 +55,7 @@ class ScoreSettings(_Settings):
     shard_bytes: int = Field(64 * 2**20, ge=1, description="Most image bytes in one shard")
     limit: int | None = Field(None, ge=1, description="Most images to score in this run")
     retry_rejected: bool = Field(False, description="Read rejected images again though they did not change")
-    max_rejected: int | None = Field(None, ge=0, description="Most rejected images of a successful run")
+    max_rejected: int | None = Field(None, ge=0, description="Most images that a successful run may reject")
     max_image_bytes: int = Field(512 * 2**20, ge=1, description="Larger files are rejected unread")
     max_image_pixels: int = Field(250_000_000, ge=1, description="Larger pictures are rejected undecoded")
 

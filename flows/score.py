@@ -65,6 +65,7 @@ def score(
     survey: str,
     report: str | None = None,
     model: str | None = None,
+    name: str | None = None,
     tile: int | None = None,
     overlap: int | None = None,
     engine: str | None = None,
@@ -79,6 +80,7 @@ def score(
         survey: Folder or `s3://`, `gs://` URI with photographs.
         report: Delta table to write; `CRACKMODEL_REPORT`, else `report`.
         model: Model reference; `CRACKMODEL_MODEL`, else the model that ships.
+        name: The survey's name in the report; the folder's by default.
         tile: Edge of a tile in pixels.
         overlap: Overlap of tiles in pixels.
         engine: `litert`, `litert-int8` or `tensorflow`.
@@ -93,6 +95,7 @@ def score(
     settings = {
         "report": report,
         "model": model,
+        "name": name,
         "tile": tile,
         "overlap": overlap,
         "engine": engine,

@@ -139,7 +139,8 @@ def test_version_is_the_package_version(tmp_path: Path) -> None:
     ],
 )
 def test_nothing_heavy_is_imported_where_it_is_not_needed(statement: str) -> None:
-    code = f"{statement}\nimport sys; print(*({{'tensorflow', 'keras', 'ray', 'prefect'}} & set(sys.modules)))"
+    heavy = {"tensorflow", "keras", "ray", "prefect"}
+    code = f"{statement}\nimport sys; print(*({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == []
@@ -155,7 +156,7 @@ def _every_command() -> list[tuple[str, typer.core.TyperCommand]]:
     return found
 
 
-@pytest.mark.parametrize(("name", "command"), _every_command(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "command"), _every_command(), ids=str)
 def test_every_command_shows_an_example_and_every_option_its_help(
     name: str, command: typer.core.TyperCommand
 ) -> None:
@@ -163,7 +164,7 @@ def test_every_command_shows_an_example_and_every_option_its_help(
     assert not [option.name for option in command.params if not getattr(option, "help", None)]
 
 
-@pytest.mark.parametrize(("name", "command"), _every_command(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "command"), _every_command(), ids=str)
 def test_every_command_and_option_is_in_the_readme(name: str, command: typer.core.TyperCommand) -> None:
     readme = _README.read_text(encoding="utf-8")
 

@@ -16,6 +16,7 @@ Verdict = Literal["crack", "clear", "rejected"]
 
 REJECT_CODES: Final = {
     "not_an_image": "the content is none of JPEG, PNG, TIFF, BMP, WebP",
+    "mislabelled": "as `not_an_image`, though the file's name ends like an image's",
     "empty": "the file has no bytes",
     "too_many_bytes": "the file is larger than the limit",
     "too_many_pixels": "the header announces more pixels than the limit; nothing was decoded",

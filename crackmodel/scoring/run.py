@@ -6,15 +6,16 @@ import time
 import uuid
 from collections import Counter
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import crackmodel
-from crackmodel.errors import ModelNotFound, ReconciliationError
+from crackmodel.errors import ModelNotFound, ReconciliationError, SurveyError
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry import ModelVersion, Registry
 from crackmodel.reports.table import ReportTable, TopImage
@@ -55,10 +56,12 @@ class RunResult:
         postponed: Files left for the next run by `limit`.
         hidden: Files ignored because their path has a part that starts with a dot.
         outside: Symbolic links ignored because they lead out of the survey.
+        misnamed: Files ignored because their names are not UTF-8.
         tiles: Tiles that the model saw.
         seconds: Wall time of the run, start of Ray included.
         top: The images with the highest probability of a crack, highest first.
-        too_many_rejected: More images were rejected than `max_rejected` allows.
+        too_many_rejected: More images were rejected than `max_rejected` allows; files that are not images
+            by name or content do not count.
     """
 
     run_id: str
@@ -76,6 +79,7 @@ class RunResult:
     postponed: int
     hidden: int
     outside: int
+    misnamed: int
     tiles: int
     seconds: float
     top: tuple[TopImage, ...]
@@ -91,6 +95,7 @@ def score_survey(
     *,
     report: str | Path | None = None,
     model: str | None = None,
+    name: str | None = None,
     on_event: Listener = ignore,
     **settings: Any,
 ) -> RunResult:
@@ -103,6 +108,7 @@ def score_survey(
         survey: Folder or `s3://`, `gs://` URI; every file below it is looked at.
         report: Where the Delta table is or shall be; `report` by default.
         model: Model reference; the model that ships by default.
+        name: Name of the survey in the report; the last part of its path by default.
         on_event: Called with each event of the run, in the caller's thread.
         **settings: Any other field of `crackmodel.settings.ScoreSettings`, e.g. `tile=256, workers=0`.
 
@@ -117,7 +123,7 @@ def score_survey(
     chosen = ScoreSettings.read(report=str(report) if report is not None else None, model=model, **settings)
     version = Registry(chosen.models).resolve(chosen.model)
     model_file = load_model_file(version, chosen.engine)
-    listing = list_survey(str(survey))
+    listing = _without_report(list_survey(str(survey), name), chosen.report)
     table = ReportTable.open_or_create(chosen.report)
     job = _job(chosen, listing.survey, table.uri, model_file)
     with table.lock(listing.survey.name):
@@ -138,6 +144,7 @@ def score_survey(
         totals = _score_and_commit(table, job, to_score, chosen, on_event)
         _reconcile(table, job, listing, totals, postponed=fresh.num_rows - to_score.num_rows)
     unscorable = sum(totals.rejected.values())
+    lost_images = unscorable - totals.rejected["not_an_image"]
     return RunResult(
         run_id=job.run_id,
         survey=job.survey.name,
@@ -154,11 +161,30 @@ def score_survey(
         postponed=fresh.num_rows - to_score.num_rows,
         hidden=listing.hidden,
         outside=listing.outside,
+        misnamed=listing.misnamed,
         tiles=totals.tiles,
         seconds=round(time.monotonic() - started, 3),
         top=tuple(table.top(job.run_id, _TOP_IMAGES)) if totals.images else (),
-        too_many_rejected=chosen.max_rejected is not None and unscorable > chosen.max_rejected,
+        too_many_rejected=chosen.max_rejected is not None and lost_images > chosen.max_rejected,
     )
+
+
+def _without_report(listing: Listing, report: str) -> Listing:
+    """Leave the report's own files out where it lies inside the survey, as in `crackmodel score .`."""
+    inside, outside = (
+        place.rstrip("/") if "://" in place else str(Path(place).expanduser().resolve())
+        for place in (report, listing.survey.uri)
+    )
+    if not inside.startswith(f"{outside}/"):
+        return listing
+    own = pc.starts_with(listing.files.column("image"), inside.removeprefix(f"{outside}/") + "/")
+    files = listing.files.filter(pc.invert(own))
+    if not files.num_rows:
+        raise SurveyError(
+            f"There are no files to score in {listing.survey.uri} besides the report {report}.",
+            "Give the folder that holds the photographs.",
+        )
+    return replace(listing, files=files)
 
 
 def load_model_file(version: ModelVersion, engine: str) -> ModelFile:

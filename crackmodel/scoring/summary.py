@@ -71,8 +71,13 @@ def _plain_lines(result: RunResult) -> Iterator[str]:
         yield f"  {result.tiles:,} tiles, {result.tiles / result.seconds:,.0f} tiles/s with start-up"
     for code, count in result.reject_codes.items():
         yield f"  rejected: {count:,} x {code}"
-    if result.hidden or result.outside:
-        yield f"  ignored: {result.hidden:,} hidden, {result.outside:,} links that lead out of the survey"
+    ignored = {
+        "hidden": result.hidden,
+        "links that lead out of the survey": result.outside,
+        "names that are not UTF-8": result.misnamed,
+    }
+    if any(ignored.values()):
+        yield "  ignored: " + ", ".join(f"{count:,} {what}" for what, count in ignored.items() if count)
     cracked = [image for image in result.top if image.crack_fraction][:_TOP_LINES]
     if cracked:
         yield "Most suspicious:"

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -42,6 +42,10 @@ _BYTES_PER_FETCH: Final = 2**20
 
 _PEEK_BYTES: Final = 2**20
 """A file larger than this is read in full only after its first bytes turn out to be an image's."""
+
+
+_IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+"""A file that is called an image and is none was damaged or misnamed; any other is no loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ def score_shard(job: ScoringJob, shard: Shard) -> ShardResult:
     storage, root = open_location(job.survey.uri)
     rows = []
     for listed, fetched in _fetch_ahead(storage, root, shard.files, job.limits):
-        rows.append(_key_columns(job, listed) | _score_file(job, engine, fetched))
+        rows.append(_key_columns(job, listed) | _score_file(job, engine, listed.image, fetched))
     verdicts = Counter(str(row["verdict"]) for row in rows)
     written = write_shard(
         job.report,
@@ -169,7 +173,9 @@ def _key_columns(job: ScoringJob, listed: ListedFile) -> dict[str, Any]:
     }
 
 
-def _score_file(job: ScoringJob, engine: Engine, fetched: bytes | ImageRejected) -> dict[str, Any]:
+def _score_file(
+    job: ScoringJob, engine: Engine, image: str, fetched: bytes | ImageRejected
+) -> dict[str, Any]:
     """Return the columns that depend on the file's content."""
     row: dict[str, Any] = {}
     try:
@@ -184,9 +190,11 @@ def _score_file(job: ScoringJob, engine: Engine, fetched: bytes | ImageRejected)
         row["altitude"], row["camera"] = metadata.altitude, metadata.camera
         row |= _score_pixels(job, engine, pixels)
     except ImageRejected as rejected:
+        called_image = PurePosixPath(image).suffix.lower() in _IMAGE_SUFFIXES
+        mislabelled = rejected.code == "not_an_image" and called_image
         row |= {
             "verdict": "rejected",
-            "reject_code": rejected.code,
+            "reject_code": "mislabelled" if mislabelled else rejected.code,
             "reject_stage": rejected.stage,
             "reject_detail": rejected.detail,
         }
@@ -250,10 +258,11 @@ def _fetch(storage: FileSystem, path: str, listed: ListedFile, limits: DecodeLim
         return ImageRejected("too_many_bytes", "fetch", detail)
     try:
         with storage.open_input_file(path) as file:
-            if listed.bytes > _PEEK_BYTES and identify(file.read_at(32, 0)) is None:
-                return ImageRejected(
-                    "not_an_image", "identify", "the first bytes are no known image format's"
-                )
+            if listed.bytes > _PEEK_BYTES:
+                if identify(file.read(32)) is None:
+                    detail = "the first bytes are no known image format's"
+                    return ImageRejected("not_an_image", "identify", detail)
+                file.seek(0)
             content = bytes(file.read())
     except FileNotFoundError:
         return ImageRejected("vanished", "fetch", "the file was deleted after it was listed")

@@ -66,8 +66,9 @@ def test_a_missing_survey_fails_the_run_with_our_words(prefect: None, tmp_path: 
 
 
 def test_python_m_flows_score_needs_no_server(sample_survey: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report"
     done = subprocess.run(
-        [sys.executable, "-m", "flows.score", sample_survey, "--report", tmp_path / "report", "--workers", "0"],
+        [sys.executable, "-m", "flows.score", sample_survey, "--report", report, "--workers", "0"],
         cwd=_CHECKOUT, capture_output=True, text=True, timeout=300, check=False,
         env=os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")},
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -62,25 +63,46 @@ def test_a_row_holds_what_the_design_promises(survey: Path, report: Path, score:
         assert len(row["sha256"]) == 64
 
 
-def test_bad_files_become_rows_with_a_reason(survey: Path, report: Path, score: Score) -> None:
-    (survey / "empty.jpg").write_bytes(b"")
-    shutil.copy(next(survey.glob("*.png")), survey / "really-a-png.jpg")
+def test_bad_files_become_rows_with_a_reason(
+    sample: SampleSurvey, survey: Path, report: Path, score: Score
+) -> None:
     result = score(survey)
 
+    rejected = rows(report, "from rejected")
+    assert {row["image"]: row["reject_code"] for row in rejected} == sample.rejected
+    assert result.reject_codes == Counter(sample.rejected.values())
+    for row in rejected:
+        assert row["reject_stage"] in {"fetch", "identify", "decode"}
+        assert row["reject_detail"]
+        assert row["crack_probability"] is None
+
+
+def test_a_picture_is_known_by_its_content_whatever_it_is_called(
+    survey: Path, report: Path, score: Score
+) -> None:
+    shutil.copy(survey / "pier" / "panel.png", survey / "panel.jpg")
+    shutil.copy(survey / "pier" / "panel.png", survey / "panel")
+    score(survey)
+
+    (probabilities,) = {
+        row["crack_probability"] for row in rows(report, "from report where image like '%panel%'")
+    }
+    assert probabilities > 0.5
+
+
+def test_a_large_file_is_no_image_after_its_first_bytes(patches: Path, report: Path, score: Score) -> None:
+    (patches / "video.mp4").write_bytes(bytes(3 * 2**20))
+    (patches / "large.jpg").write_bytes((patches / "00.jpg").read_bytes() + bytes(3 * 2**20))
+    score(patches)
+
     by_image = {row["image"]: row for row in rows(report)}
-    assert by_image["empty.jpg"]["reject_code"] == "empty"
-    assert by_image["really-a-png.jpg"]["verdict"] != "rejected"
-    assert result.reject_codes == {"not_an_image": 2, "truncated": 1, "empty": 2} or result.rejected >= 4
-    for row in by_image.values():
-        if row["verdict"] == "rejected":
-            assert row["reject_stage"] in {"fetch", "identify", "decode"}
-            assert row["reject_detail"]
-            assert row["crack_probability"] is None
+    assert (by_image["video.mp4"]["reject_code"], by_image["video.mp4"]["sha256"]) == ("not_an_image", None)
+    assert by_image["large.jpg"]["verdict"] == "clear"
 
 
 def test_a_second_night_reads_no_image(survey: Path, score: Score) -> None:
     first = score(survey)
-    for path in survey.rglob("*"):
+    for path in (path for path in survey.rglob("*") if path.is_file()):
         before = path.stat()
         path.write_bytes(b"\0" * before.st_size)  # whoever reads this, notices
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -90,7 +112,9 @@ def test_a_second_night_reads_no_image(survey: Path, score: Score) -> None:
     assert second.tiles == 0
 
 
-def test_a_changed_file_is_scored_again_and_latest_shows_it(patches: Path, report: Path, score: Score) -> None:
+def test_a_changed_file_is_scored_again_and_shows_in_latest(
+    patches: Path, report: Path, score: Score
+) -> None:
     score(patches)
     shutil.copy(patches / "01.jpg", patches / "00.jpg")
     os.utime(patches / "00.jpg", ns=(1, 1_700_000_000_123_456_000))
@@ -141,6 +165,20 @@ def test_surveys_of_one_report_do_not_mix(patches: Path, survey: Path, report: P
     assert other.skipped == 0
     assert score(patches).skipped == 12
     assert {row["survey"] for row in rows(report)} == {"patches", "bridge-07"}
+
+
+def test_a_report_inside_the_survey_is_not_scored(patches: Path, score: Score) -> None:
+    first = score(patches, report=patches / "results" / "report")
+    second = score(patches, report=patches / "results" / "report")
+
+    assert (first.listed, second.listed, second.skipped) == (12, 12, 12)
+
+
+def test_a_survey_can_be_given_a_name(patches: Path, report: Path, score: Score) -> None:
+    score(patches, name="deck-2")
+
+    assert {row["survey"] for row in rows(report)} == {"deck-2"}
+    assert score(patches, name="deck-3").skipped == 0
 
 
 def test_a_file_deleted_after_listing_is_rejected_as_vanished(
@@ -200,13 +238,13 @@ def test_a_run_that_dies_between_commits_is_finished_by_the_next(
 def test_files_of_a_dead_run_do_not_count(patches: Path, report: Path, score: Score) -> None:
     score(patches)
     folder = report / "survey=patches"
-    committed = next(folder.glob("part-*.parquet"))
-    shutil.copy(committed, folder / "part-dead-000000-00000000.parquet")
-    shutil.copy(committed, folder / ".part-dead-000001-00000000.parquet.tmp")
+    committed = set(folder.iterdir())
+    shutil.copy(min(committed), folder / "part-dead-000000-00000000.parquet")
+    shutil.copy(min(committed), folder / ".part-dead-000001-00000000.parquet.tmp")
 
     score(patches)
 
-    assert [path.name for path in folder.iterdir()] == [committed.name]
+    assert set(folder.iterdir()) == committed
 
 
 def test_two_runs_of_one_survey_exclude_each_other(patches: Path, report: Path, score: Score) -> None:

@@ -59,4 +59,3 @@ def test_groups_hold_every_file_once_and_close_at_about_a_megabyte(sizes: list[i
 
     assert [file for group in groups for file in group] == files
     assert all(sum(file.bytes for file in group[:-1]) < 2**20 for group in groups)
-
