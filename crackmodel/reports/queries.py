@@ -71,6 +71,7 @@ class Report:
     """A report as it stood when it was opened; later commits do not show. Make one with `open_report`.
 
     Closing it, or using it as a context manager, frees the memory and temporary files of its database.
+    One thread at a time may ask it; open another for another thread.
 
     Attributes:
         uri: Absolute local path or object store URI of the report.

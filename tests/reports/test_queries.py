@@ -189,6 +189,19 @@ def test_times_are_utc_whatever_the_machine_says(
     assert rows(table, "SELECT day(modified_at), hour(modified_at) FROM report") == [(4, 23)]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    ["SELECT nope FROM report", "SELECT image::INTEGER FROM report", "SELECT 1; SELECT 2", "FROM glob('/*')"],
+)
+def test_a_wrong_query_does_not_spoil_the_next(table: ReportTable, commit: Commit, wrong: str) -> None:
+    commit([make_row("a.jpg"), make_row("b.jpg")])
+    with open_report(table.uri) as report:
+        for _ in range(2):
+            with pytest.raises(QueryError):
+                report.sql(wrong)
+            assert report.sql("SELECT image FROM latest").num_rows == 2
+
+
 # What a query may not do
 
 
