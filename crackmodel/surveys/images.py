@@ -1,9 +1,8 @@
 """Turn the bytes of a file into upright 8-bit RGB pixels, or say exactly why not.
 
-Ordinary JPEGs (grey or colour, 8 bits) are all but the whole of a survey, and OpenCV decodes them fastest.
-Everything else goes through Pillow, which knows about CMYK, palettes, transparency and bit depths, and which
-notices a file that ends early. Sixteen-bit colour is the exception: Pillow cuts the low bytes off there, so
-OpenCV delivers those pixels.
+JPEGs are all but the whole of a survey, and OpenCV decodes them fastest. Everything else goes through Pillow,
+which knows about palettes, transparency and bit depths, and which notices a file that ends early. Sixteen-bit
+colour is the exception: Pillow cuts the low bytes off there, so OpenCV delivers those pixels.
 
 The rules that make pixels comparable, whatever file they came in:
 - The Exif orientation is applied exactly once.
@@ -27,7 +26,6 @@ from PIL import (
     BmpImagePlugin,
     Image,
     ImageFile,
-    JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
@@ -54,7 +52,6 @@ _BMP_HEADERS: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
 """Sizes of the information headers that follow the 14 bytes of a BMP file header."""
 _PLUGINS: Final[dict[str, type[ImageFile.ImageFile]]] = {
     # Not Image.open: it refuses pictures by a process-wide limit, and asks fifty other formats.
-    "jpeg": JpegImagePlugin.JpegImageFile,
     "png": PngImagePlugin.PngImageFile,
     "tiff": TiffImagePlugin.TiffImageFile,
     "bmp": BmpImagePlugin.BmpImageFile,
@@ -153,8 +150,6 @@ def _decode_jpeg(data: bytes, limits: DecodeLimits) -> Pixels:
         raise ImageRejected("truncated", "decode", str(error)) from None
     except jpeg.JpegError as error:
         raise ImageRejected("undecodable", "decode", str(error)) from None
-    if header.components not in (1, 3) or header.precision != 8:
-        return _decode_with_pillow(data, "jpeg", limits)
     pixels = _opencv(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
         raise ImageRejected("undecodable", "decode", "the JPEG decoder gave up")
@@ -185,9 +180,8 @@ def _decode_with_pillow(data: bytes, kind: str, limits: DecodeLimits) -> Pixels:
         _check_size(*picture.size, limits)
         _check_meaning(picture)
         pixels = _load_rgb(picture, data)
-        # Both decoders turn a TIFF by its orientation tag themselves, and cannot be asked not to.
-        orientation = 1 if kind == "tiff" else read_orientation(_exif_block(picture, data, kind))
-        return _upright(pixels, orientation)
+        # A TIFF has no such block; both decoders turn it by its own tag, and cannot be asked not to.
+        return _upright(pixels, read_orientation(picture.info.get("exif")))
     except ImageRejected:
         raise
     except Image.DecompressionBombError as error:
@@ -286,10 +280,6 @@ def _opencv(data: bytes, flags: int) -> npt.NDArray[Any] | None:
         return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error:
         return None
-
-
-def _exif_block(picture: ImageFile.ImageFile, data: bytes, kind: str) -> bytes | None:
-    return jpeg.read_header(data).exif if kind == "jpeg" else picture.info.get("exif")
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

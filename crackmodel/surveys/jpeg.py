@@ -42,16 +42,12 @@ class JpegHeader:
     Attributes:
         width: Pixels across, as stored (before any orientation is applied).
         height: Pixels down, as stored.
-        precision: Bits per sample.
-        components: 1 grey, 3 colour, 4 CMYK or YCCK.
         scan: Offset of the first entropy-coded byte.
         exif: The TIFF block of the first Exif segment, None where there is none.
     """
 
     width: int
     height: int
-    precision: int
-    components: int
     scan: int
     exif: bytes | None
 
@@ -82,8 +78,6 @@ def read_header(data: bytes) -> JpegHeader:
     return JpegHeader(
         width=int.from_bytes(frame[3:5], "big"),
         height=int.from_bytes(frame[1:3], "big"),
-        precision=frame[0],
-        components=frame[5],
         scan=end,
         exif=exif,
     )

@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
 import pyarrow as pa
-from pyarrow import fs
+from pyarrow import compute, fs
 
 from crackmodel.errors import SurveyError, UsageError
 
@@ -177,7 +177,9 @@ class _Found:
     def table(self) -> pa.Table:
         self._pack()
         table = pa.Table.from_batches(self.chunks, LISTING_SCHEMA)
-        return table.sort_by("image").combine_chunks()
+        self.chunks = []  # the unsorted table goes as soon as the sorted one is there
+        table = table.take(compute.sort_indices(table["image"]))
+        return table.combine_chunks()
 
     def _pack(self) -> None:
         columns = [
