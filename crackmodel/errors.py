@@ -135,7 +135,7 @@ class ReconciliationError(CrackmodelError):
     """The report does not hold one row for every listed image."""
 
 
-class ImageRejected(Exception):  # noqa: N818 - it is an outcome, not an error of the run
+class ImageRejected(Exception):
     """One image cannot be scored; the worker turns it into a `rejected` row.
 
     Args:

@@ -172,6 +172,6 @@ def test_every_command_and_option_is_in_the_readme(name: str, command: typer.cor
     missing = [
         option.opts[0]
         for option in command.params
-        if option.opts[0].startswith("--") and f"`{option.opts[0]}" not in readme
+        if option.opts[0].startswith("--") and not re.search(rf"{option.opts[0]}\b", readme)
     ]
     assert not missing

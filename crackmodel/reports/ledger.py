@@ -85,7 +85,7 @@ _TOP: Final = """
            list_position(tile_probabilities, list_max(tile_probabilities)) - 1
     FROM scored
     WHERE crack_probability IS NOT NULL
-    ORDER BY crack_probability DESC, image
+    ORDER BY crack_probability DESC, crack_fraction DESC, image
     LIMIT $n
 """
 

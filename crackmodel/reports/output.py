@@ -100,7 +100,7 @@ def _write_aligned(table: pa.Table, stream: TextIO) -> None:
     for name, column in zip(table.column_names, table.columns, strict=True):
         numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
         grid.add_column(
-            Text(_harmless(name)), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric
+            Text(printable(name)), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric
         )
     for record in _records(table.slice(0, LONGEST_TABLE), names=[str(i) for i in range(table.num_columns)]):
         grid.add_row(*(Text(_cell(value)) for value in record.values()))
@@ -204,10 +204,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         shown = ", ".join(_cell(item) for item in value[:_LONGEST_LIST])
         return f"[{shown}, ... {len(value)} in all]" if len(value) > _LONGEST_LIST else f"[{shown}]"
-    return _harmless(str(value))
+    return printable(str(value))
 
 
-def _harmless(text: str) -> str:
+def printable(text: str) -> str:
     """Text that cannot move the cursor, colour the terminal or turn the reading direction."""
     return "".join(
         character.encode("unicode_escape").decode("ascii")

@@ -79,7 +79,8 @@ def _slots(settings: ScoreSettings) -> int:
     """Count the tasks that can run at once: the cluster's CPUs, or `workers` if that is less."""
     import ray
 
-    available = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    available = max(1, int(resources.get("CPU", 1)))
     return min(available, settings.workers or available)
 
 

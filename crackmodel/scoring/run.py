@@ -35,6 +35,11 @@ _ENGINE_FILES: Final = {
 
 _TOP_IMAGES: Final = 10
 
+_SECONDS_BETWEEN_COMMITS: Final = 1.0
+_SHARDS_PER_COMMIT: Final = 16
+"""A commit costs time that grows with the table's files, so quick shards share one; a slow shard waits
+for nobody."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
@@ -252,29 +257,42 @@ def _pending(table: ReportTable, job: ScoringJob, listing: Listing, *, retry_rej
 def _score_and_commit(
     table: ReportTable, job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener
 ) -> _Totals:
-    """Publish and commit each shard as it comes; the order of shards does not matter."""
+    """Commit shards as they come, in any order, a few at a time."""
     totals = _Totals()
     if not files.num_rows:
         return totals
     scored = scored_inline if settings.workers == 0 else scored_on_ray
+    waiting: list[ShardResult] = []
+    commits, last_commit = 0, float("-inf")
     with closing(scored(job, files, settings)) as results:
-        for sequence, result in enumerate(results):
-            publish_shard(table.uri, result.file)
-            table.commit([result.file], run_id=job.run_id, sequence=sequence)
-            totals.add(result)
-            on_event(
-                ShardCommitted(
-                    run_id=job.run_id,
-                    shard=result.shard,
-                    images=result.images,
-                    cracks=result.cracks,
-                    rejected=sum(result.rejected.values()),
-                    tiles=result.tiles,
-                    done=totals.images,
-                    pending=files.num_rows,
-                )
-            )
+        for result in results:
+            waiting.append(result)
+            everything = totals.images + sum(shard.images for shard in waiting) == files.num_rows
+            due = time.monotonic() - last_commit >= _SECONDS_BETWEEN_COMMITS
+            if not (everything or due or len(waiting) == _SHARDS_PER_COMMIT):
+                continue
+            for shard in waiting:
+                publish_shard(table.uri, shard.file)
+            table.commit([shard.file for shard in waiting], run_id=job.run_id, sequence=commits)
+            commits, last_commit = commits + 1, time.monotonic()
+            for shard in waiting:
+                totals.add(shard)
+                on_event(_committed(job, shard, totals, files.num_rows))
+            waiting.clear()
     return totals
+
+
+def _committed(job: ScoringJob, shard: ShardResult, totals: _Totals, pending: int) -> ShardCommitted:
+    return ShardCommitted(
+        run_id=job.run_id,
+        shard=shard.shard,
+        images=shard.images,
+        cracks=shard.cracks,
+        rejected=sum(shard.rejected.values()),
+        tiles=shard.tiles,
+        done=totals.images,
+        pending=pending,
+    )
 
 
 def _reconcile(

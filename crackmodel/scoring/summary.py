@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from crackmodel.reports.output import printable
 from crackmodel.scoring.run import RunResult
 
 _TOP_LINES = 5
@@ -48,11 +49,6 @@ def top_detections(result: RunResult) -> list[dict[str, Any]]:
         }
         for image in result.top
     ]
-
-
-def printable(text: str) -> str:
-    """Make a file name safe to show: control characters and undecodable bytes become escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _headline(result: RunResult) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -111,9 +112,13 @@ def score_shard(job: ScoringJob, shard: Shard) -> ShardResult:
     started = time.monotonic()
     engine = _cached_engine(job.model)
     storage, root = open_location(job.survey.uri)
-    rows = []
-    for listed, fetched in _fetch_ahead(storage, root, shard.files, job.limits):
-        rows.append(_key_columns(job, listed) | _score_file(job, engine, listed.image, fetched))
+    with warnings.catch_warnings():
+        # Pillow warns of oddities in damaged files; what matters of it is in the rows.
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+        rows = [
+            _key_columns(job, listed) | _score_file(job, engine, listed.image, fetched)
+            for listed, fetched in _fetch_ahead(storage, root, shard.files, job.limits)
+        ]
     verdicts = Counter(str(row["verdict"]) for row in rows)
     written = write_shard(
         job.report,

@@ -95,7 +95,7 @@ def write_sample(directory: Path, seed: int = 7) -> SampleSurvey:
 _REJECTED: Final = {
     "broken/empty.jpg": "empty",
     "broken/interrupted.jpg": "truncated",
-    "broken/minutes.jpg": "not_an_image",
+    "broken/minutes.jpg": "mislabelled",
     _NOTES: "not_an_image",
 }
 _CRACKED: Final = (
