@@ -123,10 +123,7 @@ def build_backbone(weights: Path | None) -> keras.Model:
         ) from fault
     tile = keras.Input((TILE_EDGE, TILE_EDGE, 3), name="tile")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1, name="rescaling")(tile)
-    # Batch normalisation keeps ImageNet's statistics, in fine-tuning too: gamma and beta learn, the
-    # moving averages do not. A batch's own statistics are noise at this size, differ between
-    # one worker and several, and would make training see another network than scoring does.
-    maps = convolutions(scaled, training=False)
+    maps = convolutions(scaled)
     features = keras.layers.GlobalAveragePooling2D(name="features")(maps)
     return keras.Model(tile, features, name="crackmodel_backbone")
 

@@ -1,0 +1,108 @@
+"""Drawn cracks to learn from, weights to start from, and cards without a model behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from crackmodel.models.card import (
+    Calibration,
+    Card,
+    DataRecord,
+    Epoch,
+    Metrics,
+    Part,
+    Threshold,
+    TrainingRecord,
+)
+
+from .drawings import draw_clear, draw_crack
+
+WEIGHTS = "weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+
+
+@pytest.fixture(scope="session")
+def drawn_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 drawn cracks and 40 drawn patches without, PNG, of two sizes; read it, do not change it."""
+    root = tmp_path_factory.mktemp("drawn") / "slabs"
+    rng = np.random.default_rng(5)
+    for folder, draw in (("cracked", draw_crack), ("plain", draw_clear)):
+        (root / folder).mkdir(parents=True)
+        for number in range(40):
+            cv2.imwrite(str(root / folder / f"{number:02}.png"), draw(rng, 160 if number % 2 else 227))
+    return root
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random backbone weights with batch statistics to match.
+
+    Untouched batch statistics make every feature vanish (4e-12), and then any two networks are equal.
+    """
+    import keras
+
+    keras.utils.set_random_seed(11)
+    backbone = keras.applications.MobileNetV2(input_shape=(160, 160, 3), include_top=False, weights=None)
+    layers = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in layers:
+        layer.momentum = 0.0
+    rng = np.random.default_rng(12)
+    tiles = np.stack([draw(rng) for draw in (draw_crack, draw_clear) for _ in range(8)])
+    backbone(tiles.astype(np.float32) / 127.5 - 1, training=True)
+    path = tmp_path_factory.mktemp("weights") / "calibrated.weights.h5"
+    backbone.save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def imagenet_weights(shared_data: Path) -> Path:
+    """The real backbone."""
+    return shared_data / WEIGHTS
+
+
+@pytest.fixture
+def card() -> Card:
+    """A card of nothing."""
+    return Card(
+        name="",
+        version="",
+        created_at="2026-01-02T03:04:05+00:00",
+        architecture="none",
+        class_names=("clear", "crack"),
+        input_edge=160,
+        preprocess="cv2-linear-160",
+        data=DataRecord(
+            name="slabs",
+            fingerprint="0" * 64,
+            positive="cracked",
+            negative="plain",
+            unusable=0,
+            duplicates=0,
+            split="random",
+            seed=0,
+            train=Part(70, 35),
+            validation=Part(24, 12),
+            test=Part(6, 3),
+        ),
+        training=TrainingRecord(
+            mode="frozen",
+            command="train_model(...)",
+            hyperparameters={"epochs": 1, "augmentation": {"zoom": 0.25}},
+            weights="none.h5",
+            weights_sha256="1" * 64,
+            best_epoch=1,
+            history=(Epoch(1, 0.5, 0.75, 0.5, 0.75),),
+            seconds=1.5,
+            parameters=2,
+        ),
+        metrics={
+            "test": Metrics(6, 3, 0.5, 1.0, 1.0, 1.0, 1.0, None, None, 0.01, 3, 0, 0, 3),
+        },
+        calibration=Calibration("temperature scaling", 1.25),
+        threshold=Threshold(0.45, "by hand"),
+        export_difference=1e-6,
+        software={"python": "3.11"},
+    )

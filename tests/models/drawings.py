@@ -1,0 +1,26 @@
+"""Drawn patches of concrete, with and without a crack."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Tile = npt.NDArray[np.uint8]
+
+
+def draw_clear(rng: np.random.Generator, edge: int = 160) -> Tile:
+    """Draw a patch of concrete: mottled grey with grain."""
+    mottle = cv2.resize(rng.normal(0, 6, (12, 12, 1)).astype(np.float32), (edge, edge))
+    grey = rng.uniform(140, 190) + mottle + rng.normal(0, 3, (edge, edge))
+    return np.clip(grey, 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+
+
+def draw_crack(rng: np.random.Generator, edge: int = 160) -> Tile:
+    """Draw a dark, jagged line from the left edge to the right one over a patch of concrete."""
+    xs = np.linspace(-5, edge + 5, 12)
+    ys = np.cumsum(rng.normal(0, edge / 16, 12)) + edge * rng.uniform(0.3, 0.7)
+    line = np.stack([xs, ys], axis=1).round().astype(np.int32)
+    picture = np.ascontiguousarray(draw_clear(rng, edge))
+    cv2.polylines(picture, [line], isClosed=False, color=(35, 32, 30), thickness=int(rng.integers(3, 7)))
+    return np.rot90(picture) if rng.random() < 0.5 else picture

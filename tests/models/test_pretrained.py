@@ -1,0 +1,119 @@
+"""How the model that ships behaves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from crackmodel.models.datasets import find_images, read_tiles
+from crackmodel.models.loading import LoadedModel, load_model
+from crackmodel.models.registry import PRETRAINED
+
+from .drawings import draw_clear, draw_crack
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    return load_model()
+
+
+@pytest.fixture(scope="module")
+def patches(shared_data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """200 METU patches that the model has not seen, as tiles and labels."""
+    images = find_images(shared_data / "metu" / "test")
+    chosen = np.arange(0, len(images.files), len(images.files) // 200)[:200]
+    return read_tiles(images.root, [images.files[row] for row in chosen]).tiles, images.labels[chosen]
+
+
+def verdicts(model: LoadedModel, tiles: np.ndarray) -> np.ndarray:
+    return model.predict(tiles) >= model.version.threshold
+
+
+def test_files_are_what_the_card_says(model: LoadedModel) -> None:
+    model.version.verify()
+
+
+def test_it_is_small_enough_to_ship() -> None:
+    assert sum(path.stat().st_size for path in PRETRAINED.rglob("*")) <= 10 * 2**20
+
+
+def test_card_names_data_and_no_place(model: LoadedModel) -> None:
+    text = (PRETRAINED / "card.json").read_text()
+
+    assert not re.search(r"""(^|["'\s(])(/|~/|[A-Z]:\\)\w""", text)
+    assert "CC BY 4.0" in text
+    assert model.version.card.training.mode == "finetune"
+    assert model.version.card.data.name == "metu/train"
+    assert model.version.card.metrics["metu/test"].accuracy >= 0.995
+
+
+@pytest.mark.parametrize("level", [0, 60, 128, 190, 255])
+def test_blank_tile_is_clear(model: LoadedModel, level: int) -> None:
+    blank = np.full((1, 160, 160, 3), level, np.uint8)
+
+    assert not verdicts(model, blank).any()
+
+
+def test_unseen_patches_are_judged_right(model: LoadedModel, patches: tuple[np.ndarray, np.ndarray]) -> None:
+    tiles, labels = patches
+
+    assert labels.sum() == 100
+    assert np.mean(verdicts(model, tiles) == labels) >= 0.99
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda tile: tile[::-1], id="upside-down"),
+        pytest.param(np.rot90, id="turned"),
+        pytest.param(lambda tile: np.clip(tile * 0.75, 0, 255), id="darker"),
+        pytest.param(lambda tile: np.clip(tile * 1.15, 0, 255), id="brighter"),
+        pytest.param(lambda tile: cv2.GaussianBlur(tile, (0, 0), 0.8), id="softer"),
+        pytest.param(
+            lambda tile: cv2.imdecode(cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, 50])[1], 1),
+            id="compressed",
+        ),
+    ],
+)
+def test_changed_patch_keeps_its_verdict(
+    model: LoadedModel, patches: tuple[np.ndarray, np.ndarray], change: object
+) -> None:
+    tiles, _ = patches
+    changed = np.stack([change(tile) for tile in tiles]).astype(np.uint8)  # type: ignore[operator]
+
+    assert np.mean(verdicts(model, changed) == verdicts(model, tiles)) >= 0.98
+
+
+def test_drawn_crack_raises_the_probability(model: LoadedModel) -> None:
+    cracked = [draw_crack(np.random.default_rng(seed)) for seed in range(20)]
+    clear = [draw_clear(np.random.default_rng(seed)) for seed in range(20)]
+
+    # The two start from the same seed, but the crack draws first: compare the groups.
+    assert np.median(model.predict(np.stack(cracked))) > model.version.threshold
+    assert np.median(model.predict(np.stack(clear))) < 0.1
+
+
+def test_cells_of_the_mosaics_are_found(model: LoadedModel, shared_data: Path) -> None:
+    import csv
+
+    from crackmodel.models.preprocessing import prepare_tile
+    from crackmodel.surveys.images import decode_image
+
+    folder = shared_data / "mosaics"
+    name = "metu_mosaic_3_047pos.jpg"
+    pixels = decode_image((folder / name).read_bytes())
+    with (folder / "truth_tiles.csv").open() as file:
+        cells = [row for row in csv.DictReader(file) if row["image"] == name]
+    boxes = [tuple(int(cell[side]) for side in ("x0", "y0", "x1", "y1")) for cell in cells]
+    tiles = np.stack([prepare_tile(pixels[y0:y1, x0:x1]) for x0, y0, x1, y1 in boxes])
+    truth = np.array([cell["crack"] == "1" for cell in cells])
+
+    found = verdicts(model, tiles)
+
+    assert truth.sum() == 47
+    assert (found & truth).sum() / truth.sum() >= 0.97
+    assert (found & truth).sum() / found.sum() >= 0.93

@@ -1,0 +1,258 @@
+"""Training for real, on drawn cracks: both modes, the export, the registry, the refusals."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+import keras
+
+from crackmodel.errors import (
+    DatasetError,
+    ModelExportFailed,
+    ModelNotFound,
+    UsageError,
+    WeightsNotFound,
+)
+from crackmodel.models.datasets import find_images, read_tiles
+from crackmodel.models.events import EpochFinished, FeaturesExtracted, TrainingEvent
+from crackmodel.models.export import largest_difference, to_litert
+from crackmodel.models.features import extract_features
+from crackmodel.models.finetuning import augmented_batch
+from crackmodel.models.loading import load_model
+from crackmodel.models.network import build_backbone, build_network
+from crackmodel.models.registry import Registry
+from crackmodel.models.training import train_model
+from crackmodel.models.versions import ModelVersion
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def events() -> list[TrainingEvent]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def frozen(
+    drawn_dataset: Path,
+    weights: Path,
+    models: Path,
+    events: list[TrainingEvent],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> ModelVersion:
+    """A frozen training over the drawn cracks and one broken file."""
+    dataset = shutil.copytree(drawn_dataset, tmp_path_factory.mktemp("with-faults") / "slabs")
+    (dataset / "cracked" / "broken.png").write_bytes(b"no picture")
+    return train_model(
+        dataset,
+        weights=weights,
+        models=models,
+        workers=0,
+        promote=True,
+        test_sets={"again": drawn_dataset},
+        attribution=["Drawn by hand"],
+        on_event=events.append,
+    )
+
+
+@pytest.fixture(scope="module")
+def finetuned(drawn_dataset: Path, weights: Path, models: Path) -> ModelVersion:
+    """One epoch over all layers."""
+    return train_model(
+        drawn_dataset, mode="finetune", epochs=1, batch_size=8, weights=weights, models=models, name="tuned"
+    )
+
+
+def test_version_has_everything_in_its_place(frozen: ModelVersion, models: Path) -> None:
+    assert frozen.path == models / "slabs" / "v1"
+    assert sorted(path.relative_to(frozen.path).as_posix() for path in frozen.path.rglob("*.*")) == [
+        "card.json",
+        "evaluation/confusion_again.png",
+        "evaluation/confusion_test.png",
+        "evaluation/confusion_validation.png",
+        "evaluation/precision_recall.png",
+        "evaluation/roc.png",
+        "evaluation/training.png",
+        "model.keras",
+        "model.tflite",
+    ]
+    frozen.verify()
+    assert Registry(models).resolve("slabs@production") == frozen
+
+
+def test_frozen_training_learns_drawn_cracks(frozen: ModelVersion) -> None:
+    again = frozen.card.metrics["again"]
+
+    assert again.images == 80
+    assert again.accuracy >= 0.9
+    history = frozen.card.training.history
+    assert history[-1].loss < history[0].loss / 2
+
+
+def test_card_tells_data_and_recipe(frozen: ModelVersion, weights: Path) -> None:
+    card = frozen.card
+
+    assert (card.data.train.images, card.data.validation.images, card.data.test.images) == (56, 19, 5)
+    assert (card.data.positive, card.data.negative, card.data.unusable) == ("cracked", "plain", 1)
+    assert card.training.command == 'train_model("slabs", mode="frozen", epochs=10, batch_size=16, seed=0)'
+    assert card.training.weights == weights.name
+    assert len(card.training.history) == card.training.best_epoch == 10
+    assert card.attribution[0] == "Drawn by hand"
+    assert "MobileNetV2" in card.attribution[-1]
+    assert card.export_difference < 1e-4
+    assert str(weights.parent) not in (frozen.path / "card.json").read_text()
+
+
+def test_listener_hears_features_and_epochs(frozen: ModelVersion, events: list[TrainingEvent]) -> None:
+    assert frozen.version == "v1"
+    assert events[0] == FeaturesExtracted(81, 81)
+    assert [event.epoch for event in events if isinstance(event, EpochFinished)] == list(range(1, 11))
+
+
+def test_both_engines_give_the_same_probabilities(
+    frozen: ModelVersion, models: Path, drawn_dataset: Path
+) -> None:
+    images = find_images(drawn_dataset)
+    tiles = read_tiles(images.root, images.files[::4]).tiles
+
+    litert = load_model("slabs", models).predict(tiles)
+    tensorflow = load_model("slabs", models, engine="tensorflow").predict(tiles)
+
+    assert litert.std() > 0.1
+    np.testing.assert_allclose(litert, tensorflow, atol=1e-4)
+    assert load_model("slabs", models, engine="tensorflow").predict(tiles[:0]).shape == (0,)
+
+
+def test_same_training_gives_the_same_model(
+    frozen: ModelVersion, drawn_dataset: Path, weights: Path, tmp_path: Path
+) -> None:
+    one, two, other = (
+        train_model(drawn_dataset, weights=weights, models=tmp_path, workers=0, epochs=2, seed=seed)
+        for seed in (3, 3, 4)
+    )
+
+    assert [version.version for version in (one, two, other)] == ["v1", "v2", "v3"]
+    assert one.sha256 == two.sha256 != other.sha256
+    assert one.card.data.fingerprint == two.card.data.fingerprint
+
+
+def test_finetuning_moves_every_layer_but_no_statistics(finetuned: ModelVersion, weights: Path) -> None:
+    before = build_backbone(weights).get_layer("mobilenetv2")
+    after = keras.saving.load_model(finetuned.path / "model.keras").get_layer("mobilenetv2")
+
+    moved = {variable.path.rsplit("/", 1)[1]: [] for variable in before.variables}
+    for old, new in zip(before.variables, after.variables, strict=True):
+        assert old.path == new.path
+        moved[old.path.rsplit("/", 1)[1]].append(bool(np.any(old.numpy() != new.numpy())))
+    assert set(moved) == {"kernel", "gamma", "beta", "moving_mean", "moving_variance"}
+    for kind in ("kernel", "gamma", "beta"):
+        assert np.mean(moved[kind]) > 0.95, kind
+    assert not any(moved["moving_mean"] + moved["moving_variance"])
+
+
+def test_finetuned_model_is_published_like_any_other(finetuned: ModelVersion, models: Path) -> None:
+    card = finetuned.card
+
+    assert Registry(models).resolve("tuned") == finetuned
+    assert card.training.mode == "finetune"
+    assert card.training.hyperparameters["augmentation"]["jpeg"] > 0
+    assert (len(card.training.history), card.training.best_epoch) == (1, 1)
+    assert card.metrics["validation"].images == 19
+
+
+def test_augmented_batch_follows_row_and_epoch_not_the_batch(drawn_dataset: Path) -> None:
+    images = find_images(drawn_dataset)
+    tiles = read_tiles(images.root, images.files).tiles
+    part = np.arange(0, 80, 2)
+    from crackmodel.models.augmentation import Augmentation
+
+    def batch(rows: list[int], epoch: int) -> np.ndarray:
+        made, wanted = augmented_batch(
+            tiles, images.labels, np.array(rows), part, how=Augmentation(plain=0), seed=1, epoch=epoch
+        )
+        np.testing.assert_array_equal(wanted.argmax(axis=1), images.labels[rows])
+        return made
+
+    np.testing.assert_array_equal(batch([0, 2, 60], 0)[2], batch([60], 0)[0])
+    assert (batch([60], 0) != batch([60], 1)).any()
+
+
+def test_features_come_in_order_whoever_computes_them(
+    drawn_dataset: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, embedded_ray: None
+) -> None:
+    monkeypatch.setattr("crackmodel.models.features.CHUNK", 7)
+    images = find_images(drawn_dataset)
+    backbone = build_backbone(weights)
+    litert = to_litert(backbone)
+    told: list[FeaturesExtracted] = []
+
+    on_ray = extract_features(images, litert, on_event=told.append)
+    inline = extract_features(images, litert, workers=0)
+
+    np.testing.assert_array_equal(on_ray.values, inline.values)
+    assert on_ray.kept.tolist() == list(range(80))
+    assert on_ray.sha256 == inline.sha256
+    assert told[-1] == FeaturesExtracted(80, 80)
+    tiles = read_tiles(images.root, images.files[:8]).tiles
+    expected = np.asarray(backbone(tiles.astype(np.float32)))
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(inline.values[:8], expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_export_that_differs_is_found(weights: Path, drawn_dataset: Path) -> None:
+    network = build_network(weights)
+    litert = to_litert(network)
+    tiles = read_tiles(drawn_dataset, find_images(drawn_dataset).files[::10]).tiles
+    assert largest_difference(network, litert, tiles) < 1e-5
+    kernel, bias = network.get_layer("verdict").get_weights()
+    network.get_layer("verdict").set_weights([kernel, bias + np.array([0.01, 0])])
+
+    with pytest.raises(ModelExportFailed, match="8 tiles LiteRT and Keras differ"):
+        largest_difference(network, litert, tiles)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"mode": "hot"}, "no training mode 'hot'"),
+        ({"split": "alphabetic"}, "no split 'alphabetic'"),
+        ({"epochs": 0}, "0 epochs"),
+        ({"batch_size": 0}, "batches of 0"),
+        ({"name": "../up"}, "does not name"),
+        ({"name": "builtin"}, "ships"),
+    ],
+)
+def test_senseless_arguments_are_refused_before_any_work(
+    tmp_path: Path, wrong: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        train_model(tmp_path / "nowhere", models=tmp_path / "models", **wrong)  # type: ignore[arg-type]
+
+
+def test_failed_training_leaves_no_version(tmp_path: Path, drawn_dataset: Path, weights: Path) -> None:
+    for folder in ("cracked", "plain"):
+        (tmp_path / "few" / folder).mkdir(parents=True)
+        shutil.copy(drawn_dataset / folder / "00.png", tmp_path / "few" / folder)
+
+    with pytest.raises(DatasetError, match="2 images"):
+        train_model(tmp_path / "few", weights=weights, models=tmp_path / "models", workers=0)
+    with pytest.raises(WeightsNotFound):
+        train_model(drawn_dataset, weights=tmp_path / "none.h5", models=tmp_path / "models", workers=0)
+    with pytest.raises(DatasetError, match="nowhere"):
+        train_model(
+            drawn_dataset, weights=weights, models=tmp_path / "models", test_sets={"a": tmp_path / "nowhere"}
+        )
+    with pytest.raises(ModelNotFound):
+        Registry(tmp_path / "models").resolve("few")
+    assert not list((tmp_path / "models").rglob(".staging*"))
