@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from crackmodel.models.training import train_model
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -14,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from crackmodel.models.card import card_to_markdown
 from crackmodel.models.events import EpochFinished, FeaturesExtracted, TrainingEvent
 from crackmodel.models.registry import ModelVersion
+from crackmodel.models.training import train_model
 from crackmodel.settings import TrainSettings
 from flows.embedded import run_embedded
 

@@ -209,7 +209,11 @@ class ReportTable:
         """
         self._refresh()
         folder = fs.FileSelector(self._place.inside(partition_folder(survey)), allow_not_found=True)
-        files = [info for info in self._place.filesystem.get_file_info(folder) if self._may_be_orphan(info)]
+        try:
+            found = self._place.filesystem.get_file_info(folder)
+        except OSError as error:
+            raise write_failed(error, folder.base_dir) from error
+        files = [info for info in found if self._may_be_orphan(info)]
         if not files:
             return 0
         named = named_files(self._table, survey)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from crackmodel.errors import (
     ModelNotFound,
     ReportBusy,
     ReportIncompatible,
+    ReportWriteFailed,
     SurveyError,
     UsageError,
 )
@@ -320,16 +323,23 @@ def test_ray_gives_the_same_rows_as_this_process(
 
 @pytest.mark.integration
 def test_an_error_of_a_worker_reaches_the_caller_as_it_is(
-    embedded_ray: None, patches: Path, report: Path, score: Score
+    embedded_ray: None, patches: Path, report: Path
 ) -> None:
-    score(patches, limit=1)
-    folder = report / "survey=patches"
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
-    folder.write_text("in the way")
+    def block(event: Event) -> None:
+        if isinstance(event, RunPlanned):
+            (report / "survey=patches").write_text("in the way")
 
-    from crackmodel.errors import ReportError
+    with pytest.raises(ReportWriteFailed, match="survey=patches"):
+        score_survey(patches, report=report, workers=2, on_event=block)
 
-    with pytest.raises(ReportError):
-        score_survey(patches, report=report, workers=2)
+
+@pytest.mark.integration
+def test_ray_starts_and_ends_with_the_run(patches: Path, report: Path) -> None:
+    """In a process of its own, because only the first Ray of a process can start."""
+    code = f"""
+import ray, crackmodel
+result = crackmodel.score_survey({str(patches)!r}, report={str(report)!r}, workers=2)
+assert result.scored == 12, result
+assert not ray.is_initialized()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
