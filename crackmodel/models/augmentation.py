@@ -34,7 +34,7 @@ class Augmentation:
     """
 
     plain: float = 0.3
-    collage: float = 0.3
+    collage: float = 0.2
     zoom: float = 0.25
     light: float = 0.8
     shadow: float = 0.08

@@ -38,7 +38,7 @@ class FinetuneRecipe:
 
     epochs: int = 6
     batch_size: int = 32
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     label_smoothing: float = 0.02
     patience: int = 3
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -74,7 +74,8 @@ def finetune(
         on_epoch: Called after every epoch.
 
     Returns:
-        The epoch, counted from 1, whose weights the network now has.
+        The epoch, counted from 1, whose weights the network now has; 0 for those it came with, where
+        no epoch had a finite validation loss.
     """
     import keras
 
@@ -86,7 +87,8 @@ def finetune(
         warmup_target=recipe.learning_rate,
         warmup_steps=steps // 2,
     )
-    network.trainable = True
+    for layer in network.layers:  # setting it on the network alone does not reach a nested model
+        layer.trainable = True
     step = _training_step(network, keras.optimizers.Adam(schedule), recipe)
     best, best_loss, best_weights = 0, math.inf, network.get_weights()
     for epoch in range(recipe.epochs):

@@ -87,7 +87,6 @@ def fit_network(
 
     keras.utils.set_random_seed(seed)
     backbone = build_backbone(weights)
-    backbone.trainable = False
     if mode == "frozen":
         return _fit_frozen(images, backbone, epochs, batch_size, seed, workers, tell)
     recipe = FinetuneRecipe(epochs=epochs, batch_size=batch_size)

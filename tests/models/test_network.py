@@ -139,6 +139,7 @@ def test_downloaded_weights_are_keras_own(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert asked[2] == "models"
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
 def test_file_of_other_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "noise.h5").write_bytes(b"no weights")
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])

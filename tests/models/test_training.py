@@ -138,7 +138,7 @@ def test_same_training_gives_the_same_model(
     frozen: ModelVersion, drawn_dataset: Path, weights: Path, tmp_path: Path
 ) -> None:
     one, two, other = (
-        train_model(drawn_dataset, weights=weights, models=tmp_path, workers=0, epochs=2, seed=seed)
+        train_model(drawn_dataset, weights=weights, models=tmp_path, workers=0, epochs=1, seed=seed)
         for seed in (3, 3, 4)
     )
 
