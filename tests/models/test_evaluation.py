@@ -85,13 +85,14 @@ def test_threshold_separates_what_can_be_separated() -> None:
 def test_false_alarms_weigh_as_in_a_survey() -> None:
     # Above 0.6 one crack of 20 is missed; below, one clear tile of 20 is an alarm, in nine times as many.
     labels = np.array([0] * 20 + [1] * 20)
-    probabilities = np.array([0.01] * 19 + [0.6] + [0.55] + [0.99] * 19)
+    probabilities = np.array([0.01] * 19 + [0.6] + [0.55] + [0.68] * 19)
 
     assert choose_threshold(labels, probabilities).value == 0.65
 
 
-def test_threshold_is_a_half_where_many_do() -> None:
-    assert choose_threshold(np.array([0, 0, 1, 1]), np.array([0.01, 0.02, 0.98, 0.99])).value == 0.5
+def test_highest_of_equal_thresholds_is_taken_but_not_certainty() -> None:
+    assert choose_threshold(np.array([0, 0, 1, 1]), np.array([0.01, 0.02, 0.78, 0.79])).value == 0.75
+    assert choose_threshold(np.array([0, 0, 1, 1]), np.array([0.01, 0.02, 0.98, 0.99])).value == 0.9
 
 
 def test_folder_is_scored_in_its_order(drawn_dataset: Path) -> None:
