@@ -185,7 +185,9 @@ class ReportTable:
             return ledger.count(self.dataset(), run_id)
 
     def top(self, run_id: str, n: int = 10) -> tuple[TopImage, ...]:
-        """The `n` images of a run with the highest crack probability, highest first, rejected ones left out.
+        """The `n` images of a run with the highest crack probability, rejected ones left out.
+
+        Highest probability first; of equals the one with more cracked tiles.
 
         Raises:
             ReportError: A committed file cannot be read.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from crackmodel.reports.output import printable
@@ -92,7 +96,14 @@ def _next_command(result: RunResult) -> str:
         query = "select image, reject_code, reject_detail from rejected"
     else:
         query = "from runs"
-    return f"crackmodel query {shlex.quote(query)} --report {shlex.quote(result.report)}"
+    return f"{_program()} query {shlex.quote(query)} --report {shlex.quote(result.report)}"
+
+
+def _program() -> str:
+    """Name the command as it can be typed here: an environment need not be on the PATH."""
+    if shutil.which("crackmodel"):
+        return "crackmodel"
+    return shlex.quote(os.path.relpath(Path(sys.executable).with_name("crackmodel")))
 
 
 def _escaped(text: str) -> str:

@@ -119,13 +119,14 @@ def test_top_images_come_worst_first_with_their_worst_tile(table: ReportTable, c
         [
             make_row("low.jpg", crack_probability=0.25),
             make_row("b.jpg", crack_probability=0.75, tile_probabilities=[0.0, 0.5, 0.75, 0.75], **grid),
+            make_row("c.jpg", crack_probability=0.75, tile_probabilities=None),
             make_row("a.jpg", crack_probability=0.75, tile_probabilities=None),
             make_rejected("bad.jpg"),
         ]
     )
     commit([make_row("other.jpg", crack_probability=1.0, run_id="run-2")])
     assert table.top("run-1", 2) == (
-        TopImage("bridge", "a.jpg", 0.75, 0.0, 1, 1, None),
         TopImage("bridge", "b.jpg", 0.75, 0.5, 2, 2, 2),
+        TopImage("bridge", "a.jpg", 0.75, 0.0, 1, 1, None),
     )
-    assert [image.image for image in table.top("run-1")] == ["a.jpg", "b.jpg", "low.jpg"]
+    assert [image.image for image in table.top("run-1")] == ["b.jpg", "a.jpg", "c.jpg", "low.jpg"]
