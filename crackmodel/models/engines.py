@@ -7,6 +7,9 @@ nothing, and a batch of 1 is as fast as one of 32.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -66,6 +69,22 @@ def log_odds(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return odds
 
 
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """Keep the line that LiteRT writes to file descriptor 2 for every interpreter off the terminal.
+
+    There is no switch for it. What goes wrong meanwhile is raised, not written.
+    """
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
+
+
 class LiteRTModel:
     """A LiteRT model of one tile in, one vector out.
 
@@ -81,8 +100,9 @@ class LiteRTModel:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with _without_greeting():
+                self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as fault:
             raise ModelCorrupt(
                 f"LiteRT cannot read the model: {fault}.", "Train it again or take another version."

@@ -9,6 +9,7 @@ all, and never changes again. What is read is compared with the hashes in the ca
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import hashlib
@@ -180,6 +181,9 @@ class Registry:
             yield staged
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+            for made in (folder, self.root):
+                with contextlib.suppress(OSError):  # not empty: there are versions
+                    made.rmdir()
 
     def publish(self, name: str, staging_dir: Path, card: Card) -> ModelVersion:
         """Turn a staged folder into the model's next version.
