@@ -91,11 +91,20 @@ class TrainingRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Interval:
+    """Where a metric lies with 95 % confidence."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Metrics:
     """What a model does on one labelled set, at one threshold.
 
     `precision` is 0 where nothing was called a crack. Ranking metrics are null where the set has one
-    class only.
+    class only. `intervals` holds 95 % bootstrap intervals by the name of the metric; it is empty, and the
+    calibration error null, in cards from before these were measured.
     """
 
     images: int
@@ -112,6 +121,8 @@ class Metrics:
     false_positives: int
     false_negatives: int
     true_negatives: int
+    expected_calibration_error: float | None = None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

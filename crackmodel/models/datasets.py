@@ -42,6 +42,7 @@ class LabelledImages:
         labels: int8 [n], 1 for a crack.
         positive: Name of the folder of cracks.
         negative: Name of the other folder.
+        groups: Each file's photograph or structure, None where the data set does not say.
     """
 
     root: Path
@@ -49,6 +50,7 @@ class LabelledImages:
     labels: npt.NDArray[np.int8]
     positive: str
     negative: str
+    groups: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

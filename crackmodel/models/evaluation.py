@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from crackmodel.errors import DatasetError
 from crackmodel.models.card import Calibration, Metrics, Threshold
 from crackmodel.models.datasets import BadFile, LabelledImages, read_tiles
 from crackmodel.models.engines import Engine
+from crackmodel.models.uncertainty import bootstrap, reliability
 
 Probabilities = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
@@ -34,12 +36,16 @@ class ScoredImages:
         labels: int8 [n], 1 for a crack.
         probabilities: float32 [n], calibrated.
         bad: Files that are not pictures.
+        sha256: The content's hash of each file.
+        groups: Each image's photograph or structure, None where the data set does not say.
     """
 
     files: tuple[str, ...]
     labels: npt.NDArray[np.int8]
     probabilities: npt.NDArray[np.float32]
     bad: tuple[BadFile, ...]
+    sha256: tuple[str, ...] = field(default=(), repr=False)
+    groups: tuple[str, ...] | None = None
 
 
 def score_images(engine: Engine, images: LabelledImages) -> ScoredImages:
@@ -51,11 +57,13 @@ def score_images(engine: Engine, images: LabelledImages) -> ScoredImages:
     probabilities: list[npt.NDArray[np.float32]] = []
     kept: list[npt.NDArray[np.int64]] = []
     bad: list[BadFile] = []
+    hashes: list[str] = []
     for start in range(0, len(images.files), _CHUNK):
         chunk = read_tiles(images.root, images.files[start : start + _CHUNK])
         probabilities.append(engine.predict(chunk.tiles))
         kept.append(chunk.kept + start)
         bad += chunk.bad
+        hashes += chunk.sha256
     rows = np.concatenate(kept)
     if not len(rows):
         raise DatasetError(
@@ -68,16 +76,21 @@ def score_images(engine: Engine, images: LabelledImages) -> ScoredImages:
         images.labels[rows],
         np.concatenate(probabilities),
         tuple(bad),
+        tuple(hashes),
+        None if images.groups is None else tuple(images.groups[row] for row in rows),
     )
 
 
-def measure(labels: Labels, probabilities: Probabilities, threshold: float) -> Metrics:
-    """Compute the metrics of a set.
+def measure(
+    labels: Labels, probabilities: Probabilities, threshold: float, *, groups: Sequence[str] | None = None
+) -> Metrics:
+    """Compute the metrics of a set, with 95 % bootstrap intervals.
 
     Args:
         labels: Integers [n], 1 for a crack; n > 0.
         probabilities: Floats [n] of a crack.
         threshold: At or above it the verdict is `crack`.
+        groups: Each image's photograph or structure, for the intervals: see `uncertainty.bootstrap`.
 
     Returns:
         As scikit-learn defines them; Brier is the mean squared error of the probability.
@@ -102,6 +115,8 @@ def measure(labels: Labels, probabilities: Probabilities, threshold: float) -> M
         false_positives=int(fp),
         false_negatives=int(fn),
         true_negatives=int(tn),
+        expected_calibration_error=reliability(labels, probabilities).error,
+        intervals=bootstrap(labels, probabilities, threshold, groups=groups),
     )
 
 
