@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 
 from crackmodel.errors import ReportError
 from crackmodel.reports.database import open_database
-from crackmodel.reports.schema import KEY_COLUMNS
+from crackmodel.reports.schema import KEY_COLUMNS, TRANSIENT_REJECT_CODES
 from crackmodel.reports.storage import first_line
 
 
@@ -70,15 +70,24 @@ class TopImage:
     worst_tile: int | None
 
 
-# One line for each of `KEY_COLUMNS`; a plain USING would call two unknown values different.
+# Of several rows of an image the newest counts, as in the view `latest`: after a file was replaced and
+# restored, its first row is true of the file again, but no longer what the report says.
 _PENDING: Final = """
+    WITH newest AS (
+        SELECT image,
+               arg_max({'bytes': bytes, 'modified_at': modified_at, 'settled': settled}, scored_at) AS file
+        FROM known GROUP BY image
+    )
     SELECT listing.*
-    FROM listing ANTI JOIN done
-      ON listing.image IS NOT DISTINCT FROM done.image
-     AND listing.bytes IS NOT DISTINCT FROM done.bytes
-     AND listing.modified_at IS NOT DISTINCT FROM done.modified_at
+    FROM listing ANTI JOIN newest
+      ON listing.image = newest.image
+     AND listing.bytes = newest.file.bytes
+     AND listing.modified_at = newest.file.modified_at
+     AND newest.file.settled
     ORDER BY listing.image
 """
+
+_MISSING: Final = "SELECT count(*) FROM listing ANTI JOIN known USING (image, bytes, modified_at)"
 
 _TOP: Final = """
     SELECT survey, image, crack_probability, crack_fraction, tile_rows, tile_columns,
@@ -109,13 +118,21 @@ def reading(uri: str) -> Iterator[None]:
 def pending(
     listing: pa.Table, rows: ds.Dataset, *, model_sha256: str, preprocess: str, retry_rejected: bool
 ) -> pa.Table:
-    """The listed files that no row answers for; see `ReportTable.pending`."""
-    same = (ds.field("model_sha256") == model_sha256) & (ds.field("preprocess") == preprocess)
-    if retry_rejected:
-        same = same & (ds.field("verdict") != "rejected")
-    done = _scan(rows, KEY_COLUMNS, same)
-    with open_database({"listing": listing, "done": done}) as database:
+    """The listed files whose newest row does not answer for them; see `ReportTable.pending`."""
+    settled = ds.field("verdict") != "rejected"
+    if not retry_rejected:
+        settled = settled | ~ds.field("reject_code").isin(sorted(TRANSIENT_REJECT_CODES))
+    columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "scored_at")} | {"settled": settled}
+    known = _scan(rows, columns, _same_scoring(model_sha256, preprocess))
+    with open_database({"listing": listing, "known": known}) as database:
         return database.sql(_PENDING).to_arrow_table().cast(listing.schema)
+
+
+def missing(listing: pa.Table, rows: ds.Dataset, *, model_sha256: str, preprocess: str) -> int:
+    """Count the listed files that have no row at all; see `ReportTable.missing`."""
+    known = _scan(rows, KEY_COLUMNS, _same_scoring(model_sha256, preprocess))
+    with open_database({"listing": listing, "known": known}) as database:
+        return int(database.sql(_MISSING).fetchall()[0][0])
 
 
 def count(rows: ds.Dataset, run_id: str) -> RunCounts:
@@ -146,6 +163,13 @@ def _of_run(rows: ds.Dataset, run_id: str, *columns: str) -> ds.Scanner:
     return _scan(rows, columns, ds.field("run_id") == run_id)
 
 
-def _scan(rows: ds.Dataset, columns: Sequence[str], where: ds.Expression) -> ds.Scanner:
+def _same_scoring(model_sha256: str, preprocess: str) -> ds.Expression:
+    return (ds.field("model_sha256") == model_sha256) & (ds.field("preprocess") == preprocess)
+
+
+def _scan(
+    rows: ds.Dataset, columns: Sequence[str] | Mapping[str, ds.Expression], where: ds.Expression
+) -> ds.Scanner:
     """Read some columns once; kept, the files' footers would take 80 KB a file."""
-    return rows.scanner(columns=list(columns), filter=where, cache_metadata=False)
+    wanted = dict(columns) if isinstance(columns, Mapping) else list(columns)
+    return rows.scanner(columns=wanted, filter=where, cache_metadata=False)

@@ -26,9 +26,15 @@ REJECT_CODES: Final = {
     "unreadable": "the storage did not give the file's bytes",
     "vanished": "the file was deleted between listing and reading",
     "changed": "the file was replaced between listing and reading",
+    "too_many_tiles": "the tile grid of the picture has more tiles than the limit",
     "scoring_failed": "the model failed on the decoded picture",
+    "worker_crashed": "reading or scoring it killed its worker process, twice",
 }
 """Every `reject_code` a report may hold, with its meaning."""
+
+TRANSIENT_REJECT_CODES: Final = frozenset({"vanished", "unreadable", "changed", "scoring_failed"})
+"""Reasons that may be gone tomorrow though the file is the same: a share that was not mounted, memory that
+was short. The next run tries these images again; all other reasons lie in the file's own bytes."""
 
 REPORT_SCHEMA: Final = pa.schema(
     [

@@ -122,14 +122,17 @@ class ReportTable:
         preprocess: str,
         retry_rejected: bool = False,
     ) -> pa.Table:
-        """What of a listing this model has not scored yet; other models and tile sizes do not count.
+        """What of a listing this model has to score; other models and tile sizes do not count.
+
+        A file is done when the newest row of its image is of the same size and time, and is no rejection
+        for one of `TRANSIENT_REJECT_CODES`.
 
         Args:
             listing: `image` string, `bytes` int64, `modified_at` timestamp[us, UTC], and any others.
             survey: Name of the survey that was listed.
             model_sha256: The model that is going to score.
             preprocess: Fingerprint of its preprocessing.
-            retry_rejected: Count rejected images as not scored.
+            retry_rejected: Count all rejected images as not scored.
 
         Returns:
             The same columns, the files to score, sorted by `image`.
@@ -145,6 +148,27 @@ class ReportTable:
                 model_sha256=model_sha256,
                 preprocess=preprocess,
                 retry_rejected=retry_rejected,
+            )
+
+    def missing(self, listing: pa.Table, *, survey: str, model_sha256: str, preprocess: str) -> int:
+        """Count the listed files without any row of this model, neither scored nor rejected for any reason.
+
+        Unlike `pending` it does not ask whether a row still counts: right after a run this is what the run
+        lost or postponed.
+
+        Args:
+            listing: As in `pending`.
+            survey: Name of the survey that was listed.
+            model_sha256: The model that has scored.
+            preprocess: Fingerprint of its preprocessing.
+
+        Raises:
+            ReportError: A committed file cannot be read.
+        """
+        self._refresh()
+        with ledger.reading(self.uri):
+            return ledger.missing(
+                listing, self.dataset(survey), model_sha256=model_sha256, preprocess=preprocess
             )
 
     def commit(self, files: Sequence[ShardFile], *, run_id: str, sequence: int) -> None:
@@ -174,27 +198,36 @@ class ReportTable:
                     return
             raise write_failed(error, f"the commit of {len(files)} files to {self.uri}") from error
 
-    def count(self, run_id: str) -> RunCounts:
+    def count(self, run_id: str, survey: str | None = None) -> RunCounts:
         """Count the rows that a run committed, by verdict and by reject code.
+
+        Args:
+            run_id: Name of the run.
+            survey: The run's survey, where it is known: the files of all others are not looked at.
 
         Raises:
             ReportError: A committed file cannot be read.
         """
         self._refresh()
         with ledger.reading(self.uri):
-            return ledger.count(self.dataset(), run_id)
+            return ledger.count(self.dataset(survey), run_id)
 
-    def top(self, run_id: str, n: int = 10) -> tuple[TopImage, ...]:
+    def top(self, run_id: str, n: int = 10, survey: str | None = None) -> tuple[TopImage, ...]:
         """The `n` images of a run with the highest crack probability, rejected ones left out.
 
         Highest probability first; of equals the one with more cracked tiles.
 
+        Args:
+            run_id: Name of the run.
+            n: How many at most.
+            survey: The run's survey, where it is known: the files of all others are not looked at.
+
         Raises:
             ReportError: A committed file cannot be read.
         """
         self._refresh()
         with ledger.reading(self.uri):
-            return ledger.top(self.dataset(), run_id, n)
+            return ledger.top(self.dataset(survey), run_id, n)
 
     def remove_orphans(self, survey: str) -> int:
         """Delete the survey's files that a dead run wrote and nobody committed.

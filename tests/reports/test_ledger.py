@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from crackmodel.reports.queries import open_report
+from crackmodel.reports.schema import REJECT_CODES
 from crackmodel.reports.table import ReportTable, RunCounts, TopImage
 
 from .conftest import Commit
@@ -13,6 +16,7 @@ from .rows import MODEL, NOON, PREPROCESS, make_listing, make_rejected, make_row
 
 A = ("a.jpg", 1000, NOON)
 B = ("b.jpg", 1000, NOON)
+NEXT_NIGHT = NOON + timedelta(days=1)
 
 
 def left(table: ReportTable, listing: pa.Table, **changes: Any) -> list[str]:
@@ -64,8 +68,56 @@ def test_rejected_images_are_done_unless_they_are_to_be_retried(table: ReportTab
     commit([make_row("a.jpg"), make_rejected("b.jpg")])
     assert left(table, make_listing(A, B)) == []
     assert left(table, make_listing(A, B), retry_rejected=True) == ["b.jpg"]
-    commit([make_row("b.jpg", run_id="run-2")])
+    commit([make_row("b.jpg", run_id="run-2", scored_at=NEXT_NIGHT)])
     assert left(table, make_listing(A, B), retry_rejected=True) == []
+
+
+@pytest.mark.parametrize("code", sorted(REJECT_CODES))
+def test_only_what_may_have_been_bad_luck_is_tried_again(
+    table: ReportTable, commit: Commit, code: str
+) -> None:
+    commit([make_rejected("a.jpg", code)])
+    again = ["a.jpg"] if code in {"vanished", "unreadable", "changed", "scoring_failed"} else []
+    assert left(table, make_listing(A)) == again
+    commit([make_row("a.jpg", run_id="run-2", scored_at=NEXT_NIGHT)])
+    assert left(table, make_listing(A)) == []
+
+
+def test_an_image_that_fell_ill_after_it_was_scored_is_tried_again(
+    table: ReportTable, commit: Commit
+) -> None:
+    commit([make_row("a.jpg")])
+    commit([make_rejected("a.jpg", "unreadable", scored_at=NEXT_NIGHT)])
+    assert left(table, make_listing(A)) == ["a.jpg"]
+
+
+def test_a_file_that_was_replaced_and_restored_is_scored_again(table: ReportTable, commit: Commit) -> None:
+    replaced = ("a.jpg", 2000, NOON + timedelta(days=1))
+    commit([make_row("a.jpg", verdict="crack")])
+    commit([make_row("a.jpg", bytes=2000, modified_at=replaced[2], scored_at=NEXT_NIGHT)])
+    assert left(table, make_listing(replaced)) == []
+    assert left(table, make_listing(A)) == ["a.jpg"]
+    commit([make_row("a.jpg", verdict="crack", scored_at=NEXT_NIGHT + timedelta(days=1))])
+    assert left(table, make_listing(A)) == []
+    with open_report(table.uri) as report:
+        assert report.sql("SELECT verdict FROM latest")["verdict"].to_pylist() == ["crack"]
+
+
+def test_newer_rows_of_another_model_or_tiling_take_nothing_back(table: ReportTable, commit: Commit) -> None:
+    commit([make_row("a.jpg")])
+    for change in ({"model_sha256": "b" * 64}, {"preprocess": "other"}):
+        commit([make_rejected("a.jpg", "vanished", bytes=7, scored_at=NEXT_NIGHT, **change)])
+    assert left(table, make_listing(A)) == []
+
+
+def test_only_files_without_any_row_are_missing(table: ReportTable, commit: Commit) -> None:
+    commit([make_row("a.jpg"), make_rejected("b.jpg", "vanished")])
+    commit([make_row("a.jpg", bytes=2, scored_at=NEXT_NIGHT)])
+    job = {"survey": "bridge", "model_sha256": MODEL, "preprocess": PREPROCESS}
+    listing = make_listing(A, B, ("c.jpg", 1000, NOON), ("b.jpg", 999, NOON))
+    assert left(table, listing) == ["a.jpg", "b.jpg", "b.jpg", "c.jpg"]
+    assert table.missing(listing, **job) == 2
+    assert table.missing(listing, **(job | {"preprocess": "other"})) == 4
 
 
 def test_pending_keeps_all_columns_and_types_of_the_listing(table: ReportTable, commit: Commit) -> None:
@@ -80,7 +132,7 @@ def test_an_empty_listing_has_nothing_pending(table: ReportTable) -> None:
     assert left(table, make_listing()) == []
 
 
-def test_unknown_size_equals_unknown_size(table: ReportTable, commit: Commit) -> None:
+def test_a_file_of_unknown_size_is_always_pending(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg")])
     listing = make_listing(A).set_column(1, "bytes", pa.array([None], pa.int64()))
     assert left(table, listing) == ["a.jpg"]
@@ -105,6 +157,15 @@ def test_run_is_counted_by_verdict_and_reject_code(table: ReportTable, commit: C
     assert counts == RunCounts("run-1", 6, 2, 1, 3, {"truncated": 2, "empty": 1})
     assert counts.scored == 3
     assert list(counts.reject_codes) == ["truncated", "empty"]
+
+
+def test_a_known_survey_spares_the_others_files(table: ReportTable, commit: Commit) -> None:
+    commit([make_row("a.jpg", crack_probability=0.75)])
+    other = commit([make_row("b.jpg", survey="tunnel", crack_probability=0.25)])
+    assert table.count("run-1").rows == 2
+    Path(table.uri, other.path).unlink()
+    assert table.count("run-1", survey="bridge").rows == 1
+    assert [image.image for image in table.top("run-1", survey="bridge")] == ["a.jpg"]
 
 
 def test_unknown_run_has_no_rows(table: ReportTable, commit: Commit) -> None:
