@@ -13,6 +13,7 @@ import typer
 
 import crackmodel
 from crackmodel.errors import CrackmodelError
+from crackmodel.evaluating import evaluate
 
 app = typer.Typer(
     name="crackmodel",
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="List, show and promote trained models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+app.command()(evaluate)
 
 EXIT_TOO_MANY_REJECTED = 3
 _EXIT_INTERRUPTED = 1

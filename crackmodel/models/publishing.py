@@ -13,15 +13,24 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from crackmodel.models.card import Card, DataRecord, Part, TrainingRecord
 from crackmodel.models.datasets import LabelledImages, fingerprint
+from crackmodel.models.duplicates import refuse_two_labels
 from crackmodel.models.engines import LiteRTEngine, calibrate, log_odds
-from crackmodel.models.evaluation import choose_threshold, fit_temperature, measure, score_images
-from crackmodel.models.figures import draw_evaluation
+from crackmodel.models.evaluation import (
+    ScoredImages,
+    choose_threshold,
+    fit_temperature,
+    measure,
+    score_images,
+)
 from crackmodel.models.fitting import Fitted
 from crackmodel.models.network import CLASS_NAMES, count_parameters
+from crackmodel.models.page import metrics_table, write_page
 from crackmodel.models.preprocessing import RESIZE, TILE_EDGE
+from crackmodel.models.presentation import EvaluatedSet, draw_pictures, group_table
 from crackmodel.models.registry import KERAS_MODEL, LITERT_MODEL
 
 ARCHITECTURE: Final = "MobileNetV2 (alpha 1.0) at 160 px, global average pooling, Dense softmax [2]"
@@ -81,15 +90,22 @@ def write_version(
     threshold = choose_threshold(labels[validation], probabilities[validation])
 
     scored = {
-        part: (labels[rows], probabilities[rows])
+        part: (origin.images.root, _scored_part(fitted, origin.images, rows, probabilities))
         for part, rows in (("validation", validation), ("test", fitted.split.test))
     }
     engine = LiteRTEngine(fitted.litert, temperature=calibration.temperature)
     for name, images in test_sets.items():
         found = score_images(engine, images)
-        scored[name] = (found.labels, found.probabilities)
-    metrics = {name: measure(*pair, threshold.value) for name, pair in scored.items()}
-    draw_evaluation(staged / "evaluation", history=fitted.history, scored=scored, metrics=metrics)
+        refuse_two_labels(found.files, found.sha256, found.labels)
+        scored[name] = (images.root, found)
+    sets = {
+        name: EvaluatedSet(
+            root, found, measure(found.labels, found.probabilities, threshold.value, groups=found.groups)
+        )
+        for name, (root, found) in scored.items()
+    }
+    metrics = {name: found.metrics for name, found in sets.items()}
+    _write_evaluation(staged / "evaluation", origin, fitted, sets)
 
     return Card(
         name="",
@@ -119,6 +135,38 @@ def write_version(
         attribution=(*origin.attribution, BACKBONE_CREDIT),
         limits=(RANDOM_SPLIT_LIMIT,),
     )
+
+
+def _scored_part(
+    fitted: Fitted,
+    images: LabelledImages,
+    rows: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[np.float32],
+) -> ScoredImages:
+    places = fitted.kept[rows]
+    return ScoredImages(
+        tuple(images.files[place] for place in places),
+        fitted.labels[rows],
+        probabilities[rows],
+        (),
+        tuple(fitted.sha256[row] for row in rows),
+        None if images.groups is None else tuple(images.groups[place] for place in places),
+    )
+
+
+def _write_evaluation(
+    directory: Path, origin: Origin, fitted: Fitted, sets: Mapping[str, EvaluatedSet]
+) -> None:
+    pictures = draw_pictures(directory, sets, fitted.history)
+    metrics = {name: found.metrics for name, found in sets.items()}
+    tables = [metrics_table(metrics, "Metrics, with 95 % bootstrap intervals")]
+    tables += [table for name, found in sets.items() if (table := group_table(name, found))]
+    facts = [
+        ("Training", origin.command),
+        ("Images", f"{len(fitted.split.train):,} to learn from, of {len(fitted.labels):,}"),
+        ("Threshold", f"{metrics['validation'].threshold:g}, chosen on the validation part"),
+    ]
+    write_page(directory / "index.html", f"Training on {origin.data}", facts, tables, pictures)
 
 
 def _data_record(fitted: Fitted, origin: Origin) -> DataRecord:

@@ -62,6 +62,26 @@ def reliability(
     return Reliability(predicted, observed, images[filled])
 
 
+def wilson_interval(
+    shares: npt.NDArray[np.float64], images: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Give 95 % intervals for shares of counted images, which stay within 0..1.
+
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
+
+    Args:
+        shares: float64 [n] within 0..1.
+        images: int64 [n], how many each share is of; above 0.
+
+    Returns:
+        The lower and the upper ends.
+    """
+    z = 1.96
+    middle = (shares + z**2 / (2 * images)) / (1 + z**2 / images)
+    reach = z * np.sqrt(shares * (1 - shares) / images + z**2 / (4 * images**2)) / (1 + z**2 / images)
+    return np.maximum(middle - reach, 0), np.minimum(middle + reach, 1)
+
+
 def bootstrap(
     labels: npt.NDArray[np.integer],
     probabilities: npt.NDArray[np.floating],
@@ -141,7 +161,9 @@ def _weighted_metrics(
     total, positives, verdicts = weights.sum(), weights[cracks].sum(), weights[called].sum()
     hits = weights[cracks & called].sum()
     squares = (np.asarray(probabilities, np.float64) - labels) ** 2
-    places = np.minimum((np.asarray(probabilities, np.float64) * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    places = np.minimum(
+        (np.asarray(probabilities, np.float64) * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1
+    )
     apart = np.bincount(places, weights=weights * (probabilities - labels), minlength=CALIBRATION_BINS)
     auroc, average_precision = ranking.metrics(weights)
     return {

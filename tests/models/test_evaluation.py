@@ -143,6 +143,7 @@ def test_pictures_of_a_training_are_drawn(tmp_path: Path) -> None:
         "confusion_drone.png",
         "confusion_metu_test.png",
         "precision_recall.png",
+        "reliability.png",
         "roc.png",
         "training.png",
     ]

@@ -1,0 +1,64 @@
+"""The commands that measure and compare models; `crackmodel.cli` puts them into the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from crackmodel.models.assessment import Evaluation
+
+ModelsFolder = Annotated[
+    Path | None, typer.Option("--models", help="Folder of the model registry. [default: models]")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, NAME@ALIAS or builtin.")],
+    datasets: Annotated[
+        list[Path],
+        typer.Argument(metavar="DATASET...", help="Labelled folders or manifests; each is measured alone."),
+    ],
+    positive: Annotated[
+        str | None, typer.Option(help="The class that means crack. [default: by its name]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the page. [default: evaluation-MODEL-DATASET]")
+    ] = None,
+    models: ModelsFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on labelled images: metrics with 95 % intervals, pictures, one page to look at.
+
+    Example: `crackmodel evaluate builtin walls --positive cracked --out walls-evaluation`
+    """
+    from crackmodel.models.assessment import evaluate_model
+    from crackmodel.models.registry import Registry
+    from crackmodel.settings import TrainSettings
+
+    version = Registry(TrainSettings.read(models=models).models).resolve(model)
+    found = evaluate_model(version, datasets, positive=positive, out=out)
+    typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else evaluation_lines(found))
+
+
+def evaluation_lines(found: Evaluation) -> str:
+    """Write an evaluation for a terminal: each data set's metrics with their intervals, then the page."""
+    from crackmodel.models.page import METRIC_NAMES, metric_text
+
+    lines = [f"{found.model}, threshold {found.threshold:g}"]
+    for name, each in found.sets.items():
+        metrics = each.metrics
+        lines += ["", f"{name}: {metrics.images:,} images, {metrics.cracks:,} with cracks"]
+        lines += [f"  {shown:27} {metric_text(metrics, key)}" for key, shown in METRIC_NAMES.items()]
+        lines.append(
+            f"  {metrics.true_positives:,} cracks found, {metrics.false_negatives:,} missed, "
+            f"{metrics.false_positives:,} false alarms, {metrics.true_negatives:,} clear"
+        )
+        if each.scored.bad:
+            bad = each.scored.bad
+            lines.append(f"  {len(bad):,} files left out, first {bad[0].file}: {bad[0].reason}")
+    return "\n".join([*lines, "", f"Page:   {found.page}"])

@@ -1,0 +1,110 @@
+"""Pictures of what a model gets wrong, and of what it gets right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from crackmodel.models.datasets import read_tiles
+from crackmodel.models.figures import new_figure, plain_text
+
+COLUMNS: Final = 6
+ROWS: Final = 2
+
+_RED: Final = "#c0392b"
+_GREEN: Final = "#3d8f5f"
+_SHOWN_LETTERS: Final = 22
+
+Rows = npt.NDArray[np.int64]
+
+
+def most_wrong(
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], threshold: float
+) -> Rows:
+    """Pick the mistakes that the model is surest of, missed cracks and false alarms alternating.
+
+    Each kind is sorted by its distance from the threshold, so that a set with a hundred false alarms
+    still shows the cracks it missed.
+
+    Args:
+        labels: Integers [n], 1 for a crack.
+        probabilities: Floats [n].
+        threshold: At or above it the verdict is `crack`.
+
+    Returns:
+        Up to 12 rows; none where nothing is wrong.
+    """
+    called = probabilities >= threshold
+    missed = np.flatnonzero((labels == 1) & ~called)
+    alarms = np.flatnonzero((labels == 0) & called)
+    missed = missed[np.argsort(probabilities[missed], kind="stable")]
+    alarms = alarms[np.argsort(-probabilities[alarms], kind="stable")]
+    wanted = COLUMNS * ROWS
+    first = max(wanted // 2, wanted - len(alarms))
+    second = wanted - min(first, len(missed))
+    return np.concatenate([missed[:first], alarms[:second]])
+
+
+def some_right(
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], threshold: float, seed: int = 0
+) -> Rows:
+    """Pick images with the right verdict by chance, a row of cracks and a row of clear ones.
+
+    Returns:
+        Up to 12 rows; the same seed picks the same.
+    """
+    right = (probabilities >= threshold) == (labels == 1)
+    rng = np.random.default_rng(seed)
+    rows = [np.flatnonzero(right & (labels == label)) for label in (1, 0)]
+    return np.concatenate([np.sort(rng.permutation(group)[:COLUMNS]) for group in rows])
+
+
+def draw_examples(
+    path: Path,
+    root: Path,
+    files: Sequence[str],
+    labels: npt.NDArray[np.integer],
+    probabilities: npt.NDArray[np.floating],
+    threshold: float,
+) -> Path | None:
+    """Draw images as the network sees them, framed green where the verdict is right and red where not.
+
+    Args:
+        path: The PNG to write.
+        root: The data set's folder.
+        files: Paths of the images relative to it.
+        labels: Integers [n].
+        probabilities: Floats [n].
+        threshold: At or above it the verdict is `crack`.
+
+    Returns:
+        The path; None where there is no image to draw.
+    """
+    chunk = read_tiles(root, files)
+    if not len(chunk.kept):
+        return None
+    rows = -(-len(chunk.kept) // COLUMNS)
+    figure = new_figure((1.75 * COLUMNS, 2.15 * rows))
+    axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, tile, row in zip(axes, chunk.tiles, chunk.kept, strict=False):
+        probability, label = float(probabilities[row]), int(labels[row])
+        right = (probability >= threshold) == (label == 1)
+        axis.axis("on")
+        axis.imshow(tile)
+        axis.set(xticks=[], yticks=[])
+        for edge in axis.spines.values():
+            edge.set(color=_GREEN if right else _RED, linewidth=2.5)
+        axis.set_title(f"{'crack' if label else 'clear'}, model {probability:.2f}", fontsize=9, pad=4)
+        axis.set_xlabel(_short(files[row]), fontsize=7, color="#555555", labelpad=3)
+    figure.savefig(path)
+    return path
+
+
+def _short(file: str) -> str:
+    return plain_text(file if len(file) <= _SHOWN_LETTERS else f"…{file[1 - _SHOWN_LETTERS :]}")

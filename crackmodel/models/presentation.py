@@ -1,0 +1,115 @@
+"""Evaluated data sets as pictures with captions and as tables by group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from crackmodel.models.card import Epoch, Metrics
+from crackmodel.models.evaluation import ScoredImages
+from crackmodel.models.examples import draw_examples, most_wrong, some_right
+from crackmodel.models.figures import FEWEST_IN_BIN, draw_evaluation, file_name
+from crackmodel.models.page import Picture, Table
+
+_MOST_GROUPS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedSet:
+    """A data set with what a model says of it, in the shape that the pictures need.
+
+    Attributes:
+        root: The data set's folder.
+        scored: Labels and probabilities.
+        metrics: At the model's threshold.
+    """
+
+    root: Path
+    scored: ScoredImages
+    metrics: Metrics
+
+
+def draw_pictures(
+    directory: Path, sets: Mapping[str, EvaluatedSet], history: Sequence[Epoch] = ()
+) -> list[Picture]:
+    """Draw all pictures of an evaluation.
+
+    Args:
+        directory: Where to write; it is made.
+        sets: By name.
+        history: Every epoch, where a training is evaluated.
+
+    Returns:
+        The pictures with their captions, in the order in which to show them.
+    """
+    curves = {name: (found.scored.labels, found.scored.probabilities) for name, found in sets.items()}
+    metrics = {name: found.metrics for name, found in sets.items()}
+    pictures = [
+        Picture(path, _caption(path.stem, list(sets)))
+        for path in draw_evaluation(directory, history=history, scored=curves, metrics=metrics)
+    ]
+    for name, found in sets.items():
+        pictures += _example_pictures(directory, name, found)
+    return pictures
+
+
+def group_table(name: str, found: EvaluatedSet) -> Table | None:
+    """Tabulate a data set by its groups, those with the most mistakes first; None where it has none."""
+    groups = found.scored.groups
+    if groups is None:
+        return None
+    labels, threshold = found.scored.labels, found.metrics.threshold
+    wrong = (found.scored.probabilities >= threshold) != (labels == 1)
+    names, members = np.unique(np.asarray(groups), return_inverse=True)
+    columns = [
+        np.bincount(members, weights=weights, minlength=len(names)).astype(int)
+        for weights in (np.ones(len(labels)), labels, wrong & (labels == 1), wrong & (labels == 0))
+    ]
+    order = np.lexsort((names, -(columns[2] + columns[3])))[:_MOST_GROUPS]
+    left_out = (
+        f", the {_MOST_GROUPS} of {len(names)} with the most mistakes" if len(names) > len(order) else ""
+    )
+    return Table(
+        f"{name} by group{left_out}",
+        ["group", "images", "cracks", "cracks missed", "false alarms"],
+        [[str(names[row]), *(f"{column[row]:,}" for column in columns)] for row in order],
+    )
+
+
+def _example_pictures(directory: Path, name: str, found: EvaluatedSet) -> Iterator[Picture]:
+    scored, threshold = found.scored, found.metrics.threshold
+    mistakes = found.metrics.false_positives + found.metrics.false_negatives
+    for kind, rows, words in (
+        ("wrong", most_wrong(scored.labels, scored.probabilities, threshold), f"most wrong of {mistakes:,}"),
+        ("right", some_right(scored.labels, scored.probabilities, threshold), "right, taken by chance"),
+    ):
+        path = draw_examples(
+            directory / f"{kind}_{file_name(name)}.png",
+            found.root,
+            [scored.files[row] for row in rows],
+            scored.labels[rows],
+            scored.probabilities[rows],
+            threshold,
+        )
+        if path:
+            caption = f"{name}: {words}. Above each image its label and the model's probability of a crack."
+            yield Picture(path, caption)
+
+
+def _caption(stem: str, names: list[str]) -> str:
+    kind = stem.split("_", 1)[0]
+    shown = next((name for name in names if stem == f"confusion_{file_name(name)}"), "")
+    return {
+        "training": "Loss and accuracy by epoch.",
+        "confusion": f"{shown}: confusion matrix at the model's threshold; shares are of each row.",
+        "roc": "ROC: cracks found against false alarms, at every threshold.",
+        "precision": "Precision and recall at every threshold.",
+        "reliability": "Reliability: of the images with about one probability, the share that are cracks. "
+        "On the dashed line probabilities can be taken at their word. Bars are 95 % intervals; "
+        f"bins of fewer than {FEWEST_IN_BIN} images are left out. The error is the mean distance to "
+        "the line.",
+    }[kind]
