@@ -28,7 +28,7 @@ from crackmodel.reports.opening import is_vacant, load
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA, partition_folder
 from crackmodel.reports.snapshot import committed_rows, named_files
 from crackmodel.reports.storage import Place, first_line, open_place, write_failed
-from crackmodel.reports.writer import ShardFile
+from crackmodel.reports.writer import ShardFile, is_shard_name
 
 __all__ = ["ReportTable", "RunCounts", "TopImage"]
 
@@ -232,7 +232,8 @@ class ReportTable:
     def remove_orphans(self, survey: str) -> int:
         """Delete the survey's files that a dead run wrote and nobody committed.
 
-        Files that a compaction replaced are in the log and stay until vacuum. The caller holds the
+        Files that a compaction replaced are in the log and stay until vacuum, and what other programs put
+        there is theirs. The caller holds the
         survey's lock; in an object store, where there is none, only files older than
         `ORPHAN_AGE_WITHOUT_LOCK` are touched.
 
@@ -327,8 +328,7 @@ class ReportTable:
             )
 
     def _may_be_orphan(self, info: fs.FileInfo) -> bool:
-        name = info.base_name.removeprefix(".")
-        if info.type != fs.FileType.File or not name.startswith("part-"):
+        if info.type != fs.FileType.File or not is_shard_name(info.base_name):
             return False
         if self._place.local is not None:
             return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ _BOUNDED_COLUMNS: Final = ("image", "model_sha256", "preprocess", "run_id")
 
 _LONGEST_BOUND: Final = 256
 
+_RUN_SHARD: Final = re.compile(
+    r"\.?part-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}-[0-9]{6,}-[0-9a-f]{8}\.parquet(\.tmp)?", re.ASCII
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
@@ -59,6 +64,15 @@ class ShardFile:
         """Path relative to the report until `publish_shard` moves the file."""
         folder, name = self.path.rsplit("/", 1)
         return f"{folder}/.{name}.tmp"
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether a scoring run may have given a file this name, hidden or final.
+
+    Delta Lake's own files begin with `part-` too, and other programs write Parquet files into a report:
+    only a name with the time and the random part of a run, `20261123T063950Z-b4b2c7`, is ours.
+    """
+    return _RUN_SHARD.fullmatch(name) is not None
 
 
 def write_shard(report_uri: str, survey: str, run_id: str, shard: int, rows: pa.Table) -> ShardFile:

@@ -23,6 +23,8 @@ from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
 from .conftest import Commit
 from .rows import MODEL, NOON, PREPROCESS, make_listing, make_rejected, make_row
 
+DEAD = "20260101T000000Z-00dead"
+
 COMMIT_TEN = """
 import sys
 from crackmodel.reports.schema import build_rows
@@ -226,9 +228,9 @@ def test_hundreds_of_commits_leave_checkpoints(table: ReportTable) -> None:
 
 def test_orphans_of_dead_runs_go_and_everything_else_stays(table: ReportTable, commit: Commit) -> None:
     kept = commit([make_row("a.jpg")])
-    other = write_shard(table.uri, "tunnel", "dead", 0, build_rows([make_row(survey="tunnel")]))
-    write_shard(table.uri, "bridge", "dead", 0, build_rows([make_row("hidden.jpg")]))
-    (lost,) = published(table, "published.jpg", run_id="dead")
+    other = write_shard(table.uri, "tunnel", DEAD, 0, build_rows([make_row(survey="tunnel")]))
+    write_shard(table.uri, "bridge", DEAD, 0, build_rows([make_row("hidden.jpg")]))
+    (lost,) = published(table, "published.jpg", run_id=DEAD)
     folder = Path(table.uri, "survey=bridge")
     assert "published.jpg" in set(pd.read_parquet(table.uri)["image"])
     (folder / "notes.txt").write_text("mine")
@@ -239,6 +241,34 @@ def test_orphans_of_dead_runs_go_and_everything_else_stays(table: ReportTable, c
     assert Path(table.uri, other.hidden_path).exists()
     assert images(ReportTable.open(table.uri)) == ["a.jpg"]
     assert table.remove_orphans("bridge") == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "part-00001-5c0c4f2e-8b7d-4f0e-9a36-0c2b8f6f9a11-c000.snappy.parquet",
+        "part-0.parquet",
+        "part-my-notes.txt",
+        ".part-of-the-bridge",
+        f"part-{DEAD}-000000-00000000.parquet.crc",
+        f"part-{DEAD}-000000.parquet",
+        f"copy-of-part-{DEAD}-000000-00000000.parquet",
+        "part-dead-000000-00000000.parquet",
+    ],
+)
+def test_what_no_run_wrote_is_no_orphan(table: ReportTable, name: str) -> None:
+    folder = Path(table.uri, "survey=bridge")
+    folder.mkdir()
+    (folder / name).write_bytes(b"mine")
+    (folder / f"part-{DEAD}-000000-00000000.parquet").write_bytes(b"a run's")
+    assert table.remove_orphans("bridge") == 1
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
+def test_orphans_of_long_runs_go_too(table: ReportTable) -> None:
+    file = write_shard(table.uri, "bridge", DEAD, 1_234_567, build_rows([make_row()]))
+    assert table.remove_orphans("bridge") == 1
+    assert not Path(table.uri, file.hidden_path).exists()
 
 
 def test_survey_without_a_folder_has_no_orphans(table: ReportTable) -> None:
@@ -261,7 +291,7 @@ def test_files_that_compaction_replaced_stay_until_vacuum(table: ReportTable, co
 
 
 def test_without_a_lock_only_old_files_are_orphans(table: ReportTable) -> None:
-    lost, young = published(table, "lost.jpg", "young.jpg", run_id="dead")
+    lost, young = published(table, "lost.jpg", "young.jpg", run_id=DEAD)
     two_days_ago = time.time() - timedelta(days=2).total_seconds()
     os.utime(Path(table.uri, lost.path), (two_days_ago, two_days_ago))
     store = ReportTable(Place(table.uri, fs.LocalFileSystem(), table.uri, None), DeltaTable(table.uri))
