@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.errors import UsageError
+from crackmodel.errors import ImageRejected, UsageError
 
-__all__ = ["TileGrid", "cut_tiles", "tile_grid"]
+__all__ = ["MAX_TILES", "TileGrid", "cut_tiles", "tile_grid"]
 
-_MIN_TILE = 32
-_WHOLE_IMAGE_LIMIT = 1.5
+MAX_TILES: Final = 50_000
+"""Most tiles of one picture: ten times those of 250 megapixels at 227. A strip of 1,000,000 x 16 pixels, a
+PNG of 15 kB, would make more."""
+
+_MIN_TILE: Final = 32
+_WHOLE_IMAGE_LIMIT: Final = 1.5
 """A picture of at most this many tiles in both directions is one close-up and is not cut."""
 
 
@@ -50,11 +55,15 @@ class TileGrid:
         """
         if self.whole:
             return np.array([[0, 0, self.width, self.height]], dtype=np.int32)
-        y0, x0 = np.meshgrid(
-            _origins(self.height, self.rows, self), _origins(self.width, self.columns, self), indexing="ij"
-        )
+        y0, x0 = np.meshgrid(*self._origins(), indexing="ij")
         corners = [x0.ravel(), y0.ravel(), x0.ravel() + self.tile_size, y0.ravel() + self.tile_size]
         return np.stack(corners, axis=1).astype(np.int32)
+
+    def _origins(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return where the rows begin, and where the columns begin: int64 [rows] and int64 [columns]."""
+        stride = self.tile_size - self.overlap
+        down, across = (np.arange(count, dtype=np.int64) * stride for count in (self.rows, self.columns))
+        return np.minimum(down, self.height - self.tile_size), np.minimum(across, self.width - self.tile_size)
 
 
 def tile_grid(height: int, width: int, tile: int = 227, overlap: int = 0) -> TileGrid:
@@ -73,6 +82,7 @@ def tile_grid(height: int, width: int, tile: int = 227, overlap: int = 0) -> Til
 
     Raises:
         UsageError: `tile` or `overlap` is out of range, or the picture has no pixels.
+        ImageRejected: `too_many_tiles` at stage `tile`: there would be more than `MAX_TILES`.
     """
     _check(height, width, tile, overlap)
     edge = min(tile, height, width)
@@ -81,6 +91,12 @@ def tile_grid(height: int, width: int, tile: int = 227, overlap: int = 0) -> Til
     shared = overlap * edge // tile
     stride = edge - shared
     rows, columns = (-(-(size - edge) // stride) + 1 for size in (height, width))
+    if rows * columns > MAX_TILES:
+        raise ImageRejected(
+            "too_many_tiles",
+            "tile",
+            f"{width}x{height} pixels make {rows * columns:,} tiles of {edge}; the limit is {MAX_TILES:,}",
+        )
     return TileGrid(height, width, edge, shared, rows, columns, whole=False)
 
 
@@ -93,20 +109,21 @@ def cut_tiles(pixels: npt.NDArray[np.uint8], grid: TileGrid) -> Iterator[npt.NDA
 
     Yields:
         Views into `pixels`, uint8 [tile_size, tile_size, 3], or the picture itself where `grid.whole`.
-        Nothing is copied.
+        Nothing is copied, and no box is kept.
 
     Raises:
         ValueError: `pixels` is of another size than the grid.
     """
     if pixels.shape[:2] != (grid.height, grid.width):
         raise ValueError(f"a grid for {grid.height}x{grid.width} pixels cannot cut {pixels.shape[:2]}")
-    for x0, y0, x1, y1 in grid.boxes().tolist():
-        yield pixels[y0:y1, x0:x1]
-
-
-def _origins(size: int, count: int, grid: TileGrid) -> npt.NDArray[np.int64]:
-    regular = np.arange(count, dtype=np.int64) * (grid.tile_size - grid.overlap)
-    return np.minimum(regular, size - grid.tile_size)
+    if grid.whole:
+        yield pixels
+        return
+    down, across = (origins.tolist() for origins in grid._origins())
+    for y0 in down:
+        row = pixels[y0 : y0 + grid.tile_size]
+        for x0 in across:
+            yield row[:, x0 : x0 + grid.tile_size]
 
 
 def _check(height: int, width: int, tile: int, overlap: int) -> None:

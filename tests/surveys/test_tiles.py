@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import tracemalloc
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,15 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from crackmodel.errors import UsageError
-from crackmodel.surveys.tiles import TileGrid, cut_tiles, tile_grid
+from crackmodel.errors import ImageRejected, UsageError
+from crackmodel.reports.schema import REJECT_CODES
+from crackmodel.surveys.tiles import MAX_TILES, TileGrid, cut_tiles, tile_grid
 
 
 @st.composite
 def grids(draw: st.DrawFn) -> TileGrid:
     tile = draw(st.integers(32, 120))
     overlap = draw(st.integers(0, tile - 1))
-    edges = st.integers(1, 400)
+    edges = st.integers(1, 250)  # more of them at a stride of one pixel would be too many tiles
     return tile_grid(draw(edges), draw(edges), tile, overlap)
 
 
@@ -100,6 +102,44 @@ def test_a_narrow_strip_is_cut_by_its_shorter_edge_with_the_overlap_in_proportio
 def test_senseless_tiles_are_refused(tile: int, overlap: int) -> None:
     with pytest.raises(UsageError, match="Choose"):
         tile_grid(1000, 1000, tile, overlap)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "tile", "overlap"),
+    [(16, 1_000_000, 227, 0), (1_000_000, 16, 227, 0), (1600, 1600, 32, 31), (2**31, 2**31, 32, 0)],
+)
+def test_a_tile_bomb_is_rejected_by_its_size_alone(height: int, width: int, tile: int, overlap: int) -> None:
+    tracemalloc.start()
+    with pytest.raises(ImageRejected) as caught:
+        tile_grid(height, width, tile, overlap)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (caught.value.code, caught.value.stage) == ("too_many_tiles", "tile")
+    assert caught.value.code in REJECT_CODES
+    assert f"{width}x{height}" in caught.value.detail
+    assert peak < 100_000
+
+
+def test_as_many_tiles_as_the_limit_are_cut() -> None:
+    assert len(tile_grid(200 * 40, 250 * 40, tile=40)) == MAX_TILES
+    with pytest.raises(ImageRejected):
+        tile_grid(200 * 40 + 1, 250 * 40, tile=40)
+
+
+def test_the_largest_photograph_is_far_from_the_limit() -> None:
+    # 16,384 x 15,258: DecodeLimits allows 250 million pixels.
+    assert len(tile_grid(15_258, 16_384)) < MAX_TILES / 5
+
+
+def test_cutting_keeps_no_boxes() -> None:
+    pixels = np.zeros((32 * 200, 32 * 250, 1), np.uint8)
+    grid = tile_grid(*pixels.shape[:2], tile=32)
+    tracemalloc.start()
+    first = next(cut_tiles(pixels, grid))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert first.shape == (32, 32, 1)
+    assert peak < 100_000
 
 
 def test_a_picture_without_pixels_is_refused() -> None:
