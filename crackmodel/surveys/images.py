@@ -60,6 +60,8 @@ _PLUGINS: Final[dict[str, type[ImageFile.ImageFile]]] = {
 _BITS, _PHOTOMETRIC, _SUBFILE_TYPE = 258, 262, 254
 _TIFF_DATA: Final = ((273, 279), (324, 325))
 """TIFF tags of the offsets and byte counts of strips, and of tiles."""
+_BAND_PIXELS: Final = 2**20
+"""Pixels that are converted at a time."""
 _GREY: Final = 128
 """What a JPEG decoder paints where the data ran out: all coefficients zero."""
 
@@ -255,10 +257,16 @@ def _from_sixteen_bit_grey(picture: ImageFile.ImageFile) -> Pixels:
 
 def _over_white(picture: Image.Image) -> Pixels:
     """Convert any 8-bit picture to RGB pixels, with white behind what is transparent."""
-    if picture.has_transparency_data:
-        paper = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(paper, picture.convert("RGBA"))
-    return np.array(picture.convert("RGB"))
+    pixels = np.empty((picture.height, picture.width, 3), dtype=np.uint8)
+    rows = max(_BAND_PIXELS // picture.width, 1)
+    for top in range(0, picture.height, rows):
+        # Band by band: Pillow would hold a large picture five times, four bytes a pixel.
+        band = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        if picture.has_transparency_data:
+            paper = Image.new("RGBA", band.size, "white")
+            band = Image.alpha_composite(paper, band.convert("RGBA"))
+        pixels[top : top + rows] = np.asarray(band.convert("RGB"))
+    return pixels
 
 
 def _with_opencv(data: bytes) -> Pixels:

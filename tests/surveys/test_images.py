@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import random
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,44 @@ def test_transparency_becomes_white_paper(concrete: Pixels, encode: Encode) -> N
     assert np.array_equal(pixels[20:], concrete[20:])
     fifth = 0.2 * concrete[10:20] + 0.8 * 255
     assert np.abs(pixels[10:20] - fifth).max() <= 1
+
+
+def test_a_picture_of_many_bands_has_no_seams(
+    monkeypatch: pytest.MonkeyPatch, concrete: Pixels, encode: Encode
+) -> None:
+    alpha = np.linspace(0, 255, 60, dtype=np.uint8)[:, None, None].repeat(90, axis=1)
+    transparent = encode(np.concatenate([concrete, alpha], axis=2), "PNG")
+    palette = encode(Image.fromarray(concrete).quantize(16), "PNG", transparency=3)
+    whole = [decode_image(data) for data in (transparent, palette)]
+    for band in (1, 90 * 7, 90 * 60):
+        monkeypatch.setattr("crackmodel.surveys.images._BAND_PIXELS", band)
+        assert all(map(np.array_equal, map(decode_image, (transparent, palette)), whole))
+
+
+PEAK_OF_COMPOSITION = """
+import re
+from pathlib import Path
+from PIL import Image
+from crackmodel.surveys.images import _over_white
+
+def peak():
+    # Not getrusage: its peak begins with that of the process which started this one.
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+_over_white(Image.new("RGBA", (16, 16), (1, 2, 3, 4)))
+picture = Image.new("RGBA", (6000, 4000), (1, 2, 3, 4))
+before = peak()
+_over_white(picture)
+print((peak() - before) / (6000 * 4000))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process its own peak")
+def test_transparency_costs_at_most_eight_bytes_a_pixel() -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", PEAK_OF_COMPOSITION], capture_output=True, check=True, timeout=60
+    )
+    assert 2 < float(child.stdout) < 8
 
 
 def test_a_transparent_palette_entry_becomes_white_paper(encode: Encode) -> None:
