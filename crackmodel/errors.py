@@ -26,7 +26,8 @@ All of them cross process borders (Ray), so all of them survive pickling.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import unicodedata
+from typing import ClassVar, Final
 
 __all__ = [
     "ClusterError",
@@ -47,7 +48,11 @@ __all__ = [
     "SurveyError",
     "UsageError",
     "WeightsNotFound",
+    "printable",
 ]
+
+_ACTING_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's controls, formatting marks, lone surrogates, and separators of lines and paragraphs."""
 
 
 class CrackmodelError(Exception):
@@ -140,7 +145,7 @@ class ImageRejected(Exception):
 
     Args:
         code: Stable machine-readable reason, one of `crackmodel.reports.schema.REJECT_CODES`.
-        stage: Where it happened: `fetch`, `identify`, `decode` or `score`.
+        stage: Where it happened: `fetch`, `identify`, `decode`, `tile` or `score`.
         detail: One line for a person.
     """
 
@@ -152,3 +157,17 @@ class ImageRejected(Exception):
 
     def __str__(self) -> str:
         return f"{self.code} at {self.stage}: {self.detail}"
+
+
+def printable(text: str) -> str:
+    """Escape what would move the cursor, colour the terminal or turn the reading direction.
+
+    File names come from anywhere; every sentence that shows one passes it through here. Lone surrogates,
+    Python's stand-ins for bytes that are not UTF-8, are escaped too, so the result can be encoded.
+    """
+    return "".join(
+        character.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(character) in _ACTING_CATEGORIES
+        else character
+        for character in text
+    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -24,6 +23,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from crackmodel.errors import printable
+
+__all__ = ["LONGEST_TABLE", "OutputFormat", "printable", "write_result"]
 
 OutputFormat = Literal["table", "json", "csv", "parquet"]
 
@@ -205,13 +208,3 @@ def _cell(value: Any) -> str:
         shown = ", ".join(_cell(item) for item in value[:_LONGEST_LIST])
         return f"[{shown}, ... {len(value)} in all]" if len(value) > _LONGEST_LIST else f"[{shown}]"
     return printable(str(value))
-
-
-def printable(text: str) -> str:
-    """Text that cannot move the cursor, colour the terminal or turn the reading direction."""
-    return "".join(
-        character.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
-        else character
-        for character in text
-    )

@@ -86,7 +86,8 @@ KEY_COLUMNS: Final = ("image", "bytes", "modified_at")
 FILE_SCHEMA: Final = pa.schema([field for field in REPORT_SCHEMA if field.name != PARTITION_COLUMN])
 """Schema of one Parquet file of a report: the survey is in the folder's name, not in the file."""
 
-_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._-]*")
+_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._-]{0,99}")
+"""At most 100 characters: file systems take 255 bytes for a name, and the folder's has a prefix."""
 
 
 def check_name(name: str, what: str = "survey") -> str:
@@ -95,13 +96,14 @@ def check_name(name: str, what: str = "survey") -> str:
     A leading dot or underscore would hide the rows: readers of Parquet folders skip such names.
 
     Raises:
-        UsageError: The name is empty, has characters outside `A-Z a-z 0-9 . _ -`, or would be hidden.
+        UsageError: The name is empty, longer than 100 characters, has some outside `A-Z a-z 0-9 . _ -`, or
+            would be hidden.
     """
     if _SAFE_NAME.fullmatch(name):
         return name
     raise UsageError(
         f"{name!r} cannot be the name of a {what}.",
-        "Use letters, digits, '.', '_' and '-', and begin with a letter or a digit.",
+        "Use at most 100 letters, digits, '.', '_' and '-', and begin with a letter or a digit.",
     )
 
 

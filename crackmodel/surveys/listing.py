@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from array import array
@@ -14,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 import pyarrow as pa
 from pyarrow import compute, fs
 
-from crackmodel.errors import SurveyError, UsageError
+from crackmodel.errors import SurveyError, UsageError, printable
 
 __all__ = ["LISTING_SCHEMA", "Listing", "Survey", "list_survey", "open_location", "survey_name"]
 
@@ -29,7 +30,14 @@ LISTING_SCHEMA: Final = pa.schema(
 
 _CHUNK: Final = 65_536
 """Files held as Python objects before they become Arrow arrays: a million paths would take 100 MB."""
+_EARLIEST_US: Final = -62_135_596_800_000_000
+_LATEST_US: Final = 253_402_300_799_999_999
+"""Year 1 to the end of year 9999 in microseconds: what a `datetime` holds. A damaged disk claims any time."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_NAME: Final = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._-]{0,99}")
+"""A survey's name; the same rule as `crackmodel.reports.schema.check_name`."""
+_LONGEST_STEM: Final = 93
+"""What a name of 100 characters has room for beside the six of a hash and a hyphen."""
 _URI_CHARACTERS: Final = ":/?#[]@!$&'()*+,;=%~"
 _GCS_PATIENCE: Final = "retry_limit_seconds=60"
 """Google's client retries for 15 minutes by default, long enough to look like a hang."""
@@ -74,15 +82,21 @@ def survey_name(uri: str) -> str:
         uri: Local path or URI.
 
     Returns:
-        A name of letters, digits, `.`, `_` and `-`; never empty, never starting with `.` or `_` (readers of
-        a report's folder ignore such names).
+        At most 100 letters, digits, `.`, `_` and `-`; never empty, never starting with `.` or `_` (readers
+        of a report's folder ignore such names). Where the folder's own name is not like that, the nearest
+        one that is, `-`, and six digits of its SHA-256: `Brücke` and `Bröcke` stay two surveys.
     """
     if "://" in uri:
         parts = urlsplit(uri)
         last = (parts.netloc + unquote(parts.path)).rstrip("/").rpartition("/")[2]
     else:
         last = _absolute(uri).name
-    return _UNSAFE.sub("-", last).lstrip("._") or "survey"
+    if not last:
+        return "survey"
+    if _NAME.fullmatch(last):
+        return last
+    stem = _UNSAFE.sub("-", last).strip("-._")[:_LONGEST_STEM] or "survey"
+    return f"{stem}-{hashlib.sha256(last.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
 
 
 def open_location(uri: str) -> tuple[fs.FileSystem, str]:
@@ -98,16 +112,22 @@ def open_location(uri: str) -> tuple[fs.FileSystem, str]:
         The file system, and the absolute path inside it, without a slash at the end.
 
     Raises:
-        UsageError: The URI's scheme is not one of these, or it is no URI at all.
+        UsageError: The URI's scheme is not one of these, it is no URI at all, or its path is not UTF-8.
         SurveyError: The object store's name cannot be resolved.
     """
+    local = "" if "://" in uri else str(_absolute(uri))
+    if not _is_utf8(local or uri):
+        raise UsageError(
+            f"The path {printable(local or uri)} is not UTF-8, and a report could not name it.",
+            "Rename the folder, or give a link to it that has a plain name.",
+        )
     scheme = uri.partition("://")[0] if "://" in uri else ""
     if scheme not in ("", "file", "s3", "gs"):
         raise UsageError(
             f"{uri} has the unknown scheme {scheme}://.", "Give a local path, or an s3:// or gs:// URI."
         )
     if not scheme:
-        return fs.LocalFileSystem(), str(_absolute(uri))
+        return fs.LocalFileSystem(), local
     if scheme == "gs" and "retry_limit_seconds=" not in uri:
         uri += ("&" if "?" in uri else "?") + _GCS_PATIENCE
     try:
@@ -170,7 +190,7 @@ class _Found:
         self.images.append(image)
         self.sizes.append(size)
         # Microseconds, rounded down: what the report can hold, and so what can be compared with it.
-        self.times.append(modified_ns // 1000)
+        self.times.append(min(max(modified_ns // 1000, _EARLIEST_US), _LATEST_US))
         if len(self.images) >= _CHUNK:
             self._pack()
 
@@ -281,10 +301,10 @@ def _require_folder(root: Path) -> None:
 def _checked_name(uri: str, name: str | None) -> str:
     if name is None:
         return survey_name(uri)
-    if not name or _UNSAFE.search(name) or name[0] in "._":
+    if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot name a survey.",
-            "Use letters, digits, '.', '_' and '-', beginning with a letter, a digit or '-'.",
+            f"{printable(repr(name))} cannot name a survey.",
+            "Use at most 100 letters, digits, '.', '_' and '-', beginning with a letter, a digit or '-'.",
         )
     return name
 
@@ -303,9 +323,8 @@ def _is_a_file(uri: str) -> SurveyError:
 
 
 def _unreadable(folder: str, error: OSError) -> SurveyError:
-    shown = folder.encode("utf-8", "backslashreplace").decode()
     return SurveyError(
-        f"The folder {shown} cannot be read ({error.strerror}).",
+        f"The folder {printable(folder)} cannot be read ({error.strerror}).",
         "Give the scoring user read and execute permission on it, or move it out of the survey.",
     )
 

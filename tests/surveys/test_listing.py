@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import shutil
@@ -20,7 +21,8 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from crackmodel.errors import SurveyError, UsageError
-from crackmodel.surveys.listing import LISTING_SCHEMA, list_survey, open_location, survey_name
+from crackmodel.reports.schema import check_name
+from crackmodel.surveys.listing import LISTING_SCHEMA, _Found, list_survey, open_location, survey_name
 
 
 def write(path: Path, content: bytes = b"x") -> Path:
@@ -43,27 +45,67 @@ def images(uri: str | Path) -> list[str]:
         ("/data/bridge-07", "bridge-07"),
         ("/data/bridge-07/", "bridge-07"),
         ("/data/deck/../bridge-07", "bridge-07"),
-        ("s3://inspections/2024/bridge%2007/", "bridge-07"),
+        ("s3://inspections/2024/bridge%2D07/", "bridge-07"),
         ("gs://inspections", "inspections"),
         ("s3://inspections/deck?endpoint_override=localhost:9000", "deck"),
-        ("/data/Brücke 7 (Süd)", "Br-cke-7-S-d-"),
-        ("/data/_locks", "locks"),
-        ("/data/..hidden", "hidden"),
         ("/", "survey"),
-        ("/data/___", "survey"),
+        (f"/data/{'x' * 100}", "x" * 100),
     ],
 )
 def test_a_survey_is_named_after_its_folder(uri: str, name: str) -> None:
     assert survey_name(uri) == name
 
 
+@pytest.mark.parametrize(
+    ("folder", "stem"),
+    [
+        ("Brücke 7 (Süd)", "Br-cke-7-S-d"),
+        ("_locks", "locks"),
+        ("..hidden", "hidden"),
+        ("___", "survey"),
+        ("橋梁一", "survey"),
+        ("x" * 101, "x" * 93),
+    ],
+)
+def test_a_folder_that_no_partition_can_be_called_gets_a_hash_to_its_name(folder: str, stem: str) -> None:
+    assert survey_name(f"/data/{folder}") == f"{stem}-{hashlib.sha256(folder.encode()).hexdigest()[:6]}"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("橋梁一", "橋梁二"), ("Brücke", "Bröcke"), ("a b", "a-b"), ("_a", "a"), ("x" * 101, "x" * 102)],
+)
+def test_two_folders_never_share_a_name(one: str, other: str) -> None:
+    assert survey_name(f"/data/{one}") != survey_name(f"/data/{other}")
+
+
 @settings(deadline=None)
 @given(st.text(min_size=1).filter(lambda text: "\x00" not in text))
 def test_every_folder_gives_a_name_that_a_partition_can_have(folder: str) -> None:
     name = survey_name(f"/data/{folder}")
-    assert name
-    assert name[0] not in "._"
-    assert all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in name)
+    assert check_name(name) == name
+    assert list_survey_takes(name)
+
+
+@settings(deadline=None)
+@given(st.text("Aé0-._ /\n\x00", max_size=4) | st.integers(98, 103).map("x".__mul__))
+def test_surveys_and_reports_agree_on_names(name: str) -> None:
+    try:
+        check_name(name)
+    except UsageError:
+        assert not list_survey_takes(name)
+    else:
+        assert list_survey_takes(name)
+
+
+def list_survey_takes(name: str) -> bool:
+    try:
+        list_survey("/no/such/folder", name)
+    except UsageError:
+        return False
+    except SurveyError:
+        return True
+    raise AssertionError("there is a folder /no/such/folder")
 
 
 def test_a_relative_path_is_named_after_the_folder_it_means(
@@ -81,7 +123,7 @@ def test_a_name_can_be_given(tmp_path: Path) -> None:
     assert list_survey(str(tmp_path), name="north-pier").survey.name == "north-pier"
 
 
-@pytest.mark.parametrize("name", ["", "north pier", "a/b", "_locks", ".x", "survey=x"])
+@pytest.mark.parametrize("name", ["", "north pier", "a/b", "_locks", ".x", "survey=x", "x" * 101])
 def test_a_name_no_partition_can_have_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot name a survey"):
         list_survey(str(tmp_path), name=name)
@@ -193,6 +235,42 @@ def test_names_that_are_not_utf8_are_counted_and_end_no_run(tmp_path: Path) -> N
     listing = list_survey(str(tmp_path))
     assert listing.files["image"].to_pylist() == ["a.jpg"]
     assert listing.misnamed == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (10**12, datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)),
+        (-(10**12), datetime(1, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_time_outside_the_calendar_becomes_its_end(seconds: int, shown: datetime, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jpg")
+    os.utime(path, (seconds, seconds))
+    if path.stat().st_mtime == seconds:
+        assert list_survey(str(tmp_path)).files["modified_at"].to_pylist() == [shown]
+    else:  # this file system has a smaller calendar of its own
+        found = _Found()
+        found.add("a.jpg", 1, seconds * 10**9)
+        assert found.table()["modified_at"].to_pylist() == [shown]
+
+
+def test_a_survey_whose_path_is_not_utf8_is_a_usage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/s\xfcd")
+    try:
+        Path(folder).mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    write(Path(folder) / "a.jpg")
+    monkeypatch.chdir(folder)
+    for uri in (folder, ".", f"file://{folder}", f"s3://inspections/{folder}"):
+        with pytest.raises(UsageError, match=r"s\\udcfcd is not UTF-8.*link") as caught:
+            list_survey(uri)
+        str(caught.value).encode()
+    (tmp_path / "south").symlink_to(folder)
+    assert images(tmp_path / "south") == ["a.jpg"]
 
 
 def test_pipes_and_sockets_are_no_photographs(tmp_path: Path) -> None:
