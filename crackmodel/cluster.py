@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -18,6 +20,8 @@ _EMBEDDED_ENVIRONMENT: Final = {
     # makes an embedded Ray use 127.0.0.1 throughout. Ray reads it when it is first imported.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray repeats a task that ran out of memory for ever, and a picture too large for the machine stays so.
+    "RAY_task_oom_retries": "1",
 }
 
 
@@ -53,6 +57,8 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
         if address == "local":
             ray.init(
@@ -71,6 +77,8 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
             "Check that the head runs (`ray status`), that RAY_ADDRESS is its HOST:PORT and that this "
             "machine has the cluster's token; or use --workers 0 to run without Ray.",
         ) from error
+    if on_main_thread and terminate is not None:
+        signal.signal(signal.SIGTERM, terminate)  # Ray's own handler aborts with stack dumps
     try:
         yield
     finally:

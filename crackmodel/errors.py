@@ -16,7 +16,8 @@
     │   ├── ReportWriteFailed   the disk or the bucket did not take the rows
     │   └── QueryError          the SQL is wrong or not read-only
     ├── ClusterError            Ray cannot be reached or lost a shard for good
-    └── ReconciliationError     listed != scored + rejected + skipped
+    ├── ReconciliationError     listed != scored + rejected + skipped
+    └── TooManyRejected         everything is done, but more images were rejected than allowed
 
     ImageRejected               one bad image; becomes a row, never ends a shard
 
@@ -46,6 +47,7 @@ __all__ = [
     "ReportNotFound",
     "ReportWriteFailed",
     "SurveyError",
+    "TooManyRejected",
     "UsageError",
     "WeightsNotFound",
     "printable",
@@ -138,6 +140,12 @@ class ClusterError(CrackmodelError):
 
 class ReconciliationError(CrackmodelError):
     """The report does not hold one row for every listed image."""
+
+
+class TooManyRejected(CrackmodelError):
+    """The run is complete, and more images were rejected than `max_rejected` allows."""
+
+    exit_code = 3
 
 
 class ImageRejected(Exception):

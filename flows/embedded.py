@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,7 +12,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from crackmodel.errors import CrackmodelError
+from crackmodel.exits import reported
 
 T = TypeVar("T")
 
@@ -21,18 +20,15 @@ T = TypeVar("T")
 def run_embedded(flow: Callable[[], T]) -> T:
     """Call a flow; without `PREFECT_API_URL` Prefect starts its own server on loopback while it runs.
 
-    A `CrackmodelError` becomes two lines on stderr and its exit code. The embedded server sends no
-    telemetry, and gets time to start on a busy machine.
+    What stops it is said on stderr and becomes the exit code: see `crackmodel.exits`. The embedded server
+    sends no telemetry, and gets time to start on a busy machine.
     """
-    with temporary_settings(
+    embedded = temporary_settings(
         {
             PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
             PREFECT_SERVER_ANALYTICS_ENABLED: False,
             PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
         }
-    ):
-        try:
-            return flow()
-        except CrackmodelError as error:
-            print(f"error: {error.problem}\n       {error.remedy}", file=sys.stderr)
-            sys.exit(error.exit_code)
+    )
+    with reported(), embedded:
+        return flow()

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from crackmodel.options import (
+    EngineOption,
+    LimitOption,
+    MaxRejectedOption,
+    ModelOption,
+    NameOption,
+    OverlapOption,
+    ReportOption,
+    RetryOption,
+    SurveyArgument,
+    TileOption,
+    WorkersOption,
+)
 from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted
 from crackmodel.scoring.run import RunResult, score_survey
 from crackmodel.scoring.summary import markdown_summary, plain_summary, top_detections
@@ -50,6 +63,7 @@ def score_shards(survey: str, settings: dict[str, Any]) -> RunResult:
 @task(name="publish-summary", retries=0, cache_policy=NO_CACHE, persist_result=False)
 def publish_summary(result: RunResult) -> None:
     """Put the summary and the top detections where Prefect shows them."""
+    get_run_logger().info("Summary:\n%s", plain_summary(result))
     create_markdown_artifact(
         key="score-summary", markdown=markdown_summary(result), description=f"Scoring of {result.survey}"
     )
@@ -91,6 +105,9 @@ def score(
 
     Returns:
         Counts, the most suspicious images, and where everything is.
+
+    Raises:
+        CrackmodelError: What stopped the run, or `TooManyRejected` after it; the flow run is Failed.
     """
     settings = {
         "report": report,
@@ -106,19 +123,22 @@ def score(
     }
     result = score_shards(survey, settings)
     publish_summary(result)
+    result.check_rejected()
     return result
 
 
 def main(
-    survey: Annotated[str, typer.Argument(help="Folder or s3://, gs:// URI with photographs.")],
-    report: Annotated[str | None, typer.Option(help="Report folder or URI. [default: report]")] = None,
-    model: Annotated[str | None, typer.Option(help="Model reference. [default: builtin]")] = None,
-    tile: Annotated[int | None, typer.Option(help="Edge of a tile in pixels. [default: 227]")] = None,
-    overlap: Annotated[int | None, typer.Option(help="Overlap of tiles in pixels. [default: 0]")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Parallel tasks; 0 without Ray. [default: all CPUs]")
-    ] = None,
-    max_rejected: Annotated[int | None, typer.Option(help="Exit with 3 if more images are rejected.")] = None,
+    survey: SurveyArgument,
+    report: ReportOption = None,
+    model: ModelOption = None,
+    name: NameOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+    limit: LimitOption = None,
+    retry_rejected: RetryOption = False,
+    max_rejected: MaxRejectedOption = None,
 ) -> None:
     """Score a survey through Prefect, with run names, logs and artifacts.
 
@@ -129,15 +149,17 @@ def main(
             survey,
             report=report,
             model=model,
+            name=name,
             tile=tile,
             overlap=overlap,
+            engine=engine,
             workers=workers,
+            limit=limit,
+            retry_rejected=retry_rejected,
             max_rejected=max_rejected,
         )
     )
     typer.echo(plain_summary(result))
-    if result.too_many_rejected:
-        raise typer.Exit(3)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any, Final
 
@@ -10,53 +11,79 @@ import pyarrow as pa
 from crackmodel.cluster import ray_session
 from crackmodel.errors import ClusterError, CrackmodelError
 from crackmodel.scoring.shards import Shard, plan_shards
-from crackmodel.scoring.worker import ScoringJob, ShardResult, score_shard
+from crackmodel.scoring.worker import ScoringJob, ShardResult, reject_shard, score_shard
 from crackmodel.settings import ScoreSettings
+
+Results = Generator[ShardResult | None, None, None]
+"""Results as they come, and None now and then while none comes, so that the caller can commit."""
 
 _SHARDS_IN_FLIGHT_PER_SLOT: Final = 2
 """One that runs and one that waits, so that a slot never idles; the rest is not even cut yet."""
 
-_ATTEMPTS_AFTER_LOSS: Final = 2
-"""How often Ray repeats a shard whose worker or node died. Prefect repeats nothing."""
+_ATTEMPTS_AFTER_LOSS: Final = 1
+"""How often Ray repeats a shard whose worker or node died before it is cut; Prefect repeats nothing."""
+
+_CRASHES_WITHOUT_SUCCESS: Final = 3
+"""After so many single images that killed their workers, and none that did not, it is not the images."""
+
+_TICK_SECONDS: Final = 1.0
 
 
-def scored_inline(
-    job: ScoringJob, files: pa.Table, settings: ScoreSettings
-) -> Generator[ShardResult, None, None]:
+def scored_inline(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> Results:
     """Score one shard after the other in this process, without Ray."""
     for shard in _plan(files, settings, slots=1):
         yield score_shard(job, shard)
 
 
-def scored_on_ray(
-    job: ScoringJob, files: pa.Table, settings: ScoreSettings
-) -> Generator[ShardResult, None, None]:
+def scored_on_ray(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> Results:
     """Score shards in Ray tasks, a bounded number in flight, and yield results as they finish.
 
-    Closing the generator early cancels what is still running.
+    A shard that kills its worker twice is cut in two until the image that does it is alone; that one is
+    rejected as `worker_crashed`, all others are scored. Closing the generator early cancels what is still
+    running.
 
     Raises:
-        ClusterError: Ray cannot be reached, or lost the worker of a shard too often.
+        ClusterError: Ray cannot be reached, or no worker survives.
         CrackmodelError: What a shard raised, unchanged.
     """
     with ray_session(settings.workers):
         import ray
 
-        slots = _slots(settings)
-        task = ray.remote(num_cpus=1, max_retries=_ATTEMPTS_AFTER_LOSS)(_score_shard_task)
+        task = ray.remote(num_cpus=1)(_score_shard_task)
         shared_job = ray.put(job)
-        waiting: Iterator[Shard] = _plan(files, settings, slots)
+        fresh = _plan(files, settings, _slots(settings))
+        again: deque[Shard] = deque()
         in_flight: dict[Any, Shard] = {}
+        scored, crashed = 0, 0
         try:
             while True:
-                while len(in_flight) < slots * _SHARDS_IN_FLIGHT_PER_SLOT:
-                    if (shard := next(waiting, None)) is None:
+                while len(in_flight) < _room(settings):
+                    shard = again.popleft() if again else next(fresh, None)
+                    if shard is None:
                         break
-                    in_flight[task.remote(shared_job, shard)] = shard
+                    in_flight[task.options(max_retries=_retries(shard)).remote(shared_job, shard)] = shard
                 if not in_flight:
                     return
-                finished, _ = ray.wait(list(in_flight), num_returns=1)
-                yield _result(finished[0], in_flight.pop(finished[0]))
+                finished, _ = ray.wait(list(in_flight), num_returns=1, timeout=_TICK_SECONDS)
+                if not finished:
+                    yield None
+                    continue
+                shard = in_flight.pop(finished[0])
+                result = _result(finished[0])
+                if result is not None:
+                    scored += 1
+                    yield result
+                elif len(shard.files) > 1:
+                    again.extend(_halves(shard))
+                else:
+                    crashed += 1
+                    if crashed >= _CRASHES_WITHOUT_SUCCESS and not scored:
+                        raise ClusterError(
+                            "Ray's workers die on every image.",
+                            "Look at Ray's logs (/tmp/ray/session_latest/logs); memory is the usual reason. "
+                            "Then run the same command again.",
+                        )
+                    yield reject_shard(job, shard, "worker_crashed", "its worker process died, twice")
         finally:
             for reference in in_flight:
                 ray.cancel(reference, force=True)
@@ -75,16 +102,41 @@ def _plan(files: pa.Table, settings: ScoreSettings, slots: int) -> Iterator[Shar
     return plan_shards(files, max_images=settings.shard_images, max_bytes=settings.shard_bytes, slots=slots)
 
 
+def _halves(shard: Shard) -> tuple[Shard, Shard]:
+    middle = len(shard.files) // 2
+    return (
+        Shard(shard.number, shard.files[:middle], cut=True),
+        Shard(shard.number, shard.files[middle:], cut=True),
+    )
+
+
+def _retries(shard: Shard) -> int:
+    """A half is cut again rather than repeated; an image alone gets its second chance."""
+    return 0 if shard.cut and len(shard.files) > 1 else _ATTEMPTS_AFTER_LOSS
+
+
 def _slots(settings: ScoreSettings) -> int:
-    """Count the tasks that can run at once: the cluster's CPUs, or `workers` if that is less."""
+    """Count the tasks that can run at once: the cluster's CPUs now, or `workers` if that is less."""
+    return min(_cpus(), settings.workers or _cpus())
+
+
+def _room(settings: ScoreSettings) -> int:
+    """Count the shards that may be in flight; asked anew for each, because clusters grow and shrink."""
+    slots = _slots(settings)
+    if slots < _cpus():
+        return slots  # one more would run at once, and so many were not asked for
+    return slots * _SHARDS_IN_FLIGHT_PER_SLOT
+
+
+def _cpus() -> int:
     import ray
 
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    available = max(1, int(resources.get("CPU", 1)))
-    return min(available, settings.workers or available)
+    return max(1, int(resources.get("CPU", 1)))
 
 
-def _result(reference: Any, shard: Shard) -> ShardResult:
+def _result(reference: Any) -> ShardResult | None:
+    """Fetch a result; None if the task's worker died as often as it may."""
     import ray
 
     try:
@@ -93,12 +145,15 @@ def _result(reference: Any, shard: Shard) -> ShardResult:
         if isinstance(error.cause, CrackmodelError):
             raise error.cause from error
         raise
+    except (
+        ray.exceptions.WorkerCrashedError,
+        ray.exceptions.OutOfMemoryError,
+        ray.exceptions.NodeDiedError,
+    ):
+        return None
     except ray.exceptions.RayError as error:
-        first, last = shard.files[0].image, shard.files[-1].image
         raise ClusterError(
-            f"Ray lost the worker of shard {shard.number} ({first} to {last}) for good: "
-            f"{type(error).__name__}.",
-            "What was committed is safe; run the same command again for the rest. If it stops there again, "
-            "one of those images kills its worker: find it by moving half of them out, and half again.",
+            f"Ray gave a shard up: {type(error).__name__}.",
+            "What was committed is safe. Check the cluster (`ray status`) and run the same command again.",
         ) from error
     return result

@@ -13,11 +13,13 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow.fs import LocalFileSystem
 
 import crackmodel
-from crackmodel.errors import ModelNotFound, ReconciliationError, SurveyError
+from crackmodel.errors import ModelNotFound, ReconciliationError, SurveyError, TooManyRejected
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry import ModelVersion, Registry
+from crackmodel.reports.schema import TRANSIENT_REJECT_CODES
 from crackmodel.reports.table import ReportTable, TopImage
 from crackmodel.reports.writer import publish_shard
 from crackmodel.scoring.dispatch import scored_inline, scored_on_ray
@@ -25,7 +27,7 @@ from crackmodel.scoring.events import Listener, RunPlanned, ShardCommitted, igno
 from crackmodel.scoring.worker import ModelFile, ScoringJob, ShardResult
 from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.images import DecodeLimits
-from crackmodel.surveys.listing import Listing, Survey, list_survey
+from crackmodel.surveys.listing import Listing, Survey, list_survey, open_location
 
 _ENGINE_FILES: Final = {
     "litert": "model.tflite",
@@ -90,6 +92,19 @@ class RunResult:
     top: tuple[TopImage, ...]
     too_many_rejected: bool
 
+    def check_rejected(self) -> None:
+        """Complain about too many rejected images; everything else of the run is done.
+
+        Raises:
+            TooManyRejected: `too_many_rejected` is true.
+        """
+        if self.too_many_rejected:
+            raise TooManyRejected(
+                f"{self.rejected:,} of {self.listed:,} files of {self.survey} were rejected, "
+                "more than --max-rejected allows.",
+                "Everything else is scored; see why: crackmodel query 'from rejected'.",
+            )
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
         return asdict(self)
@@ -131,9 +146,9 @@ def score_survey(
     listing = _without_report(list_survey(str(survey), name), chosen.report)
     table = ReportTable.open_or_create(chosen.report)
     job = _job(chosen, listing.survey, table.uri, model_file)
-    with table.lock(listing.survey.name):
-        table.remove_orphans(listing.survey.name)
-        fresh = _pending(table, job, listing, retry_rejected=chosen.retry_rejected)
+    with table.lock(job.survey.name, job.run_id):
+        table.remove_orphans(job.survey.name)
+        fresh = _pending(table, job, listing.files, retry_rejected=chosen.retry_rejected)
         to_score = fresh.slice(0, chosen.limit)
         on_event(
             RunPlanned(
@@ -147,7 +162,7 @@ def score_survey(
             )
         )
         totals = _score_and_commit(table, job, to_score, chosen, on_event)
-        _reconcile(table, job, listing, totals, postponed=fresh.num_rows - to_score.num_rows)
+        _reconcile(table, job, to_score, totals)
     unscorable = sum(totals.rejected.values())
     lost_images = unscorable - totals.rejected["not_an_image"]
     return RunResult(
@@ -177,8 +192,8 @@ def score_survey(
 def _without_report(listing: Listing, report: str) -> Listing:
     """Leave the report's own files out where it lies inside the survey, as in `crackmodel score .`."""
     inside, outside = (
-        place.rstrip("/") if "://" in place else str(Path(place).expanduser().resolve())
-        for place in (report, listing.survey.uri)
+        str(Path(path).resolve()) if isinstance(storage, LocalFileSystem) else path.rstrip("/")
+        for storage, path in (open_location(report), open_location(listing.survey.uri))
     )
     if not inside.startswith(f"{outside}/"):
         return listing
@@ -244,9 +259,9 @@ def _job(settings: ScoreSettings, survey: Survey, report: str, model: ModelFile)
     )
 
 
-def _pending(table: ReportTable, job: ScoringJob, listing: Listing, *, retry_rejected: bool) -> pa.Table:
+def _pending(table: ReportTable, job: ScoringJob, files: pa.Table, *, retry_rejected: bool) -> pa.Table:
     return table.pending(
-        listing.files,
+        files,
         survey=job.survey.name,
         model_sha256=job.model.sha256,
         preprocess=preprocess_fingerprint(job.tile, job.overlap),
@@ -264,21 +279,27 @@ def _score_and_commit(
     scored = scored_inline if settings.workers == 0 else scored_on_ray
     waiting: list[ShardResult] = []
     commits, last_commit = 0, float("-inf")
+
+    def commit() -> None:
+        nonlocal commits, last_commit
+        for shard in waiting:
+            publish_shard(table.uri, shard.file)
+        table.commit([shard.file for shard in waiting], run_id=job.run_id, sequence=commits)
+        commits, last_commit = commits + 1, time.monotonic()
+        done, waiting[:] = waiting[:], []
+        for shard in done:
+            totals.add(shard)
+            on_event(_committed(job, shard, totals, files.num_rows))
+
     with closing(scored(job, files, settings)) as results:
         for result in results:
-            waiting.append(result)
-            everything = totals.images + sum(shard.images for shard in waiting) == files.num_rows
+            if result is not None:
+                waiting.append(result)
             due = time.monotonic() - last_commit >= _SECONDS_BETWEEN_COMMITS
-            if not (everything or due or len(waiting) == _SHARDS_PER_COMMIT):
-                continue
-            for shard in waiting:
-                publish_shard(table.uri, shard.file)
-            table.commit([shard.file for shard in waiting], run_id=job.run_id, sequence=commits)
-            commits, last_commit = commits + 1, time.monotonic()
-            for shard in waiting:
-                totals.add(shard)
-                on_event(_committed(job, shard, totals, files.num_rows))
-            waiting.clear()
+            if waiting and (due or len(waiting) == _SHARDS_PER_COMMIT):
+                commit()
+        if waiting:
+            commit()
     return totals
 
 
@@ -295,21 +316,23 @@ def _committed(job: ScoringJob, shard: ShardResult, totals: _Totals, pending: in
     )
 
 
-def _reconcile(
-    table: ReportTable, job: ScoringJob, listing: Listing, totals: _Totals, *, postponed: int
-) -> None:
-    """Ask the report itself whether every listed file is accounted for.
+def _reconcile(table: ReportTable, job: ScoringJob, to_score: pa.Table, totals: _Totals) -> None:
+    """Ask the report itself whether every file that was to be scored is accounted for.
 
     Raises:
         ReconciliationError: The report holds another number of rows of this run than its shards, or
-            listed files without a row.
+            files without a row. Files rejected for a reason that may pass count as such a file: they
+            are tried again by the next run.
     """
-    rows = table.count(job.run_id).rows if totals.images else 0
-    missing = _pending(table, job, listing, retry_rejected=False).num_rows
-    if rows != totals.images or missing != postponed:
+    if not to_score.num_rows:
+        return
+    rows = table.count(job.run_id).rows
+    missing = _pending(table, job, to_score, retry_rejected=False).num_rows
+    passing = sum(totals.rejected[code] for code in TRANSIENT_REJECT_CODES)
+    if not rows == totals.images == to_score.num_rows or missing != passing:
         raise ReconciliationError(
-            f"Run {job.run_id} scored {totals.images} files and the report {table.uri} holds {rows} of them; "
-            f"{missing} listed files have no row and {postponed} should have none.",
+            f"Run {job.run_id} had {to_score.num_rows} files to score and scored {totals.images}; the report "
+            f"{table.uri} holds {rows} of its rows and lacks {missing - passing} files.",
             "Run the same command again: files without a row are scored, no row is written twice. "
             "If it happens again, please report it with the output of `crackmodel query 'from runs'`.",
         )

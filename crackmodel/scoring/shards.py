@@ -33,10 +33,12 @@ class Shard:
     Args:
         number: Position in the run, from 0; part of the name of the shard's file.
         files: The images, in the order of the listing.
+        cut: It is a part of a planned shard that killed its worker.
     """
 
     number: int
     files: tuple[ListedFile, ...]
+    cut: bool = False
 
 
 def plan_shards(pending: pa.Table, *, max_images: int, max_bytes: int, slots: int) -> Iterator[Shard]:

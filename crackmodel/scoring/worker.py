@@ -22,9 +22,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyarrow.fs import FileSystem
+from pyarrow.fs import FileSystem, FileType
 
-from crackmodel.errors import ImageRejected
+from crackmodel.errors import ImageRejected, SurveyError
 from crackmodel.models.engines import Engine, KerasEngine, LiteRTEngine
 from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile, preprocess_fingerprint
 from crackmodel.reports.schema import REPORT_SCHEMA
@@ -119,14 +119,24 @@ def score_shard(job: ScoringJob, shard: Shard) -> ShardResult:
             _key_columns(job, listed) | _score_file(job, engine, listed.image, fetched)
             for listed, fetched in _fetch_ahead(storage, root, shard.files, job.limits)
         ]
+    return _write_rows(job, shard, rows, started)
+
+
+def reject_shard(job: ScoringJob, shard: Shard, code: str, detail: str) -> ShardResult:
+    """Write rows for images that nobody may read, because they kill the process that does.
+
+    Raises:
+        ReportWriteFailed: As `score_shard`.
+    """
+    rejected = {"verdict": "rejected", "reject_code": code, "reject_stage": "score", "reject_detail": detail}
+    rows = [_key_columns(job, file) | rejected | {"scored_at": datetime.now(UTC)} for file in shard.files]
+    return _write_rows(job, shard, rows, time.monotonic())
+
+
+def _write_rows(job: ScoringJob, shard: Shard, rows: list[dict[str, Any]], started: float) -> ShardResult:
+    table = pa.Table.from_pylist(rows, schema=REPORT_SCHEMA)
+    written = write_shard(job.report, job.survey.name, job.run_id, shard.number, table)
     verdicts = Counter(str(row["verdict"]) for row in rows)
-    written = write_shard(
-        job.report,
-        job.survey.name,
-        job.run_id,
-        shard.number,
-        pa.Table.from_pylist(rows, schema=REPORT_SCHEMA),
-    )
     return ShardResult(
         shard=shard.number,
         file=written,
@@ -235,7 +245,7 @@ def _fetch_ahead(
     """Yield files in order with their bytes, while a thread fetches the next group."""
 
     def fetch_group(group: Sequence[ListedFile]) -> list[bytes | ImageRejected]:
-        return [_fetch(storage, f"{root}/{listed.image}", listed, limits) for listed in group]
+        return [_fetch(storage, root, listed, limits) for listed in group]
 
     groups = list(_group_by_bytes(files))
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch") as pool:
@@ -256,24 +266,29 @@ def _group_by_bytes(files: Sequence[ListedFile]) -> Iterator[Sequence[ListedFile
             start, size = position + 1, 0
 
 
-def _fetch(storage: FileSystem, path: str, listed: ListedFile, limits: DecodeLimits) -> bytes | ImageRejected:
+def _fetch(storage: FileSystem, root: str, listed: ListedFile, limits: DecodeLimits) -> bytes | ImageRejected:
     """Read one file; what goes wrong is returned, because it is the image's fate and not the shard's."""
     if listed.bytes > limits.max_bytes:
         detail = f"{listed.bytes} bytes, and the limit is {limits.max_bytes}"
         return ImageRejected("too_many_bytes", "fetch", detail)
     try:
-        with storage.open_input_file(path) as file:
+        with storage.open_input_file(f"{root}/{listed.image}") as file:
             if listed.bytes > _PEEK_BYTES:
                 if identify(file.read(32)) is None:
                     detail = "the first bytes are no known image format's"
                     return ImageRejected("not_an_image", "identify", detail)
                 file.seek(0)
-            content = bytes(file.read())
+            content = bytes(file.read(listed.bytes + 1))  # a file that has grown is not read to its end
     except FileNotFoundError:
+        if storage.get_file_info(root).type == FileType.NotFound:
+            raise SurveyError(
+                f"The survey {root} went away while it was scored.",
+                "Mount it again, on every node, and run the same command again: what was committed stays.",
+            ) from None
         return ImageRejected("vanished", "fetch", "the file was deleted after it was listed")
     except (OSError, pa.ArrowException) as error:
         return ImageRejected("unreadable", "fetch", f"{type(error).__name__}: {error}")
     if len(content) != listed.bytes:
-        detail = f"{listed.bytes} bytes when it was listed, {len(content)} when it was read"
+        detail = f"it had {listed.bytes} bytes when it was listed, and has more or less now"
         return ImageRejected("changed", "fetch", detail)
     return content

@@ -65,6 +65,20 @@ def test_a_missing_survey_fails_the_run_with_our_words(prefect: None, tmp_path: 
         score(str(tmp_path / "nowhere"), report=str(tmp_path / "report"), workers=0)
 
 
+def test_too_many_rejected_images_fail_the_run_after_all_is_scored(
+    prefect: None, sample_survey: Path, tmp_path: Path
+) -> None:
+    from flows.score import score
+
+    state = score(
+        str(sample_survey), report=str(tmp_path / "report"), workers=0, max_rejected=1, return_state=True
+    )
+
+    assert state.is_failed()
+    assert "--max-rejected" in str(state.message)
+    assert score(str(sample_survey), report=str(tmp_path / "report"), workers=0).scored == 0
+
+
 def test_python_m_flows_score_needs_no_server(sample_survey: Path, tmp_path: Path) -> None:
     report = tmp_path / "report"
     done = subprocess.run(

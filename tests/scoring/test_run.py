@@ -145,6 +145,14 @@ def test_rejected_images_are_read_again_only_on_demand(survey: Path, score: Scor
     assert (retried.scored, retried.rejected) == (0, first.rejected)
 
 
+def test_retries_can_be_limited(survey: Path, score: Score) -> None:
+    first = score(survey)
+    retried = score(survey, retry_rejected=True, limit=1)
+
+    assert (retried.rejected, retried.postponed) == (1, first.rejected - 1)
+    assert retried.skipped == first.scored
+
+
 def test_a_limit_postpones_and_the_next_run_goes_on(patches: Path, score: Score) -> None:
     first = score(patches, limit=5)
     second = score(patches)
@@ -197,6 +205,34 @@ def test_a_file_deleted_after_listing_is_rejected_as_vanished(
     assert (result.scored, rows(report, "from rejected")[0]["image"]) == (11, "03.jpg")
 
 
+def test_a_file_that_comes_back_is_scored_by_the_next_run(
+    patches: Path, score: Score, tmp_path: Path
+) -> None:
+    def take_one_away(event: Event) -> None:
+        if isinstance(event, RunPlanned):
+            (patches / "03.jpg").rename(tmp_path / "03.jpg")
+
+    score(patches, on_event=take_one_away)
+    (tmp_path / "03.jpg").rename(patches / "03.jpg")
+    second = score(patches)
+
+    assert (second.scored, second.rejected, second.skipped) == (1, 0, 11)
+
+
+def test_a_survey_that_goes_away_stops_the_run_and_rejects_nothing(
+    patches: Path, report: Path, score: Score, tmp_path: Path
+) -> None:
+    def unmount(event: Event) -> None:
+        if isinstance(event, RunPlanned):
+            patches.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(SurveyError, match="went away"):
+        score(patches, on_event=unmount)
+    assert rows(report) == []
+    (tmp_path / "elsewhere").rename(patches)
+    assert score(patches).scored == 12
+
+
 def test_a_file_replaced_after_listing_is_rejected_now_and_scored_next_time(
     patches: Path, score: Score
 ) -> None:
@@ -242,8 +278,8 @@ def test_files_of_a_dead_run_do_not_count(patches: Path, report: Path, score: Sc
     score(patches)
     folder = report / "survey=patches"
     committed = set(folder.iterdir())
-    shutil.copy(min(committed), folder / "part-dead-000000-00000000.parquet")
-    shutil.copy(min(committed), folder / ".part-dead-000001-00000000.parquet.tmp")
+    shutil.copy(min(committed), folder / "part-20260101T000000Z-00dead-000000-00000000.parquet")
+    shutil.copy(min(committed), folder / ".part-20260101T000000Z-00dead-000001-00000000.parquet.tmp")
 
     score(patches)
 

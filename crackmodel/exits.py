@@ -1,0 +1,50 @@
+"""How a command ends: what stops it becomes words on stderr and an exit code, for every face alike."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from crackmodel.errors import CrackmodelError
+
+FAILED: Final = 1
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Run a command so that it ends well, whatever happens.
+
+    A `CrackmodelError` is two lines on stderr and its own exit code. Ctrl-C and SIGTERM stop the command
+    in order: what is committed stays, Ray's work is cancelled, and the message says how to go on. A reader
+    that closes the pipe early, `head` say, is no failure.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+        sys.stdout.flush()
+    except CrackmodelError as error:
+        _say(error.problem, error.remedy)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("The command was interrupted.", "What is done is kept; run the same command again for the rest.")
+        sys.exit(FAILED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        sys.exit(0)
+    except OSError as error:
+        _say(f"The output cannot be written: {error}.", "Write it somewhere else, or free some space.")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+def _say(problem: str, remedy: str) -> None:
+    """Write two lines that no file name in them can turn into terminal commands."""
+    from crackmodel.reports.output import printable
+
+    print(f"error: {printable(problem)}\n       {printable(remedy)}", file=sys.stderr)

@@ -1,0 +1,106 @@
+"""Faults that really happen to real processes: every image has one row in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.scoring.conftest import Score, rows
+
+_CRACKMODEL = Path(sys.executable).with_name("crackmodel")
+
+_CRASHING_HASHLIB = """
+import hashlib, os
+real = hashlib.sha256
+def sha256(data=b"", **options):
+    if b"KILLS ITS WORKER" in bytes(data):
+        os._exit(1)
+    return real(data, **options)
+hashlib.sha256 = sha256
+"""
+"""A `sitecustomize` that makes reading one image fatal, as a fault in a decoder would."""
+
+
+@pytest.fixture
+def many(patches: Path, tmp_path: Path) -> Path:
+    """Three hundred patches."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(300):
+        shutil.copy(patches / f"{number % 12:02}.jpg", folder / f"{number:03}.jpg")
+    return folder
+
+
+@pytest.mark.integration
+def test_killed_worker_loses_no_image(patches: Path, report: Path, tmp_path: Path) -> None:
+    (patches / "05.jpg").write_bytes((patches / "05.jpg").read_bytes() + b"KILLS ITS WORKER")
+    (tmp_path / "sitecustomize.py").write_text(_CRASHING_HASHLIB)
+    done = subprocess.run(
+        [_CRACKMODEL, "score", patches, "--report", report, "--workers", "2", "--json"],
+        capture_output=True, text=True, timeout=400, check=False,
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "CRACKMODEL_SHARD_IMAGES": "12"},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["scored"], result["reject_codes"]) == (11, {"worker_crashed": 1})
+    by_verdict = {row["image"]: row["verdict"] for row in rows(report)}
+    assert by_verdict.pop("05.jpg") == "rejected"
+    assert set(by_verdict.values()) == {"clear"}
+    assert len(by_verdict) == 11
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_is_finished_by_the_next(
+    many: Path, report: Path, score: Score, how: signal.Signals, workers: str
+) -> None:
+    run = subprocess.Popen(
+        [_CRACKMODEL, "score", many, "--report", report, "--workers", workers],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"CRACKMODEL_SHARD_IMAGES": "5"},
+    )  # fmt: skip
+    while run.poll() is None and not (report / "_delta_log" / f"{1:020}.json").exists():
+        time.sleep(0.02)
+    run.send_signal(how)
+    _, errors = run.communicate(timeout=120)
+
+    if how != signal.SIGKILL:
+        assert run.returncode == 1
+        assert "run the same command again" in errors
+        assert "Traceback" not in errors
+    finished = score(many)
+    assert finished.skipped > 0
+    assert finished.skipped + finished.scored == 300
+    assert Counter(row["image"] for row in rows(report)) == Counter(path.name for path in many.iterdir())
+    assert len(pd.read_parquet(report)) == 300
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(many: Path, report: Path, score: Score) -> None:
+    score(many)
+    query = subprocess.Popen(
+        [
+            _CRACKMODEL, "query", "from report", "--report", report,
+            "--format", "json",
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert query.stdout
+    assert query.stderr
+    query.stdout.read(1)
+    query.stdout.close()
+    errors = query.stderr.read()
+
+    assert query.wait(timeout=60) == 0
+    assert errors == b""
