@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.models.augmentation import Augmentation, augment_tile
+from crackmodel.models.augmentation import Augmentation, augment_tile, replace_tile
 from crackmodel.models.events import EpochFinished
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def augmented_batch(
     seed: int,
     epoch: int,
 ) -> tuple[Tiles, npt.NDArray[np.float32]]:
-    """Vary the tiles of some rows.
+    """Vary the tiles of some rows; some give way to drawn scenes and hairline cracks first.
 
     Args:
         tiles: uint8 [n, 160, 160, 3].
@@ -215,9 +215,12 @@ def augmented_batch(
     for place, row in enumerate(rows):
         rng = np.random.default_rng((seed, epoch, int(row)))
         # A crack stays one in any company; two in three companions are clear so that it is seldom easy.
-        anything = labels[row] == 1 and rng.random() < 0.33
+        cracked = bool(labels[row] == 1)
+        anything = cracked and rng.random() < 0.33
         companions = rng.choice(part if anything else clear, 3)
-        made[place] = augment_tile(tiles[row], rng, [tiles[other] for other in companions], how)
+        surface = tiles[rng.choice(clear)]
+        tile = replace_tile(tiles[row], cracked, rng, [surface], how)
+        made[place] = augment_tile(tile, rng, [tiles[other] for other in companions], how)
     return made, one_hot(labels[rows])
 
 
