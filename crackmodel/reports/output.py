@@ -31,14 +31,14 @@ __all__ = ["LONGEST_TABLE", "OutputFormat", "printable", "write_result"]
 OutputFormat = Literal["table", "json", "csv", "parquet"]
 
 LONGEST_TABLE: Final = 1000
-"""Rows that the `table` format shows; the other formats write all."""
+"""Rows that the `table` format shows, and says so where it gets more; the other formats write all."""
 
 _LONGEST_LIST: Final = 4
 _BATCH: Final = 10_000
 
 
 def write_result(table: pa.Table, output: OutputFormat, target: TextIO | BinaryIO | Path) -> None:
-    """Write a table.
+    r"""Write a table.
 
     Args:
         table: Any Arrow table; times with a time zone are written in UTC.
@@ -47,6 +47,7 @@ def write_result(table: pa.Table, output: OutputFormat, target: TextIO | BinaryI
             `csv`: header and rows, lists and structures as JSON, times as in `json`, null as nothing.
             `parquet`: the table as it is, compressed with zstd.
         target: A path, or a stream such as `sys.stdout`; text streams give up their `buffer` for `parquet`.
+            What a stream's encoding has no letters for is escaped, as `\u6a4b` or in the way of JSON.
 
     Raises:
         OSError: The target cannot be written.
@@ -72,7 +73,34 @@ def write_result(table: pa.Table, output: OutputFormat, target: TextIO | BinaryI
             text.detach()
 
 
-def _write_text(table: pa.Table, output: OutputFormat, stream: TextIO) -> None:
+class _Escaping(io.TextIOBase):
+    """A text stream that takes every letter, whatever its encoding: `LANG=C` has no umlauts."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    @property
+    def takes_all(self) -> bool:
+        return self.encoding.lower().startswith("utf")
+
+    def write(self, text: str) -> int:
+        if not self.takes_all:
+            text = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+
+def _write_text(table: pa.Table, output: OutputFormat, target: TextIO) -> None:
+    stream = _Escaping(target)
     if output == "table":
         _write_aligned(table, stream)
     elif output == "json":
@@ -82,15 +110,15 @@ def _write_text(table: pa.Table, output: OutputFormat, stream: TextIO) -> None:
     stream.flush()
 
 
-def _write_json(table: pa.Table, stream: TextIO) -> None:
+def _write_json(table: pa.Table, stream: _Escaping) -> None:
     stream.write("[")
     for number, record in enumerate(_records(_exact_decimals(table))):
         stream.write(",\n " if number else "\n ")
-        json.dump(record, stream, ensure_ascii=False, allow_nan=False)
+        json.dump(record, stream, ensure_ascii=not stream.takes_all, allow_nan=False)
     stream.write("\n]\n" if table.num_rows else "]\n")
 
 
-def _write_csv(table: pa.Table, stream: TextIO) -> None:
+def _write_csv(table: pa.Table, stream: _Escaping) -> None:
     for number, start in enumerate(range(0, max(table.num_rows, 1), _BATCH)):
         part = _flat(_exact_decimals(table.slice(start, _BATCH)))
         sink = pa.BufferOutputStream()
@@ -98,7 +126,7 @@ def _write_csv(table: pa.Table, stream: TextIO) -> None:
         stream.write(sink.getvalue().to_pybytes().decode("utf-8"))
 
 
-def _write_aligned(table: pa.Table, stream: TextIO) -> None:
+def _write_aligned(table: pa.Table, stream: _Escaping) -> None:
     grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name, column in zip(table.column_names, table.columns, strict=True):
         numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
@@ -108,12 +136,10 @@ def _write_aligned(table: pa.Table, stream: TextIO) -> None:
     for record in _records(table.slice(0, LONGEST_TABLE), names=[str(i) for i in range(table.num_columns)]):
         grid.add_row(*(Text(_cell(value)) for value in record.values()))
     width = None if stream.isatty() else 100_000
-    console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    console = Console(file=cast(TextIO, stream), width=width, highlight=False, markup=False, emoji=False)
     console.print(grid)
     if table.num_rows > LONGEST_TABLE:
-        console.print(
-            f"{LONGEST_TABLE:,} of {table.num_rows:,} rows; use LIMIT, or another format to get all of them."
-        )
+        console.print(f"The first {LONGEST_TABLE:,} rows; use LIMIT, or another format to get all of them.")
 
 
 def _records(table: pa.Table, names: list[str] | None = None) -> Iterator[dict[str, Any]]:

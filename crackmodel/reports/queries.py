@@ -101,7 +101,7 @@ class Report:
         """Every row, as a dataset with `REPORT_SCHEMA`; `.to_table(columns=..., filter=...)` reads."""
         return self._rows
 
-    def sql(self, query: str) -> pa.Table:
+    def sql(self, query: str, limit: int | None = None) -> pa.Table:
         """Answer one SELECT over the views `report`, `latest`, `tiles`, `rejected` and `runs`.
 
         The SQL is DuckDB's. Files, network, settings and extensions are out of its reach. Times are UTC.
@@ -109,13 +109,18 @@ class Report:
         Example:
             >>> open_report("report").sql("SELECT verdict, count(*) AS images FROM latest GROUP BY verdict")
 
+        Args:
+            query: One SELECT.
+            limit: Compute only so many rows of the answer, the first ones; all by default.
+
         Raises:
             QueryError: Not one SELECT, a mistake in it, or something it may not do.
             ReportError: The query is right, but a file of the report cannot be read.
         """
         _require_one_select(query)
         try:
-            return self._database.sql(query).to_arrow_table()
+            answer = self._database.sql(query)
+            return answer.to_arrow_table() if limit is None else _first(answer, limit)
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise _explain(error, query, self.uri, self._database) from error
 
@@ -128,6 +133,19 @@ def open_report(uri: str | Path) -> Report:
         ReportIncompatible: The place holds something else.
     """
     return Report(ReportTable.open(uri))
+
+
+def _first(answer: duckdb.DuckDBPyRelation, limit: int) -> pa.Table:
+    """Stop reading after some rows; DuckDB's own `limit` renames columns and chokes on comments."""
+    with answer.to_arrow_reader(max(limit, 1)) as reader:
+        batches = []
+        missing = limit
+        for batch in reader:
+            batches.append(batch.slice(0, missing))
+            missing -= batches[-1].num_rows
+            if not missing:
+                break
+        return pa.Table.from_batches(batches, reader.schema)
 
 
 def _require_one_select(query: str) -> None:

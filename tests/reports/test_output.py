@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crackmodel.errors import printable
 from crackmodel.reports.output import LONGEST_TABLE, OutputFormat, write_result
 from crackmodel.reports.schema import TIMESTAMP
 
@@ -127,7 +130,8 @@ def test_wide_tables_are_not_cut_in_a_pipe() -> None:
 def test_table_stops_after_its_longest_and_says_so() -> None:
     many = pa.table({"n": range(LONGEST_TABLE + 5)})
     lines = text_of(many, "table").splitlines()
-    assert "1,000 of 1,005 rows" in lines[-1]
+    assert lines[-1].startswith("The first 1,000 rows")
+    assert lines[-2].strip() == "999"
     assert len(json.loads(text_of(many, "json"))) == LONGEST_TABLE + 5
 
 
@@ -144,6 +148,29 @@ def test_table_stops_after_its_longest_and_says_so() -> None:
 )
 def test_file_names_cannot_act_on_the_terminal(name: str, shown: str) -> None:
     assert text_of(pa.table({"image": [name]}), "table").splitlines()[-1].strip() == shown
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "utf-16"])
+@pytest.mark.parametrize("output", ["table", "json", "csv"])
+def test_a_terminal_without_the_letters_gets_escapes(encoding: str, output: OutputFormat) -> None:
+    binary = io.BytesIO()
+    terminal = io.TextIOWrapper(binary, encoding=encoding, newline="")
+    names = ["bröcke.jpg", "橋.jpg", "\U0001f309.jpg"]
+    write_result(pa.table({"größe": names}), output, terminal)
+    terminal.flush()
+    text = binary.getvalue().decode(encoding)
+    if output == "json":
+        assert [row["größe"] for row in json.loads(text)] == names
+    else:
+        assert (names[1] if encoding.startswith("utf") else r"\u6a4b.jpg") in text
+        assert (r"br\xf6cke.jpg" if encoding == "ascii" else "bröcke.jpg") in text
+
+
+def test_names_are_made_printable_without_what_tables_need() -> None:
+    modules = "import sys, crackmodel.errors; print({'rich', 'pyarrow', 'duckdb'} & set(sys.modules))"
+    child = subprocess.run([sys.executable, "-c", modules], capture_output=True, check=True, timeout=60)
+    assert child.stdout.strip() == b"set()"
+    assert printable("a\udcfc\x1b\n橋.jpg") == r"a\udcfc\x1b\n橋.jpg"
 
 
 def test_columns_of_one_name_are_both_in_the_table() -> None:

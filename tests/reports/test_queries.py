@@ -202,6 +202,47 @@ def test_a_wrong_query_does_not_spoil_the_next(table: ReportTable, commit: Commi
             assert report.sql("SELECT image FROM latest").num_rows == 2
 
 
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("SELECT image FROM report", 3),
+        ("SELECT image FROM report ORDER BY image; -- the first ones", 3),
+        ("SELECT image, image FROM report /* all */", 3),
+        ("SELECT image FROM report LIMIT 2", 2),
+        ("SHOW TABLES", 3),
+        ("SELECT 1 WHERE false", 0),
+    ],
+)
+def test_a_limit_gives_the_first_rows_as_they_are(
+    table: ReportTable, commit: Commit, query: str, count: int
+) -> None:
+    commit([make_row(f"{n}.jpg") for n in range(5)])
+    with open_report(table.uri) as report:
+        for limit in (3, 0):
+            assert report.sql(query, limit).equals(report.sql(query).slice(0, limit))
+        assert report.sql(query, 3).num_rows == count
+
+
+def test_a_limit_computes_no_more_than_it_shows(table: ReportTable) -> None:
+    with open_report(table.uri) as report:
+        answer = report.sql("SELECT i, repeat('x', 1000) AS s FROM range(10_000_000_000) t(i)", limit=1001)
+        assert answer["i"].to_pylist() == list(range(1001))
+        assert report.sql("SELECT 1 AS n", limit=5)["n"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT image::INTEGER FROM report", "SELECT error('x')", "FROM glob('/*')"]
+)
+def test_a_limit_changes_no_error(table: ReportTable, commit: Commit, query: str) -> None:
+    commit([make_row("a.jpg")])
+    with open_report(table.uri) as report:
+        with pytest.raises(QueryError) as whole:
+            report.sql(query)
+        with pytest.raises(QueryError) as first:
+            report.sql(query, limit=5)
+    assert str(first.value) == str(whole.value)
+
+
 # What a query may not do
 
 
