@@ -1,0 +1,60 @@
+"""Progress in a log file: a line now and then, with what is left."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from crackmodel import progress
+from crackmodel.models.events import EpochFinished, FeaturesExtracted
+from crackmodel.progress import ProgressBar, TrainingLines
+from crackmodel.scoring.events import RunPlanned, ShardCommitted
+
+
+@pytest.fixture(autouse=True)
+def _a_line_for_every_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+
+
+def commit(shard: int, done: int) -> ShardCommitted:
+    return ShardCommitted("run", shard, images=10, cracks=2, rejected=1, tiles=10, done=done, pending=1_000)
+
+
+def test_a_log_file_gets_counts_rate_and_time_left() -> None:
+    log = io.StringIO()
+    with ProgressBar(log) as bar:
+        bar(RunPlanned("run", "deck", "report", "builtin@v1", listed=1_200, skipped=200, pending=1_000))
+        bar(commit(0, 10))
+        bar(commit(1, 20))
+
+    planned, first, second = log.getvalue().splitlines()
+    assert planned == "deck: 1,200 listed, 1,000 to score"
+    assert first.startswith("10 of 1,000 images, ")
+    assert first.endswith("s left, 2 with cracks, 1 rejected")
+    assert "20 of 1,000 images" in second
+    assert "4 with cracks, 2 rejected" in second
+    assert "images/s" in second
+
+
+def test_few_lines_are_written_when_much_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 3_600.0)
+    log = io.StringIO()
+    with ProgressBar(log) as bar:
+        bar(RunPlanned("run", "deck", "report", "builtin@v1", listed=1_000, skipped=0, pending=1_000))
+        for shard in range(99):
+            bar(commit(shard, 10 * shard + 10))
+
+    assert log.getvalue().splitlines() == ["deck: 1,000 listed, 1,000 to score"]
+
+
+def test_training_tells_features_and_epochs() -> None:
+    log = io.StringIO()
+    tell = TrainingLines(log)
+    tell(FeaturesExtracted(8_000, 8_000))
+    tell(EpochFinished(3, 10, loss=0.125, accuracy=0.95, val_loss=0.25, val_accuracy=0.9))
+
+    assert log.getvalue().splitlines() == [
+        "features of 8,000 of 8,000 images",
+        "epoch   3 of 10: loss 0.1250, accuracy 0.9500, validation loss 0.2500, accuracy 0.9000",
+    ]
