@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -10,13 +12,17 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow import fs
 
 from crackmodel.errors import ReportIncompatible
+from crackmodel.reports.claims import SURVEY_FOLDER
 from crackmodel.reports.locks import LOCK_FOLDER
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.storage import Place, first_line
 
+_LOG_FOLDER: Final = "_delta_log"
+_COMMIT: Final = re.compile(r"[0-9]{20}\..*(json|parquet)")
+
 
 def is_vacant(place: Place) -> bool:
-    """Whether a report could be made here: nothing there, or an empty folder.
+    """Whether a report could be made here: nothing there, an empty folder, or what making one began with.
 
     Raises:
         ReportIncompatible: Nobody can tell, because the folder cannot be looked into.
@@ -27,13 +33,20 @@ def is_vacant(place: Place) -> bool:
             return True
         if info.type != fs.FileType.Directory:
             return False
-        inside = place.filesystem.get_file_info(fs.FileSelector(place.root))
+        inside = {entry.base_name for entry in place.filesystem.get_file_info(fs.FileSelector(place.root))}
+        begun = _LOG_FOLDER in inside and not _has_commits(place)
     except OSError as error:
         raise ReportIncompatible(
             f"{place.uri} cannot be looked into: {first_line(error)}.",
             "Check the permissions and the credentials, or choose another place with --report.",
         ) from error
-    return all(entry.base_name == LOCK_FOLDER for entry in inside)
+    return inside <= {LOCK_FOLDER, SURVEY_FOLDER, *([_LOG_FOLDER] if begun else [])}
+
+
+def _has_commits(place: Place) -> bool:
+    """Whether a log says anything: a process that dies while it makes a report leaves one without."""
+    log = place.filesystem.get_file_info(fs.FileSelector(place.inside(_LOG_FOLDER)))
+    return any(_COMMIT.fullmatch(entry.base_name) for entry in log)
 
 
 def load(place: Place) -> DeltaTable:

@@ -22,6 +22,7 @@ from pyarrow import fs
 
 from crackmodel.errors import ReportNotFound, ReportWriteFailed
 from crackmodel.reports import ledger
+from crackmodel.reports.claims import claim_survey
 from crackmodel.reports.ledger import RunCounts, TopImage
 from crackmodel.reports.locks import hold_survey
 from crackmodel.reports.opening import is_vacant, load
@@ -262,6 +263,22 @@ class ReportTable:
             except OSError as error:
                 raise write_failed(error, path) from error
         return len(orphans)
+
+    def claim(self, survey: str, uri: str) -> None:
+        """Remember which photographs a survey's name stands for, or make sure that it still does.
+
+        Keys and options in the URI do not count and are not kept. The caller holds the survey's lock.
+
+        Args:
+            survey: Name of the survey.
+            uri: Absolute path or object store URI of its photographs.
+
+        Raises:
+            ReportIncompatible: The report holds a survey of that name from another place.
+            ReportWriteFailed: The note in `_surveys` cannot be read or written.
+            UsageError: The survey's name cannot be part of a path.
+        """
+        claim_survey(self._place, survey, uri)
 
     @contextmanager
     def lock(self, survey: str, run_id: str = "") -> Iterator[None]:

@@ -41,6 +41,25 @@ def test_empty_folder_is_not_found_but_may_become_a_report(tmp_path: Path) -> No
     assert ReportTable.open(tmp_path).version == 0
 
 
+@pytest.mark.parametrize("left", [(), ("_commit_1f.json.tmp",), (f"{0:020d}.json#1",)], ids=str)
+def test_report_whose_making_was_interrupted_is_made_again(tmp_path: Path, left: tuple[str, ...]) -> None:
+    (tmp_path / "_delta_log").mkdir()
+    (tmp_path / "_locks").mkdir()
+    for name in left:
+        (tmp_path / "_delta_log" / name).write_bytes(b"{")
+    with pytest.raises(ReportNotFound):
+        ReportTable.open(tmp_path)
+    assert ReportTable.open_or_create(tmp_path).version == 0
+    assert ReportTable.open(tmp_path).dataset().count_rows() == 0
+
+
+def test_a_log_of_checkpoints_alone_is_not_taken_for_none(tmp_path: Path) -> None:
+    (tmp_path / "_delta_log").mkdir()
+    (tmp_path / "_delta_log" / f"{20:020d}.checkpoint.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ReportIncompatible):
+        ReportTable.open_or_create(tmp_path)
+
+
 def test_created_report_has_the_schema_and_no_rows(table: ReportTable) -> None:
     delta = DeltaTable(table.uri)
     assert pa.schema(delta.schema().to_arrow()) == REPORT_SCHEMA
