@@ -1,7 +1,8 @@
-"""Labelled images in two class folders, and how they are split.
+"""Labelled images in two class folders or a manifest, and how they are split.
 
     DATASET/Positive/*.jpg      or cracked/, crack/, ...: the class that is looked for
     DATASET/Negative/*.jpg      or any other name
+    DATASET.csv                 or .parquet: see `crackmodel.models.manifests`
 
 `find_images` lists without opening a file; `read_tiles` opens a chunk, and is what Ray tasks run.
 """
@@ -19,13 +20,26 @@ import numpy as np
 import numpy.typing as npt
 
 from crackmodel.errors import DatasetError, ImageRejected
+from crackmodel.models.manifests import read_manifest
 from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile
 from crackmodel.surveys.images import decode_image
 
 POSITIVE_NAMES: Final = frozenset(
-    {"positive", "positives", "crack", "cracks", "cracked", "with_crack", "with_cracks", "defect", "1"}
+    {
+        "positive",
+        "positives",
+        "crack",
+        "cracks",
+        "cracked",
+        "with_crack",
+        "with_cracks",
+        "defect",
+        "1",
+        "true",
+        "yes",
+    }
 )
-"""Folder names, in lower case, that are taken for the class of cracks."""
+"""Folder names or labels, in lower case, that are taken for the class of cracks."""
 
 HELD_OUT: Final = 0.30
 TEST_OF_HELD_OUT: Final = 0.20
@@ -37,11 +51,11 @@ class LabelledImages:
     """The files of a data set, not yet opened.
 
     Attributes:
-        root: The data set's folder.
+        root: The data set's folder; the manifest's, where there is one.
         files: Paths relative to `root`, posix, sorted.
         labels: int8 [n], 1 for a crack.
-        positive: Name of the folder of cracks.
-        negative: Name of the other folder.
+        positive: Name of the class of cracks: a folder, or a label of the manifest.
+        negative: Name of the other class.
         groups: Each file's photograph or structure, None where the data set does not say.
     """
 
@@ -88,31 +102,34 @@ class Split:
 
 
 def find_images(root: Path | str, positive: str | None = None) -> LabelledImages:
-    """List the images of two class folders.
+    """List the images of two class folders, or of a manifest with two labels.
 
     Hidden files and folders (leading dot) are ignored, and so are hidden class folders; sub-folders of
     a class folder belong to the class.
 
     Args:
-        root: A folder with exactly two class folders.
-        positive: The folder of cracks; None recognises the names in `POSITIVE_NAMES`.
+        root: A folder with exactly two class folders, or a CSV or Parquet manifest.
+        positive: The class of cracks; None recognises the names in `POSITIVE_NAMES`.
 
     Returns:
-        Every file below the two folders; whether it is a picture is found out when it is read.
+        Every file below the two folders or in the manifest; whether it is a picture is found out when it
+        is read.
 
     Raises:
         DatasetError: Not a folder, not two class folders, an empty one, or no telling which has cracks.
     """
     root = Path(root).expanduser()
+    if root.is_file():
+        return _find_in_manifest(root, positive)
     if not root.is_dir():
-        raise DatasetError(f"The data set {root} is not a folder.", _LAYOUT)
+        raise DatasetError(f"The data set {root} is not a folder or a manifest.", _LAYOUT)
     folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
     if len(folders) != 2:
         found = ", ".join(folders[:8]) or "none"
         raise DatasetError(
             f"The data set {root} has {len(folders)} class folders ({found}), not two.", _LAYOUT
         )
-    chosen = _positive_folder(root, folders, positive)
+    chosen = _positive_class(root, folders, positive, "class folder")
     negative = next(name for name in folders if name != chosen)
     files: list[str] = []
     for name in folders:
@@ -125,25 +142,47 @@ def find_images(root: Path | str, positive: str | None = None) -> LabelledImages
     return LabelledImages(root, tuple(files), labels, chosen, negative)
 
 
+def _find_in_manifest(path: Path, positive: str | None) -> LabelledImages:
+    files, classes, groups = read_manifest(path)
+    names = sorted(set(classes))
+    if len(names) != 2:
+        found = ", ".join(names[:8]) or "none"
+        raise DatasetError(
+            f"The manifest {path} has {len(names)} labels ({found}), not two.",
+            "Label every image with one of two classes.",
+        )
+    chosen = _positive_class(path, names, positive, "label")
+    order = sorted(range(len(files)), key=files.__getitem__)
+    return LabelledImages(
+        path.parent,
+        tuple(files[row] for row in order),
+        np.array([classes[row] == chosen for row in order], np.int8),
+        chosen,
+        next(name for name in names if name != chosen),
+        None if groups is None else tuple(groups[row] for row in order),
+    )
+
+
 _LAYOUT: Final = (
-    "Point at a folder with two class folders of images, for example DATASET/Positive and DATASET/Negative."
+    "Point at a folder with two class folders of images, for example DATASET/Positive and DATASET/Negative, "
+    "or at a CSV or Parquet file with the columns image and label."
 )
 
 
-def _positive_folder(root: Path, folders: Sequence[str], positive: str | None) -> str:
+def _positive_class(root: Path, names: Sequence[str], positive: str | None, kind: str) -> str:
     if positive is not None:
-        if positive not in folders:
+        if positive not in names:
             raise DatasetError(
-                f"The data set {root} has no class folder {positive!r}.",
-                f"Name the folder of cracks: {' or '.join(folders)}.",
+                f"The data set {root} has no {kind} {positive!r}.",
+                f"Name the {kind} of cracks: {' or '.join(names)}.",
             )
         return positive
     recognised = [
-        name for name in folders if name.lower().replace("-", "_").replace(" ", "_") in POSITIVE_NAMES
+        name for name in names if name.lower().replace("-", "_").replace(" ", "_") in POSITIVE_NAMES
     ]
     if len(recognised) != 1:
         raise DatasetError(
-            f"It is not clear which class folder of {root} holds the cracks: {' or '.join(folders)}.",
+            f"It is not clear which {kind} of {root} means cracks: {' or '.join(names)}.",
             "Say it with --positive NAME.",
         )
     return recognised[0]

@@ -225,8 +225,8 @@ def _split_groups(groups: Sequence[str], labels: npt.NDArray[np.integer], seed: 
     """Give each group, large ones first, to the part where it does least harm to shares and classes."""
     names, member = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
     counts = np.stack(
-        [np.bincount(member, weights=labels == label, minlength=len(names)) for label in (0, 1)], axis=1
-    )
+        [np.bincount(member[labels == label], minlength=len(names)) for label in (0, 1)], axis=1
+    ).astype(np.float64)
     wanted = np.maximum(np.outer(SHARES, counts.sum(axis=0)), 1e-9).tolist()
     have = [[0.0, 0.0] for _ in PARTS]
     shuffled = np.random.default_rng(seed).permutation(len(names))
@@ -242,7 +242,7 @@ def _split_groups(groups: Sequence[str], labels: npt.NDArray[np.integer], seed: 
         best = harm.index(min(harm))
         part_of[group] = best
         have[best] = [h + n for h, n in zip(have[best], size, strict=True)]
-    if min(map(min, have)) < 1:
+    if not _fill(part_of, counts):
         raise DatasetError(
             f"{len(labels)} images in {len(names)} groups cannot be split 70:24:6 with both classes in "
             f"each part; the largest group holds {int(counts.sum(axis=1).max())}.",
@@ -251,3 +251,28 @@ def _split_groups(groups: Sequence[str], labels: npt.NDArray[np.integer], seed: 
     parts = part_of[member]
     train, validation, test = (np.flatnonzero(parts == part) for part in range(len(PARTS)))
     return Split(train, validation, test)
+
+
+def _fill(part_of: Rows, counts: npt.NDArray[np.float64]) -> bool:
+    """Give parts that lack a class the smallest group with it that another part can spare.
+
+    With a dozen structures the small parts would stay empty: any group is too large for them. Small parts
+    that are too large serve better than none.
+
+    Args:
+        part_of: int64 [groups], changed in place.
+        counts: float64 [groups, 2], images of each class.
+
+    Returns:
+        Whether all parts have both classes now.
+    """
+    smallest = np.argsort(counts.sum(axis=1), kind="stable")
+    for part in range(len(PARTS)):
+        for label in (0, 1):
+            for group in smallest:
+                if counts[part_of == part, label].sum():
+                    break
+                rest = counts[part_of == part_of[group]].sum(axis=0) - counts[group]
+                if part_of[group] != part and counts[group, label] and rest.all():
+                    part_of[group] = part
+    return all(counts[part_of == part].sum(axis=0).all() for part in range(len(PARTS)))

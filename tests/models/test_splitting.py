@@ -128,6 +128,14 @@ def test_image_without_a_group_is_named(features: np.ndarray) -> None:
         divide(SplitRule("grouped", r"/(bridge(?!07)\d+)"), FILES, HASHES, LABELS, features)
 
 
+def test_few_large_groups_still_fill_every_part(features: np.ndarray) -> None:
+    found = divide(SplitRule("grouped", r"/bridge(\d)"), FILES, HASHES, LABELS, features)
+
+    assert found.group_count == 6
+    parts = _of(found).tolist()
+    assert [parts.count(part) for part in ("train", "validation", "test")] == [300, 200, 100]
+
+
 @pytest.mark.parametrize("pattern", [r"/(bridge)", r"^(\w+)/"])
 def test_too_few_groups_are_refused(features: np.ndarray, pattern: str) -> None:
     with pytest.raises(DatasetError, match="cannot be split 70:24:6 with both classes"):
