@@ -13,7 +13,7 @@ import typer
 
 import crackmodel
 from crackmodel.errors import CrackmodelError
-from crackmodel.evaluating import evaluate
+from crackmodel.evaluating import compare_models, evaluate
 
 app = typer.Typer(
     name="crackmodel",
@@ -26,6 +26,7 @@ app = typer.Typer(
 models_app = typer.Typer(help="List, show and promote trained models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.command()(evaluate)
+models_app.command("compare")(compare_models)
 
 EXIT_TOO_MANY_REJECTED = 3
 _EXIT_INTERRUPTED = 1
@@ -181,17 +182,26 @@ def sample(
 
 @app.command()
 def train(
-    dataset: Annotated[Path, typer.Argument(help="Folder with one folder of images per class.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="Folder with one folder of images per class, or a manifest.")
+    ],
     name: Annotated[str | None, typer.Option(help="Name in the registry. [default: the folder's]")] = None,
     mode: Annotated[
         Literal["frozen", "finetune"],
         typer.Option(help="Train the head on frozen features, or all layers."),
     ] = "frozen",
     split: Annotated[
-        Literal["random"], typer.Option(help="How images are divided 70:24:6: stratified at random.")
+        Literal["random", "grouped"],
+        typer.Option(help="How 70:24:6 is divided: image by image, or by whole groups."),
     ] = "random",
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Regular expression; its first group in an image's path names what stays together."
+        ),
+    ] = None,
     positive: Annotated[
-        str | None, typer.Option(help="The class folder that means crack. [default: by its name]")
+        str | None, typer.Option(help="The class that means crack. [default: by its name]")
     ] = None,
     test: Annotated[
         list[Path] | None, typer.Option("--test", help="Further labelled folder to evaluate on; repeatable.")
@@ -212,6 +222,7 @@ def train(
 
     Example: `crackmodel train metu --name walls --weights mobilenet_v2_no_top.h5 --promote`
     """
+    from crackmodel.models.assessment import name_datasets
     from crackmodel.models.training import train_model
     from crackmodel.progress import TrainingLines
     from crackmodel.settings import TrainSettings
@@ -222,8 +233,9 @@ def train(
         name=name,
         mode=mode,
         split=split,
+        group_by=group_by,
         positive=positive,
-        test_sets={folder.name: folder for folder in test or ()},
+        test_sets=name_datasets(test or ()),
         weights=settings.weights,
         models=settings.models,
         epochs=epochs,
@@ -273,15 +285,21 @@ def show_model(
 def promote_model(
     model: Annotated[str, typer.Argument(help="NAME@VERSION to point the alias at.")],
     alias: Annotated[str, typer.Option(help="Alias to move.")] = "production",
+    force: Annotated[bool, typer.Option("--force", help="Promote it though it is worse.")] = False,
     models: ModelsOption = None,
 ) -> None:
     """Point an alias at a version; `crackmodel score --model NAME` uses `production`.
 
+    A version with lower accuracy or AUROC than the alias' current one, on a test set that both cards
+    share, is refused.
+
     Example: `crackmodel models promote walls@v2`
     """
+    from crackmodel.models.comparison import promote_version
+
     registry = _registry(models)
     version = registry.resolve(model)
-    registry.promote(version.name, version.version, alias)
+    promote_version(registry, version, alias, force=force)
     typer.echo(f"{version.name}@{alias} is now {version.reference}")
 
 

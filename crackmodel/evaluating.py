@@ -45,6 +45,25 @@ def evaluate(
     typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else evaluation_lines(found))
 
 
+def compare_models(
+    first: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, NAME@ALIAS or builtin.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    models: ModelsFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show two models' metrics side by side, from their cards.
+
+    Example: `crackmodel models compare walls@production walls@v2`
+    """
+    from crackmodel.models.comparison import compare_versions
+    from crackmodel.models.registry import Registry
+    from crackmodel.settings import TrainSettings
+
+    registry = Registry(TrainSettings.read(models=models).models)
+    found = compare_versions(registry.resolve(first), registry.resolve(second))
+    typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else "\n".join(found.lines()))
+
+
 def evaluation_lines(found: Evaluation) -> str:
     """Write an evaluation for a terminal: each data set's metrics with their intervals, then the page."""
     from crackmodel.models.page import METRIC_NAMES, metric_text

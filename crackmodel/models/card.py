@@ -37,6 +37,9 @@ class DataRecord:
         train: Images the weights were fitted to.
         validation: Images that chose epoch, temperature and threshold.
         test: Images that chose nothing.
+        groups: How many groups the split kept whole; null where images were divided one by one.
+        near_duplicates: Share of the test images with a near-duplicate in the training part; null in
+            cards from before it was measured.
     """
 
     name: str
@@ -50,6 +53,8 @@ class DataRecord:
     train: Part
     validation: Part
     test: Part
+    groups: int | None = None
+    near_duplicates: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 from crackmodel.errors import ModelExportFailed
 from crackmodel.models.card import Epoch
-from crackmodel.models.datasets import BadFile, LabelledImages, Split, read_tiles, split_70_24_6
+from crackmodel.models.datasets import BadFile, LabelledImages, Split, read_tiles
 from crackmodel.models.engines import LiteRTModel
 from crackmodel.models.events import EpochFinished, FeaturesExtracted, TrainingEvent
 from crackmodel.models.export import TOLERANCE, largest_difference, to_litert
 from crackmodel.models.features import extract_features
 from crackmodel.models.finetuning import FinetuneRecipe, epoch_reporter, finetune, one_hot
 from crackmodel.models.network import attach_head, build_backbone, build_head
+from crackmodel.models.splitting import Division, SplitRule, divide
 
 if TYPE_CHECKING:
     import keras
@@ -40,7 +41,7 @@ class Fitted:
         network: The Keras model.
         litert: Its LiteRT export.
         labels: int8 [n] of the good files, in the data set's order.
-        split: Rows of the three parts.
+        division: The three parts, and how they came about.
         outputs: Softmax outputs float32 [n, 2]; rows of the training part may be NaN.
         sha256: Hash of each good file.
         kept: Each row's place among the data set's files.
@@ -54,7 +55,7 @@ class Fitted:
     network: Any
     litert: bytes
     labels: npt.NDArray[np.int8]
-    split: Split
+    division: Division
     outputs: npt.NDArray[np.float32]
     sha256: tuple[str, ...]
     kept: npt.NDArray[np.int64]
@@ -64,6 +65,11 @@ class Fitted:
     hyperparameters: Mapping[str, Any]
     difference: float
 
+    @property
+    def split(self) -> Split:
+        """Rows of the three parts."""
+        return self.division.split
+
 
 def fit_network(
     images: LabelledImages,
@@ -71,11 +77,11 @@ def fit_network(
     weights: Path,
     epochs: int,
     batch_size: int,
-    seed: int,
+    rule: SplitRule,
     workers: int | None,
     tell: OnEvent,
 ) -> Fitted:
-    """Train a network; the arguments are those of `training.train_model`.
+    """Train a network; the arguments are those of `training.train_model`, whose seed is the rule's.
 
     Raises:
         DatasetError: Too few images for the split.
@@ -85,12 +91,12 @@ def fit_network(
     """
     import keras
 
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(rule.seed)
     backbone = build_backbone(weights)
     if mode == "frozen":
-        return _fit_frozen(images, backbone, epochs, batch_size, seed, workers, tell)
+        return _fit_frozen(images, backbone, epochs, batch_size, rule, workers, tell)
     recipe = FinetuneRecipe(epochs=epochs, batch_size=batch_size)
-    return _fit_all_layers(images, backbone, recipe, seed, tell)
+    return _fit_all_layers(images, backbone, recipe, rule, tell)
 
 
 def _fit_frozen(
@@ -98,13 +104,14 @@ def _fit_frozen(
     backbone: keras.Model,
     epochs: int,
     batch_size: int,
-    seed: int,
+    rule: SplitRule,
     workers: int | None,
     tell: OnEvent,
 ) -> Fitted:
     features = extract_features(images, to_litert(backbone), workers=workers, on_event=tell)
     labels = images.labels[features.kept]
-    split = split_70_24_6(labels, seed)
+    division = _divide(images, rule, features.kept, features.sha256, features.values)
+    split = division.split
     head, history = fit_head(
         features.values, labels, split, epochs=epochs, batch_size=batch_size, on_epoch=tell
     )
@@ -123,7 +130,7 @@ def _fit_frozen(
         network=network,
         litert=litert,
         labels=labels,
-        split=split,
+        division=division,
         outputs=outputs,
         sha256=features.sha256,
         kept=features.kept,
@@ -142,13 +149,22 @@ def _fit_frozen(
 
 
 def _fit_all_layers(
-    images: LabelledImages, backbone: keras.Model, recipe: FinetuneRecipe, seed: int, tell: OnEvent
+    images: LabelledImages, backbone: keras.Model, recipe: FinetuneRecipe, rule: SplitRule, tell: OnEvent
 ) -> Fitted:
     chunk = read_tiles(images.root, images.files)
     labels = images.labels[chunk.kept]
-    split = split_70_24_6(labels, seed)
-    learnt = np.concatenate([split.train, split.validation])
-    head = _warm_start(backbone, chunk.tiles, labels, split, learnt, recipe.batch_size, tell)
+    features = _features(backbone, chunk.tiles, tell)
+    division = _divide(images, rule, chunk.kept, chunk.sha256, features)
+    split = division.split
+    # A head of random numbers would send its first, large gradients through the whole backbone.
+    head, _ = fit_head(
+        features,
+        labels,
+        split,
+        epochs=WARM_START_EPOCHS,
+        batch_size=recipe.batch_size,
+        on_epoch=lambda _: None,
+    )
     network = attach_head(backbone, head)
     history: list[Epoch] = []
 
@@ -163,7 +179,7 @@ def _fit_all_layers(
         train=split.train,
         validation=split.validation,
         recipe=recipe,
-        seed=seed,
+        seed=rule.seed,
         on_epoch=on_epoch,
     )
     litert = to_litert(network)
@@ -174,7 +190,7 @@ def _fit_all_layers(
         network=network,
         litert=litert,
         labels=labels,
-        split=split,
+        division=division,
         outputs=outputs,
         sha256=chunk.sha256,
         kept=chunk.kept,
@@ -186,26 +202,25 @@ def _fit_all_layers(
     )
 
 
-def _warm_start(
-    backbone: keras.Model,
-    tiles: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int8],
-    split: Split,
-    rows: npt.NDArray[np.int64],
-    batch_size: int,
-    tell: OnEvent,
-) -> keras.Model:
-    # A head of random numbers would send its first, large gradients through the whole backbone.
+def _features(backbone: keras.Model, tiles: npt.NDArray[np.uint8], tell: OnEvent) -> npt.NDArray[np.float32]:
     model = LiteRTModel(to_litert(backbone))
-    features = np.zeros((len(labels), model.width), np.float32)
-    for start in range(0, len(rows), 250):
-        these = rows[start : start + 250]
-        features[these] = model.run(tiles[these])
-        tell(FeaturesExtracted(start + len(these), len(rows)))
-    head, _ = fit_head(
-        features, labels, split, epochs=WARM_START_EPOCHS, batch_size=batch_size, on_epoch=lambda _: None
-    )
-    return head
+    features = np.empty((len(tiles), model.width), np.float32)
+    for start in range(0, len(tiles), 250):
+        features[start : start + 250] = model.run(tiles[start : start + 250])
+        tell(FeaturesExtracted(min(start + 250, len(tiles)), len(tiles)))
+    return features
+
+
+def _divide(
+    images: LabelledImages,
+    rule: SplitRule,
+    kept: npt.NDArray[np.int64],
+    sha256: tuple[str, ...],
+    features: npt.NDArray[np.float32],
+) -> Division:
+    files = [images.files[place] for place in kept]
+    groups = None if images.groups is None else [images.groups[place] for place in kept]
+    return divide(rule, files, sha256, images.labels[kept], features, groups)
 
 
 def fit_head(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from crackmodel.models.card import Card, DataRecord, Part, TrainingRecord
 from crackmodel.models.datasets import LabelledImages, fingerprint
-from crackmodel.models.duplicates import refuse_two_labels
+from crackmodel.models.duplicates import NEAR_DUPLICATE, refuse_two_labels
 from crackmodel.models.engines import LiteRTEngine, calibrate, log_odds
 from crackmodel.models.evaluation import (
     ScoredImages,
@@ -32,7 +32,9 @@ from crackmodel.models.page import metrics_table, write_page
 from crackmodel.models.preprocessing import RESIZE, TILE_EDGE
 from crackmodel.models.presentation import EvaluatedSet, draw_pictures, group_table
 from crackmodel.models.registry import KERAS_MODEL, LITERT_MODEL
+from crackmodel.models.splitting import Division, SplitRule, write_split
 
+SPLIT: Final = "split.parquet"
 ARCHITECTURE: Final = "MobileNetV2 (alpha 1.0) at 160 px, global average pooling, Dense softmax [2]"
 BACKBONE_CREDIT: Final = (
     "Backbone: MobileNetV2 ImageNet weights of Keras Applications (Apache-2.0); Sandler et al., "
@@ -54,7 +56,7 @@ class Origin:
     data: str
     images: LabelledImages
     mode: str
-    seed: int
+    rule: SplitRule
     weights: Path
     command: str
     attribution: tuple[str, ...]
@@ -106,6 +108,7 @@ def write_version(
     }
     metrics = {name: found.metrics for name, found in sets.items()}
     _write_evaluation(staged / "evaluation", origin, fitted, sets)
+    _write_split(staged / SPLIT, fitted, origin.images)
 
     return Card(
         name="",
@@ -133,7 +136,7 @@ def write_version(
         export_difference=fitted.difference,
         software=_software(),
         attribution=(*origin.attribution, BACKBONE_CREDIT),
-        limits=(RANDOM_SPLIT_LIMIT,),
+        limits=_limits(fitted.division),
     )
 
 
@@ -169,6 +172,20 @@ def _write_evaluation(
     write_page(directory / "index.html", f"Training on {origin.data}", facts, tables, pictures)
 
 
+def _write_split(path: Path, fitted: Fitted, images: LabelledImages) -> None:
+    files = [images.files[place] for place in fitted.kept]
+    labels = [images.positive if label else images.negative for label in fitted.labels]
+    write_split(path, fitted.division, files, fitted.sha256, labels)
+
+
+def _limits(division: Division) -> tuple[str, ...]:
+    share = (
+        f"{division.near_duplicates:.1%} of the test images look like an image of the training part "
+        f"(cosine of backbone features from {NEAR_DUPLICATE} on)."
+    )
+    return (share,) if division.groups is not None else (RANDOM_SPLIT_LIMIT, share)
+
+
 def _data_record(fitted: Fitted, origin: Origin) -> DataRecord:
     def part(rows: np.ndarray) -> Part:
         return Part(len(rows), int(fitted.labels[rows].sum()))
@@ -181,11 +198,13 @@ def _data_record(fitted: Fitted, origin: Origin) -> DataRecord:
         negative=images.negative,
         unusable=len(fitted.bad),
         duplicates=len(fitted.sha256) - len(set(fitted.sha256)),
-        split="random, stratified, 70:24:6",
-        seed=origin.seed,
+        split=fitted.division.described,
+        seed=origin.rule.seed,
         train=part(fitted.split.train),
         validation=part(fitted.split.validation),
         test=part(fitted.split.test),
+        groups=fitted.division.group_count,
+        near_duplicates=round(fitted.division.near_duplicates, 4),
     )
 
 

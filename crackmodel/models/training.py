@@ -13,21 +13,23 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from crackmodel.errors import ModelError, UsageError
+from crackmodel.models.comparison import promote_version
 from crackmodel.models.datasets import find_images
 from crackmodel.models.fitting import Mode, OnEvent, fit_network
 from crackmodel.models.network import find_weights, require_training
 from crackmodel.models.publishing import Origin, write_version
 from crackmodel.models.registry import ModelVersion, Registry
+from crackmodel.models.splitting import SplitKind, SplitRule
 
 
 def train_model(
     dataset: Path | str,
     *,
     mode: Mode = "frozen",
-    split: Literal["random"] = "random",
+    split: SplitKind = "random",
+    group_by: str | None = None,
     name: str | None = None,
     positive: str | None = None,
     weights: Path | str | None = None,
@@ -48,10 +50,12 @@ def train_model(
     generators are seeded on the way.
 
     Args:
-        dataset: A folder with two class folders of images.
+        dataset: A folder with two class folders of images, or a CSV or Parquet manifest.
         mode: `frozen` trains a head on the features of the ImageNet backbone, in minutes; `finetune`
             trains every layer on augmented tiles, in one process, and holds all tiles in memory (77 kB each).
-        split: `random`, the 70:24:6 reference split, alike in classes.
+        split: `random`, the 70:24:6 reference split, alike in classes, or `grouped`, which keeps the images
+            of a group in one part.
+        group_by: With `grouped`, see `splitting.SplitRule`.
         name: The model's name; the data set's if None.
         positive: The class folder of cracks; recognised by its name if None.
         weights: ImageNet weights of the backbone; see `network.find_weights`.
@@ -60,7 +64,7 @@ def train_model(
         batch_size: Images a step.
         seed: Of the split, the head's first weights, the order and the augmentation.
         workers: CPUs of an embedded Ray for the features, None for all; 0 works without Ray.
-        promote: Let the alias `production` point at the new version.
+        promote: Let the alias `production` point at the new version, unless it is worse.
         test_sets: Further labelled folders to evaluate, by the name they get in the card.
         dataset_name: The data set's name in the card, its folder's name if None.
         attribution: Whom to credit for the data, for the card.
@@ -74,15 +78,19 @@ def train_model(
         DatasetError: The folder is no such data set, or too small; so for every test set.
         WeightsNotFound: There are no weights to start from.
         ModelExportFailed: The export is not equal to the network; nothing was published.
-        ModelError: The registry cannot be written.
+        ModelError: The registry cannot be written; or the version is published but not promoted, because
+            the one in production is better.
         ClusterError: Ray failed.
     """
     # Everything that can be refused is refused before the hours of work.
     epochs = 10 if epochs is None else epochs
-    _check(mode, split, epochs, batch_size)
+    rule = SplitRule(split, group_by, seed)
+    rule.check()
+    _check(mode, epochs, batch_size)
     tell: OnEvent = on_event or (lambda _: None)
     registry = Registry(models)
-    data_name = dataset_name or Path(dataset).resolve().name
+    place = Path(dataset).expanduser().resolve()
+    data_name = dataset_name or (place.stem if place.is_file() else place.name)
     name = name or re.sub(r"[^A-Za-z0-9.-]+", "-", data_name).strip("-.") or "crack"
     with registry.staging(name) as staged:
         require_training()
@@ -90,14 +98,14 @@ def train_model(
         further = {key: find_images(folder) for key, folder in (test_sets or {}).items()}
         weights_file = find_weights(weights)
         started = time.monotonic()
-        fitted = fit_network(images, mode, weights_file, epochs, batch_size, seed, workers, tell)
+        fitted = fit_network(images, mode, weights_file, epochs, batch_size, rule, workers, tell)
         origin = Origin(
             data=data_name,
             images=images,
             mode=mode,
-            seed=seed,
+            rule=rule,
             weights=weights_file,
-            command=_command(data_name, mode, epochs, batch_size, seed),
+            command=_command(data_name, mode, rule, epochs, batch_size),
             attribution=tuple(attribution),
         )
         try:
@@ -109,20 +117,21 @@ def train_model(
                 "Free space or choose another folder with --models; the training has to be run again.",
             ) from fault
     if promote:
-        registry.promote(name, version.version)
+        promote_version(registry, version)
     return version
 
 
-def _check(mode: str, split: str, epochs: int, batch_size: int) -> None:
+def _check(mode: str, epochs: int, batch_size: int) -> None:
     if mode not in ("frozen", "finetune"):
         raise UsageError(f"There is no training mode {mode!r}.", "Take frozen or finetune.")
-    if split != "random":
-        raise UsageError(f"There is no split {split!r}.", "Take random.")
     if epochs < 1 or batch_size < 1:
         raise UsageError(
             f"{epochs} epochs of batches of {batch_size} cannot be trained.", "Give at least 1 of each."
         )
 
 
-def _command(data: str, mode: str, epochs: int, batch_size: int, seed: int) -> str:
-    return f'train_model("{data}", mode="{mode}", epochs={epochs}, batch_size={batch_size}, seed={seed})'
+def _command(data: str, mode: str, rule: SplitRule, epochs: int, batch_size: int) -> str:
+    split = "" if rule.kind == "random" else f'split="{rule.kind}", '
+    split += "" if rule.group_by is None else f"group_by={rule.group_by!r}, "
+    recipe = f"epochs={epochs}, batch_size={batch_size}, seed={rule.seed}"
+    return f'train_model("{data}", mode="{mode}", {split}{recipe})'

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("tensorflow")
@@ -92,6 +93,7 @@ def test_version_has_everything_in_its_place(frozen: ModelVersion, models: Path)
         "evaluation/wrong_again.png",
         "model.keras",
         "model.tflite",
+        "split.parquet",
     ]
     frozen.verify()
     assert Registry(models).resolve("slabs@production") == frozen
@@ -151,6 +153,35 @@ def test_same_training_gives_the_same_model(
     assert [version.version for version in (one, two, other)] == ["v1", "v2", "v3"]
     assert one.sha256 == two.sha256 != other.sha256
     assert one.card.data.fingerprint == two.card.data.fingerprint
+
+
+def test_grouped_training_saves_its_split(drawn_dataset: Path, weights: Path, tmp_path: Path) -> None:
+    version = train_model(
+        drawn_dataset,
+        split="grouped",
+        group_by=r"/(\d)",
+        epochs=1,
+        weights=weights,
+        models=tmp_path,
+        workers=0,
+    )
+
+    rows = pq.read_table(version.path / "split.parquet").to_pylist()
+    assert len(rows) == 80
+    assert len({row["group"] for row in rows}) == 4 == len({(row["group"], row["part"]) for row in rows})
+    data = version.card.data
+    assert (data.groups, data.split) == (4, r"grouped by /(\d), 70:24:6")
+    assert "group_by" in version.card.training.command
+    assert sum(row["part"] == "test" for row in rows) == data.test.images
+    version.verify()
+
+
+def test_picture_in_both_classes_stops_a_training(drawn_dataset: Path, weights: Path, tmp_path: Path) -> None:
+    dataset = shutil.copytree(drawn_dataset, tmp_path / "slabs")
+    shutil.copy(dataset / "plain" / "00.png", dataset / "cracked" / "copy.png")
+
+    with pytest.raises(DatasetError, match=r"cracked/copy\.png = plain/00\.png"):
+        train_model(dataset, weights=weights, models=tmp_path / "models", workers=0)
 
 
 def test_finetuning_moves_every_layer_but_no_statistics(finetuned: ModelVersion, weights: Path) -> None:
