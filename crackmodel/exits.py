@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from crackmodel.errors import CrackmodelError
+from crackmodel.errors import CrackmodelError, printable
 
 FAILED: Final = 1
 
@@ -45,6 +45,4 @@ def reported() -> Iterator[None]:
 
 def _say(problem: str, remedy: str) -> None:
     """Write two lines that no file name in them can turn into terminal commands."""
-    from crackmodel.reports.output import printable
-
     print(f"error: {printable(problem)}\n       {printable(remedy)}", file=sys.stderr)

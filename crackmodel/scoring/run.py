@@ -147,6 +147,7 @@ def score_survey(
     table = ReportTable.open_or_create(chosen.report)
     job = _job(chosen, listing.survey, table.uri, model_file)
     with table.lock(job.survey.name, job.run_id):
+        table.claim(job.survey.name, job.survey.uri)
         table.remove_orphans(job.survey.name)
         fresh = _pending(table, job, listing.files, retry_rejected=chosen.retry_rejected)
         to_score = fresh.slice(0, chosen.limit)

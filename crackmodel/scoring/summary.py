@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crackmodel.reports.output import printable
+from crackmodel.errors import printable
 from crackmodel.scoring.run import RunResult
 
 _TOP_LINES = 5
@@ -37,7 +37,7 @@ def markdown_summary(result: RunResult) -> str:
         lines += [f"Rejected: {counts}.", ""]
     lines += [
         f"- model `{result.model}`",
-        f"- report `{_escaped(result.report)}`",
+        f"- report {_escaped(result.report)}",
         f"- run `{result.run_id}`",
     ]
     return "\n".join(lines)

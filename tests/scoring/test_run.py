@@ -192,6 +192,17 @@ def test_a_survey_can_be_given_a_name(patches: Path, report: Path, score: Score)
     assert score(patches, name="deck-3").skipped == 0
 
 
+def test_two_surveys_of_one_name_do_not_share_a_report_by_accident(
+    patches: Path, tmp_path: Path, score: Score
+) -> None:
+    score(patches)
+    other = shutil.copytree(patches, tmp_path / "elsewhere" / "patches")
+
+    with pytest.raises(ReportIncompatible, match="--name"):
+        score(other)
+    assert score(other, name="patches-2").scored == 12
+
+
 def test_a_file_deleted_after_listing_is_rejected_as_vanished(
     patches: Path, report: Path, score: Score
 ) -> None:
