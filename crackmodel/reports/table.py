@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
@@ -18,7 +17,6 @@ import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
-from pyarrow import fs
 
 from crackmodel.errors import ReportNotFound, ReportWriteFailed
 from crackmodel.reports import ledger
@@ -26,15 +24,13 @@ from crackmodel.reports.claims import claim_survey
 from crackmodel.reports.ledger import RunCounts, TopImage
 from crackmodel.reports.locks import hold_survey
 from crackmodel.reports.opening import is_vacant, load
-from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA, partition_folder
+from crackmodel.reports.orphans import delete_orphans
+from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.snapshot import committed_rows, named_files
 from crackmodel.reports.storage import Place, first_line, open_place, write_failed
-from crackmodel.reports.writer import ShardFile, is_shard_name
+from crackmodel.reports.writer import ShardFile
 
 __all__ = ["ReportTable", "RunCounts", "TopImage"]
-
-ORPHAN_AGE_WITHOUT_LOCK: Final = timedelta(days=1)
-"""In an object store nothing says that a survey's files belong to no living run, but age does."""
 
 _COMMIT_RETRIES: Final = 100
 """How often a commit steps behind another writer's; Delta's own 15 are few when many runs end together."""
@@ -234,9 +230,8 @@ class ReportTable:
         """Delete the survey's files that a dead run wrote and nobody committed.
 
         Files that a compaction replaced are in the log and stay until vacuum, and what other programs put
-        there is theirs. The caller holds the
-        survey's lock; in an object store, where there is none, only files older than
-        `ORPHAN_AGE_WITHOUT_LOCK` are touched.
+        there is theirs. The caller holds the survey's lock; in an object store, where there is none, only
+        files older than `orphans.ORPHAN_AGE_WITHOUT_LOCK` are touched.
 
         Returns:
             How many files were deleted.
@@ -245,24 +240,7 @@ class ReportTable:
             ReportWriteFailed: A file cannot be deleted.
         """
         self._refresh()
-        folder = fs.FileSelector(self._place.inside(partition_folder(survey)), allow_not_found=True)
-        try:
-            found = self._place.filesystem.get_file_info(folder)
-        except OSError as error:
-            raise write_failed(error, folder.base_dir) from error
-        files = [info for info in found if self._may_be_orphan(info)]
-        if not files:
-            return 0
-        named = named_files(self._table, survey)
-        orphans = [info.path for info in files if info.base_name not in named]
-        for path in orphans:
-            try:
-                self._place.filesystem.delete_file(path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise write_failed(error, path) from error
-        return len(orphans)
+        return delete_orphans(self._table, self._place, survey)
 
     def claim(self, survey: str, uri: str) -> None:
         """Remember which photographs a survey's name stands for, or make sure that it still does.
@@ -343,10 +321,3 @@ class ReportTable:
                 f"Run {run_id} has used commit number {sequence} for other files in {self.uri}.",
                 "Give every run its own name and number its commits upward.",
             )
-
-    def _may_be_orphan(self, info: fs.FileInfo) -> bool:
-        if info.type != fs.FileType.File or not is_shard_name(info.base_name):
-            return False
-        if self._place.local is not None:
-            return True
-        return bool(info.mtime is None or datetime.now(UTC) - info.mtime > ORPHAN_AGE_WITHOUT_LOCK)
