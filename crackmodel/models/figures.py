@@ -183,7 +183,7 @@ def _draw_precision_recall(path: Path, scored: Curves) -> Path:
 
 
 def _draw_reliability(path: Path, scored: Curves) -> Path:
-    figure, (left, right) = _axes(2, (9.6, 4.6))
+    figure, (left, right) = _axes(2, (9.6, 4.9))
     left.plot([0, 1], [0, 1], "--", color="#999999", linewidth=1)
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     for (name, (labels, probabilities)), colour in zip(scored.items(), _COLOURS * len(scored), strict=False):
@@ -207,6 +207,6 @@ def _draw_reliability(path: Path, scored: Curves) -> Path:
         xlabel="predicted probability of a crack", ylabel="images", title="How sure the model is",
         xlim=(-0.02, 1.02), ylim=(0, None),
     )  # fmt: skip
-    right.legend(frameon=False, loc="upper center")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path)
     return path
