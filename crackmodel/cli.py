@@ -215,6 +215,9 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Parallel feature tasks; 0 without Ray. [default: all CPUs]")
     ] = None,
+    train_workers: Annotated[
+        int | None, typer.Option(help="Processes that fine-tune together, on Ray. [default: this one alone]")
+    ] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Point the alias `production` at it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -241,6 +244,7 @@ def train(
         epochs=epochs,
         seed=seed,
         workers=workers,
+        train_workers=train_workers,
         promote=promote,
         on_event=TrainingLines(sys.stderr),
     )

@@ -36,6 +36,7 @@ def train_on_ray(
     test_sets: dict[str, Path],
     settings: TrainSettings,
     workers: int | None,
+    train_workers: int | None,
     promote: bool,
 ) -> ModelVersion:
     """Extract features in Ray tasks, fit, evaluate, export, register; this task is the Ray driver."""
@@ -59,6 +60,7 @@ def train_on_ray(
         weights=settings.weights,
         models=settings.models,
         workers=workers,
+        train_workers=train_workers,
         promote=promote,
         on_event=listen,
     )
@@ -73,6 +75,7 @@ def train(
     weights: Path | None = None,
     models: Path | None = None,
     workers: int | None = None,
+    train_workers: int | None = None,
     promote: bool = False,
 ) -> ModelVersion:
     """Train a crack classifier on labelled images and put it into the registry.
@@ -85,6 +88,7 @@ def train(
         weights: ImageNet weights of MobileNetV2; `CRACKMODEL_WEIGHTS`, else Keras' own download.
         models: Folder of the registry; `CRACKMODEL_MODELS`, else `models`.
         workers: Parallel feature tasks; 0 runs without Ray.
+        train_workers: Processes that fine-tune together, on Ray; the task's own by default.
         promote: Point the alias `production` at the new version.
 
     Returns:
@@ -97,6 +101,7 @@ def train(
         test_sets={folder.name: folder for folder in test or ()},
         settings=TrainSettings.read(weights=weights, models=models),
         workers=workers,
+        train_workers=train_workers,
         promote=promote,
     )
     create_markdown_artifact(
@@ -113,6 +118,7 @@ def main(
     weights: Annotated[Path | None, typer.Option(help="ImageNet weights of MobileNetV2, .h5.")] = None,
     models: Annotated[Path | None, typer.Option(help="Folder of the registry. [default: models]")] = None,
     workers: Annotated[int | None, typer.Option(help="Parallel tasks; 0 without Ray.")] = None,
+    train_workers: Annotated[int | None, typer.Option(help="Processes that fine-tune together.")] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Point `production` at it.")] = False,
 ) -> None:
     """Train through Prefect, with run names, logs and the model card as an artifact.
@@ -128,6 +134,7 @@ def main(
             weights=weights,
             models=models,
             workers=workers,
+            train_workers=train_workers,
             promote=promote,
         )
     )

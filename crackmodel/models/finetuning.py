@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 Tiles = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.integer]
 
-_VALIDATE: Final = 64
+VALIDATION_BATCH: Final = 64
+"""Validation tiles that go through the network at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +78,7 @@ def finetune(
         The epoch, counted from 1, whose weights the network now has; 0 for those it came with, where
         no epoch had a finite validation loss.
     """
-    import keras
-
-    steps = math.ceil(len(train) / recipe.batch_size)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        steps * recipe.epochs,
-        alpha=recipe.learning_rate / 50,
-        warmup_target=recipe.learning_rate,
-        warmup_steps=steps // 2,
-    )
-    for layer in network.layers:  # setting it on the network alone does not reach a nested model
-        layer.trainable = True
-    step = _training_step(network, keras.optimizers.Adam(schedule), recipe)
+    step = _training_step(network, build_optimizer(network, recipe, len(train)), recipe)
     best, best_loss, best_weights = 0, math.inf, network.get_weights()
     for epoch in range(recipe.epochs):
         loss, accuracy = _train_epoch(step, tiles, labels, train, recipe, seed, epoch)
@@ -103,6 +92,36 @@ def finetune(
     return best
 
 
+def build_optimizer(
+    network: keras.Model, recipe: FinetuneRecipe, examples: int
+) -> keras.optimizers.Optimizer:
+    """Make every layer of a network trainable, and the optimizer that will train them.
+
+    Args:
+        network: From `build_network`.
+        recipe: The hyper-parameters.
+        examples: Rows of the training part: they decide how many steps the learning rate falls along.
+
+    Returns:
+        Adam, with its variables built.
+    """
+    import keras
+
+    for layer in network.layers:  # setting it on the network alone does not reach a nested model
+        layer.trainable = True
+    steps = math.ceil(examples / recipe.batch_size)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        steps * recipe.epochs,
+        alpha=recipe.learning_rate / 50,
+        warmup_target=recipe.learning_rate,
+        warmup_steps=steps // 2,
+    )
+    optimizer = keras.optimizers.Adam(schedule)
+    optimizer.build(network.trainable_variables)
+    return optimizer
+
+
 def _training_step(
     network: keras.Model, optimizer: keras.optimizers.Optimizer, recipe: FinetuneRecipe
 ) -> Any:
@@ -111,7 +130,6 @@ def _training_step(
 
     entropy = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     weights = network.trainable_variables
-    optimizer.build(weights)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def step(batch: tf.Tensor, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -128,6 +146,11 @@ def _training_step(
     return step
 
 
+def epoch_order(train: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Shuffle the rows of the training part for an epoch, counted from 0."""
+    return np.random.default_rng((seed, epoch)).permutation(train)
+
+
 def _train_epoch(
     step: Any,
     tiles: Tiles,
@@ -137,7 +160,7 @@ def _train_epoch(
     seed: int,
     epoch: int,
 ) -> tuple[float, float]:
-    order = np.random.default_rng((seed, epoch)).permutation(train)
+    order = epoch_order(train, seed, epoch)
     loss, hits = 0.0, 0
     for start in range(0, len(order), recipe.batch_size):
         rows = order[start : start + recipe.batch_size]
@@ -158,8 +181,10 @@ def _validate(
 
     outputs = np.concatenate(
         [
-            np.asarray(network(tiles[rows[start : start + _VALIDATE]].astype(np.float32), training=False))
-            for start in range(0, len(rows), _VALIDATE)
+            np.asarray(
+                network(tiles[rows[start : start + VALIDATION_BATCH]].astype(np.float32), training=False)
+            )
+            for start in range(0, len(rows), VALIDATION_BATCH)
         ]
     )
     entropy = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
@@ -218,8 +243,9 @@ def augmented_batch(
         cracked = bool(labels[row] == 1)
         anything = cracked and rng.random() < 0.33
         companions = rng.choice(part if anything else clear, 3)
-        surface = tiles[rng.choice(clear)]
-        tile = replace_tile(tiles[row], cracked, rng, [surface], how)
+        # A generator of its own: where nothing is replaced the other variations stay what they were.
+        chance = np.random.default_rng((seed, epoch, int(row), 1))
+        tile = replace_tile(tiles[row], cracked, chance, [tiles[chance.choice(clear)]], how)
         made[place] = augment_tile(tile, rng, [tiles[other] for other in companions], how)
     return made, one_hot(labels[rows])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,13 @@ def fit_network(
     batch_size: int,
     rule: SplitRule,
     workers: int | None,
+    train_workers: int | None,
+    folder: Path,
     tell: OnEvent,
 ) -> Fitted:
     """Train a network; the arguments are those of `training.train_model`, whose seed is the rule's.
+
+    `folder` is where training workers meet; what they write there is gone when this returns.
 
     Raises:
         DatasetError: Too few images for the split.
@@ -96,7 +101,7 @@ def fit_network(
     if mode == "frozen":
         return _fit_frozen(images, backbone, epochs, batch_size, rule, workers, tell)
     recipe = FinetuneRecipe(epochs=epochs, batch_size=batch_size)
-    return _fit_all_layers(images, backbone, recipe, rule, tell)
+    return _fit_all_layers(images, backbone, recipe, rule, train_workers, folder, tell)
 
 
 def _fit_frozen(
@@ -149,7 +154,13 @@ def _fit_frozen(
 
 
 def _fit_all_layers(
-    images: LabelledImages, backbone: keras.Model, recipe: FinetuneRecipe, rule: SplitRule, tell: OnEvent
+    images: LabelledImages,
+    backbone: keras.Model,
+    recipe: FinetuneRecipe,
+    rule: SplitRule,
+    train_workers: int | None,
+    folder: Path,
+    tell: OnEvent,
 ) -> Fitted:
     chunk = read_tiles(images.root, images.files)
     labels = images.labels[chunk.kept]
@@ -172,16 +183,22 @@ def _fit_all_layers(
         history.append(_epoch(event))
         tell(event)
 
-    best = finetune(
-        network,
-        chunk.tiles,
-        labels,
-        train=split.train,
-        validation=split.validation,
-        recipe=recipe,
-        seed=rule.seed,
-        on_epoch=on_epoch,
-    )
+    given: dict[str, Any] = {
+        "train": split.train,
+        "validation": split.validation,
+        "recipe": recipe,
+        "seed": rule.seed,
+        "on_epoch": on_epoch,
+    }
+    if train_workers:
+        from crackmodel.models.distributed import finetune_on_ray
+
+        with tempfile.TemporaryDirectory(prefix=".workers-", dir=folder) as meeting:
+            best = finetune_on_ray(
+                network, chunk.tiles, labels, workers=train_workers, folder=Path(meeting), **given
+            ).best_epoch
+    else:
+        best = finetune(network, chunk.tiles, labels, **given)
     litert = to_litert(network)
     judged = np.concatenate([split.validation, split.test])
     outputs = np.full((len(labels), 2), np.nan, np.float32)
@@ -197,7 +214,7 @@ def _fit_all_layers(
         bad=chunk.bad,
         history=tuple(history),
         best_epoch=best,
-        hyperparameters=recipe.as_record(),
+        hyperparameters=recipe.as_record() | ({"train_workers": train_workers} if train_workers else {}),
         difference=largest_difference(network, litert, chunk.tiles[_sample(labels, split)]),
     )
 

@@ -2,6 +2,7 @@
 
     frozen:    images -> features once (Ray tasks) -> a softmax head on them -> assembled, checked, exported
     finetune:  images -> features -> head, as a start -> every layer on augmented tiles -> exported
+               (in this process, or by several workers of Ray Train)
 
 Nothing is augmented in frozen training and the backbone does not move, so ten epochs over pixels equal
 ten over 1,280 remembered numbers an image.
@@ -38,6 +39,7 @@ def train_model(
     batch_size: int = 16,
     seed: int = 0,
     workers: int | None = None,
+    train_workers: int | None = None,
     promote: bool = False,
     test_sets: Mapping[str, Path | str] | None = None,
     dataset_name: str | None = None,
@@ -52,7 +54,7 @@ def train_model(
     Args:
         dataset: A folder with two class folders of images, or a CSV or Parquet manifest.
         mode: `frozen` trains a head on the features of the ImageNet backbone, in minutes; `finetune`
-            trains every layer on augmented tiles, in one process, and holds all tiles in memory (77 kB each).
+            trains every layer on augmented tiles and holds all tiles in memory (77 kB each).
         split: `random`, the 70:24:6 reference split, alike in classes, or `grouped`, which keeps the images
             of a group in one part.
         group_by: With `grouped`, see `splitting.SplitRule`.
@@ -64,6 +66,8 @@ def train_model(
         batch_size: Images a step.
         seed: Of the split, the head's first weights, the order and the augmentation.
         workers: CPUs of an embedded Ray for the features, None for all; 0 works without Ray.
+        train_workers: Processes that fine-tune together, a CPU of Ray's each; None or 0 fine-tunes in this
+            process. On several nodes `models` has to be on a file system that all of them share.
         promote: Let the alias `production` point at the new version, unless it is worse.
         test_sets: Further labelled folders to evaluate, by the name they get in the card.
         dataset_name: The data set's name in the card, its folder's name if None.
@@ -86,7 +90,7 @@ def train_model(
     epochs = 10 if epochs is None else epochs
     rule = SplitRule(split, group_by, seed)
     rule.check()
-    _check(mode, epochs, batch_size)
+    _check(mode, epochs, batch_size, train_workers)
     tell: OnEvent = on_event or (lambda _: None)
     registry = Registry(models)
     place = Path(dataset).expanduser().resolve()
@@ -98,7 +102,9 @@ def train_model(
         further = {key: find_images(folder) for key, folder in (test_sets or {}).items()}
         weights_file = find_weights(weights)
         started = time.monotonic()
-        fitted = fit_network(images, mode, weights_file, epochs, batch_size, rule, workers, tell)
+        fitted = fit_network(
+            images, mode, weights_file, epochs, batch_size, rule, workers, train_workers, staged, tell
+        )
         origin = Origin(
             data=data_name,
             images=images,
@@ -121,12 +127,17 @@ def train_model(
     return version
 
 
-def _check(mode: str, epochs: int, batch_size: int) -> None:
+def _check(mode: str, epochs: int, batch_size: int, train_workers: int | None) -> None:
     if mode not in ("frozen", "finetune"):
         raise UsageError(f"There is no training mode {mode!r}.", "Take frozen or finetune.")
     if epochs < 1 or batch_size < 1:
         raise UsageError(
             f"{epochs} epochs of batches of {batch_size} cannot be trained.", "Give at least 1 of each."
+        )
+    if train_workers and (train_workers < 2 or mode != "finetune"):
+        raise UsageError(
+            f"{train_workers} training workers cannot share a training of mode {mode}.",
+            "Give --train-workers 2 or more with --mode finetune, or leave it out to train in one process.",
         )
 
 

@@ -1,0 +1,233 @@
+"""Fine-tuning by several workers of a Ray cluster, seen from the process that wants it.
+
+    tiles, rows, network -> folder -> Ray Train: N workers, one step together -> folder -> network
+
+Ray Train starts the workers, and starts them again from the last epoch when one dies. TensorFlow's
+`MultiWorkerMirroredStrategy` adds up their gradients. The folder has to be one that every node can
+read and write: any on one machine, a shared file system on several.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from crackmodel.cluster import ray_session
+from crackmodel.errors import ClusterError
+from crackmodel.models.checkpoints import STATE_FILE, State
+from crackmodel.models.events import EpochFinished
+from crackmodel.models.finetuning import FinetuneRecipe, Labels, Tiles
+
+if TYPE_CHECKING:
+    import keras
+
+MAX_FAILURES: Final = 2
+"""So many times the workers are started again before the training fails."""
+
+_SECONDS_BETWEEN_LOOKS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStart:
+    """A worker began, or began again.
+
+    Attributes:
+        rank: The worker's number.
+        pid: Its process.
+        node: Ray's id of its node.
+        epoch: Epochs that were done: 0 at first, those of the last checkpoint after a failure.
+    """
+
+    rank: int
+    pid: int
+    node: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class DistributedFit:
+    """How a distributed training went.
+
+    Attributes:
+        best_epoch: The epoch, counted from 1, whose weights the network now has; 0 for those it came with.
+        starts: Every start of every worker.
+    """
+
+    best_epoch: int
+    starts: tuple[WorkerStart, ...]
+
+
+def finetune_on_ray(
+    network: keras.Model,
+    tiles: Tiles,
+    labels: Labels,
+    *,
+    train: npt.NDArray[np.int64],
+    validation: npt.NDArray[np.int64],
+    recipe: FinetuneRecipe,
+    seed: int,
+    workers: int,
+    folder: Path,
+    on_epoch: Callable[[EpochFinished], None],
+) -> DistributedFit:
+    """Do what `finetuning.finetune` does, by several workers, with the same result up to float error.
+
+    A worker that dies costs at most an epoch: all start again from the last one's checkpoint.
+
+    Args:
+        network: As for `finetune`.
+        tiles: As for `finetune`; written to `folder`, where the workers map them into memory.
+        labels: As for `finetune`.
+        train: As for `finetune`.
+        validation: As for `finetune`.
+        recipe: As for `finetune`; `batch_size` is that of all workers together.
+        seed: As for `finetune`.
+        workers: Processes that share every batch, a CPU and a thread each.
+        folder: An empty folder that every node of the cluster can write to; the caller's to remove.
+        on_epoch: Called once for every epoch, in order, in the calling thread.
+
+    Returns:
+        The best epoch and the workers' starts.
+
+    Raises:
+        ClusterError: Too few CPUs, a node that cannot see `folder`, no room in it, or a training
+            that failed for good.
+    """
+    folder = folder.absolute()
+    with ray_session(workers):
+        import ray
+
+        _require_cpus(workers)
+        _write_job(folder, network, tiles, labels, train, validation)
+        require_shared(folder)
+        fit = ray.remote(num_cpus=0, max_retries=0)(_fit).remote(folder, workers, recipe, seed)
+        told = 0
+        try:
+            while not ray.wait([fit], timeout=_SECONDS_BETWEEN_LOOKS)[0]:
+                told = _tell(folder, told, on_epoch)
+            state_file = ray.get(fit)
+        except ray.exceptions.RayError as fault:
+            raise ClusterError(
+                f"The distributed training failed: {_last_words(fault)}.",
+                "Run it again; leave --train-workers out to train in one process and see the fault there.",
+            ) from fault
+        finally:
+            ray.cancel(fit, force=True)  # whoever interrupts the wait does not want the workers to go on
+    _tell(folder, told, on_epoch)
+    state = State.read(state_file)
+    network.set_weights(state.best_weights)
+    return DistributedFit(state.best, _starts(folder))
+
+
+def require_shared(folder: Path) -> None:
+    """Check that every node that could get a worker sees a folder.
+
+    Raises:
+        ClusterError: One does not.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    alive: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = [node for node in alive if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    look = ray.remote(num_cpus=0)(_sees)
+    looks = [
+        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            folder
+        )
+        for node in nodes
+    ]
+    for node, seen in zip(nodes, ray.get(looks), strict=True):
+        if not seen:
+            raise ClusterError(
+                f"The node {node['NodeManagerHostname']} does not see {folder}, where training workers meet.",
+                "Put the model registry (--models) on a file system that all nodes share, or train on "
+                "one machine: unset RAY_ADDRESS.",
+            )
+
+
+def _sees(folder: Path) -> bool:
+    return (folder / "tiles.npy").is_file()
+
+
+def _require_cpus(workers: int) -> None:
+    import ray
+
+    cpus = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+    if cpus < workers:
+        raise ClusterError(
+            f"{workers} training workers need a CPU each, and Ray has {cpus}.",
+            f"Ask for --train-workers {max(cpus, 2)}, or add nodes to the cluster.",
+        )
+
+
+def _write_job(
+    folder: Path,
+    network: keras.Model,
+    tiles: Tiles,
+    labels: Labels,
+    train: npt.NDArray[np.int64],
+    validation: npt.NDArray[np.int64],
+) -> None:
+    weights = network.get_weights()
+    try:
+        np.save(folder / "tiles.npy", tiles)
+        np.savez(folder / "rows.npz", labels=labels, train=train, validation=validation)
+        (folder / "network.json").write_text(network.to_json())
+        State(0, weights, [], 0, math.inf, weights, ()).write(folder / "weights.npz")
+    except OSError as fault:
+        raise ClusterError(
+            f"The tiles cannot be written for the training workers below {folder}: {fault.strerror}.",
+            f"Free {tiles.nbytes / 2**20:,.0f} MiB there, or choose another folder with --models.",
+        ) from fault
+
+
+def _fit(folder: Path, workers: int, recipe: FinetuneRecipe, seed: int) -> Path:
+    """Run Ray Train; in a Ray task, so that cancelling the task ends everything that it started."""
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    from crackmodel.models.replica import TensorFlowCluster, run_replica
+
+    trainer = DataParallelTrainer(
+        run_replica,
+        train_loop_config={"folder": str(folder), "recipe": recipe, "seed": seed},
+        backend_config=TensorFlowCluster(),
+        scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
+        run_config=RunConfig(
+            name="run",
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    checkpoint: Any = trainer.fit().checkpoint  # never None: every epoch ends with one
+    return Path(checkpoint.path) / STATE_FILE
+
+
+def _tell(folder: Path, told: int, on_epoch: Callable[[EpochFinished], None]) -> int:
+    try:
+        epochs: list[dict[str, Any]] = json.loads((folder / "epochs.json").read_text())
+    except FileNotFoundError:
+        return told
+    for epoch in epochs[told:]:
+        on_epoch(EpochFinished(**epoch))
+    # After a restart the list is shorter for a while; what was told stays told.
+    return max(told, len(epochs))
+
+
+def _starts(folder: Path) -> tuple[WorkerStart, ...]:
+    lines = [line for file in sorted(folder.glob("worker-*.jsonl")) for line in file.read_text().splitlines()]
+    return tuple(WorkerStart(**json.loads(line)) for line in lines)
+
+
+def _last_words(fault: BaseException) -> str:
+    lines = [line for line in str(fault).splitlines() if line.strip()]
+    return " ".join(lines[-1].split())[:300] if lines else type(fault).__name__

@@ -1,0 +1,275 @@
+"""One of the processes that fine-tune together: what Ray Train runs on every worker.
+
+Every worker makes its slice of every batch, as `finetune` would make the whole, and steps on the sum
+of all workers' gradients. So all of them hold the same weights at any time, and the same as one
+process would. Everything that they share lies in one folder:
+
+    tiles.npy  rows.npz  network.json  weights.npz    the job, written before the workers start
+    worker-<rank>.jsonl                               a line for each time that a worker started
+    epochs.json                                       the epochs so far
+    run/checkpoint_*/state.npz                        the last epoch's state, by Ray Train
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import ray
+import ray.train
+from ray.train.backend import Backend, BackendConfig
+
+from crackmodel.models.checkpoints import STATE_FILE, State
+from crackmodel.models.events import EpochFinished
+from crackmodel.models.finetuning import (
+    VALIDATION_BATCH,
+    FinetuneRecipe,
+    augmented_batch,
+    build_optimizer,
+    epoch_order,
+    one_hot,
+)
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+class TensorFlowCluster(BackendConfig):
+    """Tell every worker where the others are, in `TF_CONFIG`, and nothing else.
+
+    Ray's own `TensorflowConfig` also sets `TF_USE_LEGACY_KERAS`, for Keras 2.
+    """
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """The class that sets the workers up."""
+        return _TensorFlowBackend
+
+
+class _TensorFlowBackend(Backend):
+    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
+        addresses = worker_group.execute(_free_address)
+        ray.get(
+            [
+                worker_group.execute_single_async(rank, _set_cluster, addresses, rank)
+                for rank in range(len(worker_group))
+            ]
+        )
+
+
+def _free_address() -> str:
+    host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        port = probe.getsockname()[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _set_cluster(addresses: Sequence[str], rank: int) -> None:
+    cluster = {"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": rank}}
+    os.environ["TF_CONFIG"] = json.dumps(cluster)
+
+
+def run_replica(job: dict[str, Any]) -> None:
+    """Train as one of several workers; Ray Train calls this on each of them.
+
+    Args:
+        job: `folder` (str), `recipe` (FinetuneRecipe) and `seed` (int).
+    """
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    folder, context = Path(job["folder"]), ray.train.get_context()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    replica = Replica(
+        folder, job["recipe"], job["seed"], strategy, context.get_world_rank(), context.get_world_size()
+    )
+    state = _last_state(folder)
+    _note_start(folder, replica.rank, state.epoch)
+    replica.restore(state)
+    _announce(folder, replica.rank, state)
+    while state.epoch < replica.recipe.epochs and state.epoch - state.best < replica.recipe.patience:
+        state = replica.next_epoch(state)
+        _checkpoint(state, replica.rank)
+        _announce(folder, replica.rank, state)
+
+
+def _last_state(folder: Path) -> State:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return State.read(folder / "weights.npz")
+    with checkpoint.as_directory() as path:
+        return State.read(Path(path) / STATE_FILE)
+
+
+def _note_start(folder: Path, rank: int, epoch: int) -> None:
+    start = {
+        "rank": rank,
+        "pid": os.getpid(),
+        "node": ray.get_runtime_context().get_node_id(),
+        "epoch": epoch,
+    }
+    with (folder / f"worker-{rank}.jsonl").open("a") as lines:
+        lines.write(json.dumps(start) + "\n")
+
+
+def _announce(folder: Path, rank: int, state: State) -> None:
+    if rank == 0:
+        unfinished = folder / ".epochs.json"
+        unfinished.write_text(json.dumps([asdict(event) for event in state.history]))
+        unfinished.replace(folder / "epochs.json")
+
+
+def _checkpoint(state: State, rank: int) -> None:
+    metrics = asdict(state.history[-1])
+    if rank != 0:
+        ray.train.report(metrics)  # the others wait here until the first has written
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        state.write(Path(directory) / STATE_FILE)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(directory))
+
+
+class Replica:
+    """A worker's network, its data and its part in every step.
+
+    Args:
+        folder: Where the job lies.
+        recipe: The hyper-parameters.
+        seed: Decides order and augmentation.
+        strategy: The `MultiWorkerMirroredStrategy` that joins the workers.
+        rank: This worker's number.
+        workers: How many there are.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        recipe: FinetuneRecipe,
+        seed: int,
+        strategy: tf.distribute.Strategy,
+        rank: int,
+        workers: int,
+    ) -> None:
+        import keras
+
+        self.recipe, self.rank = recipe, rank
+        self._seed, self._strategy, self._workers = seed, strategy, workers
+        self._tiles = np.load(folder / "tiles.npy", mmap_mode="r")
+        with np.load(folder / "rows.npz") as rows:
+            self._labels, self._train, self._validation = rows["labels"], rows["train"], rows["validation"]
+        with strategy.scope():
+            self._network = keras.models.model_from_json((folder / "network.json").read_text())
+            self._optimizer = build_optimizer(self._network, recipe, len(self._train))
+        self._entropy = keras.losses.CategoricalCrossentropy(
+            label_smoothing=recipe.label_smoothing, reduction=None
+        )
+        self._step = _training_step(self._network, self._optimizer, self._entropy, strategy)
+        self._sum = _summation(strategy)
+
+    def restore(self, state: State) -> None:
+        """Set the network, and the optimizer where it has stepped before, to a state."""
+        with self._strategy.scope():
+            self._network.set_weights(state.weights)
+            if state.optimizer:
+                for variable, value in zip(self._optimizer.variables, state.optimizer, strict=True):
+                    variable.assign(value)
+
+    def next_epoch(self, state: State) -> State:
+        """Train one more epoch and measure it."""
+        loss, accuracy = self._train_epoch(state.epoch)
+        val_loss, val_accuracy = self._validate()
+        epoch, weights = state.epoch + 1, self._network.get_weights()
+        better = val_loss < state.best_loss
+        done = EpochFinished(epoch, self.recipe.epochs, loss, accuracy, val_loss, val_accuracy)
+        return State(
+            epoch=epoch,
+            weights=weights,
+            optimizer=[np.asarray(variable) for variable in self._optimizer.variables],
+            best=epoch if better else state.best,
+            best_loss=val_loss if better else state.best_loss,
+            best_weights=weights if better else state.best_weights,
+            history=(*state.history, done),
+        )
+
+    def _train_epoch(self, epoch: int) -> tuple[float, float]:
+        order = epoch_order(self._train, self._seed, epoch)
+        loss, hits = 0.0, 0
+        most = math.ceil(self.recipe.batch_size / self._workers)
+        for start in range(0, len(order), self.recipe.batch_size):
+            everyones = order[start : start + self.recipe.batch_size]
+            rows = np.array_split(everyones, self._workers)[self.rank]
+            made, wanted = augmented_batch(
+                self._tiles, self._labels, rows, self._train,
+                how=self.recipe.augmentation, seed=self._seed, epoch=epoch,
+            )  # fmt: skip
+            # Rows that weigh nothing fill the last batch: no worker's share is ever empty.
+            batch = np.zeros((most, *made.shape[1:]), np.float32)
+            targets = np.tile(one_hot(np.zeros(1, np.int64)), (most, 1))
+            shares = np.zeros(most, np.float32)
+            batch[: len(rows)], targets[: len(rows)] = made, wanted
+            shares[: len(rows)] = 1 / len(everyones)
+            part, outputs = self._step(batch, targets, shares)
+            loss += float(part) * len(everyones)
+            hits += int(np.sum(np.argmax(outputs[: len(rows)], axis=1) == self._labels[rows]))
+        loss, accuracy = self._sum((loss, hits)) / len(order)
+        return float(loss), float(accuracy)
+
+    def _validate(self) -> tuple[float, float]:
+        rows = np.array_split(self._validation, self._workers)[self.rank]
+        loss, hits = 0.0, 0
+        for start in range(0, len(rows), VALIDATION_BATCH):
+            these = rows[start : start + VALIDATION_BATCH]
+            outputs = self._network(self._tiles[these].astype(np.float32), training=False)
+            loss += float(np.sum(self._entropy(one_hot(self._labels[these]), outputs)))
+            hits += int(np.sum(np.argmax(outputs, axis=1) == self._labels[these]))
+        loss, accuracy = self._sum((loss, hits)) / len(self._validation)
+        return float(loss), float(accuracy)
+
+
+def _training_step(
+    network: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    entropy: keras.losses.Loss,
+    strategy: tf.distribute.Strategy,
+) -> Any:
+    import tensorflow as tf
+
+    weights = network.trainable_variables
+
+    def replica_step(batch: tf.Tensor, wanted: tf.Tensor, shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            outputs = network(batch, training=False)  # why not True: see finetuning.py
+            # Shares of the global batch, because `apply` adds up all workers' gradients by itself.
+            # Reducing them here as well would be wrong, and silently so.
+            loss = tf.reduce_sum(entropy(wanted, outputs) * shares)
+        optimizer.apply(tape.gradient(loss, weights), weights)
+        return loss, outputs
+
+    @tf.function(jit_compile=False)  # type: ignore[untyped-decorator]
+    def step(batch: tf.Tensor, wanted: tf.Tensor, shares: tf.Tensor) -> Any:
+        return strategy.run(replica_step, args=(batch, wanted, shares))
+
+    return step
+
+
+def _summation(strategy: tf.distribute.Strategy) -> Callable[[tuple[float, ...]], npt.NDArray[np.float64]]:
+    """Make a function that adds up the workers' numbers, the same sum on every one of them."""
+    import tensorflow as tf
+
+    def replica_sum(values: tf.Tensor) -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+    # Not in a `tf.function`: a graph's inputs have no device, and `all_reduce` wants to know one.
+    return lambda values: np.asarray(strategy.run(replica_sum, args=(tf.constant(values, tf.float64),)))
