@@ -118,7 +118,7 @@ def test_clear_tile_gives_way_to_a_drawn_scene_and_a_crack_never(tiles: list[np.
 
 
 def test_tile_may_stay_as_it_is(tiles: list[np.ndarray]) -> None:
-    how = Augmentation(drawn=0, hairline=0, litter=0, rough=0)
+    how = Augmentation()
 
     for tile, cracked in ((tiles[0], True), (tiles[1], False)):
         assert augmentation.replace_tile(tile, cracked, np.random.default_rng(0), tiles[2:], how) is tile
