@@ -5,18 +5,43 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
+import typer.core
 
 import crackmodel
-from crackmodel.errors import CrackmodelError
 from crackmodel.evaluating import compare_models, evaluate
+from crackmodel.exits import reported
+from crackmodel.options import (
+    EngineOption,
+    JsonOption,
+    LimitOption,
+    MaxRejectedOption,
+    ModelOption,
+    ModelsOption,
+    NameOption,
+    OverlapOption,
+    ReportOption,
+    RetryOption,
+    SurveyArgument,
+    TileOption,
+    WorkersOption,
+)
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        with reported():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="crackmodel",
+    cls=_Commands,
     help="Find cracks in concrete, in any number of inspection photographs.",
     no_args_is_help=True,
     add_completion=False,
@@ -27,34 +52,6 @@ models_app = typer.Typer(help="List, show and promote trained models.", no_args_
 app.add_typer(models_app, name="models")
 app.command()(evaluate)
 models_app.command("compare")(compare_models)
-
-EXIT_TOO_MANY_REJECTED = 3
-_EXIT_INTERRUPTED = 1
-
-ReportOption = Annotated[
-    str | None,
-    typer.Option("--report", "-r", help="Report: folder or s3://, gs:// URI. [default: report]"),
-]
-ModelsOption = Annotated[
-    Path | None, typer.Option("--models", help="Folder of the model registry. [default: models]")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
-
-
-def main() -> NoReturn:
-    """Run the command line; a `CrackmodelError` becomes two lines on stderr and its exit code."""
-    try:
-        app()
-    except CrackmodelError as error:
-        print(f"error: {error.problem}\n       {error.remedy}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted: committed work is safe; run the same command again for the rest", file=sys.stderr)
-        sys.exit(_EXIT_INTERRUPTED)
-    except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
-        sys.stderr.close()
-        sys.exit(0)
-    sys.exit(0)
 
 
 def _version(asked: bool) -> None:
@@ -74,31 +71,18 @@ def _root(
 
 @app.command()
 def score(
-    survey: Annotated[str, typer.Argument(help="Folder or s3://, gs:// URI with photographs.")],
+    survey: SurveyArgument,
     report: ReportOption = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="NAME, NAME@VERSION, NAME@ALIAS. [default: builtin]"),
-    ] = None,
+    model: ModelOption = None,
     models: ModelsOption = None,
-    name: Annotated[
-        str | None, typer.Option(help="The survey's name in the report. [default: the folder's]")
-    ] = None,
-    tile: Annotated[int | None, typer.Option(help="Edge of a tile in pixels. [default: 227]")] = None,
-    overlap: Annotated[int | None, typer.Option(help="Overlap of tiles in pixels. [default: 0]")] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="litert, litert-int8 or tensorflow. [default: litert]")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Parallel tasks; 0 scores here without Ray. [default: all CPUs]")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Score at most this many images now.")] = None,
-    retry_rejected: Annotated[
-        bool, typer.Option("--retry-rejected", help="Read rejected images again though unchanged.")
-    ] = False,
-    max_rejected: Annotated[
-        int | None, typer.Option(help="Exit with 3 if more images are rejected. [default: no limit]")
-    ] = None,
+    name: NameOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+    limit: LimitOption = None,
+    retry_rejected: RetryOption = False,
+    max_rejected: MaxRejectedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a survey's photographs for cracks into a report.
@@ -112,7 +96,8 @@ def score(
     from crackmodel.scoring.run import score_survey
     from crackmodel.scoring.summary import plain_summary
 
-    with ProgressBar(sys.stderr) as progress:
+    # Ray writes what its cluster has to say to stdout, which belongs to the result.
+    with redirect_stdout(sys.stderr), ProgressBar(sys.stderr) as progress:
         result = score_survey(
             survey,
             report=report,
@@ -129,13 +114,7 @@ def score(
             on_event=progress,
         )
     _print(result.as_dict(), as_json, lambda: typer.echo(plain_summary(result)))
-    if result.too_many_rejected:
-        print(
-            f"error: {result.rejected} images were rejected, more than --max-rejected allows.\n"
-            "       Everything else is scored; see why: crackmodel query 'from rejected'",
-            file=sys.stderr,
-        )
-        raise typer.Exit(EXIT_TOO_MANY_REJECTED)
+    result.check_rejected()
 
 
 @app.command()
@@ -150,11 +129,12 @@ def query(
 
     Example: `crackmodel query "select image, crack_probability from latest where verdict = 'crack'"`
     """
-    from crackmodel.reports.output import write_result
+    from crackmodel.reports.output import LONGEST_TABLE, write_result
     from crackmodel.reports.queries import open_report
     from crackmodel.settings import ReportSettings
 
-    rows = open_report(ReportSettings.read(report=report).report).sql(sql)
+    opened = open_report(ReportSettings.read(report=report).report)
+    rows = opened.sql(sql, limit=LONGEST_TABLE + 1 if format == "table" else None)
     write_result(rows, format, sys.stdout.buffer if format == "parquet" else sys.stdout)
 
 
@@ -212,9 +192,7 @@ def train(
     models: ModelsOption = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the split and the order of images.")] = 0,
-    workers: Annotated[
-        int | None, typer.Option(help="Parallel feature tasks; 0 without Ray. [default: all CPUs]")
-    ] = None,
+    workers: WorkersOption = None,
     train_workers: Annotated[
         int | None, typer.Option(help="Processes that fine-tune together, on Ray. [default: this one alone]")
     ] = None,

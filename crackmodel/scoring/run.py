@@ -19,7 +19,6 @@ import crackmodel
 from crackmodel.errors import ModelNotFound, ReconciliationError, SurveyError, TooManyRejected
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry import ModelVersion, Registry
-from crackmodel.reports.schema import TRANSIENT_REJECT_CODES
 from crackmodel.reports.table import ReportTable, TopImage
 from crackmodel.reports.writer import publish_shard
 from crackmodel.scoring.dispatch import scored_inline, scored_on_ray
@@ -149,7 +148,7 @@ def score_survey(
     with table.lock(job.survey.name, job.run_id):
         table.claim(job.survey.name, job.survey.uri)
         table.remove_orphans(job.survey.name)
-        fresh = _pending(table, job, listing.files, retry_rejected=chosen.retry_rejected)
+        fresh = table.pending(listing.files, **_key(job), retry_rejected=chosen.retry_rejected)
         to_score = fresh.slice(0, chosen.limit)
         on_event(
             RunPlanned(
@@ -185,7 +184,7 @@ def score_survey(
         misnamed=listing.misnamed,
         tiles=totals.tiles,
         seconds=round(time.monotonic() - started, 3),
-        top=tuple(table.top(job.run_id, _TOP_IMAGES)) if totals.images else (),
+        top=tuple(table.top(job.run_id, _TOP_IMAGES, job.survey.name)) if totals.images else (),
         too_many_rejected=chosen.max_rejected is not None and lost_images > chosen.max_rejected,
     )
 
@@ -260,14 +259,13 @@ def _job(settings: ScoreSettings, survey: Survey, report: str, model: ModelFile)
     )
 
 
-def _pending(table: ReportTable, job: ScoringJob, files: pa.Table, *, retry_rejected: bool) -> pa.Table:
-    return table.pending(
-        files,
-        survey=job.survey.name,
-        model_sha256=job.model.sha256,
-        preprocess=preprocess_fingerprint(job.tile, job.overlap),
-        retry_rejected=retry_rejected,
-    )
+def _key(job: ScoringJob) -> dict[str, str]:
+    """Name what, besides the file itself, decides whether it has been scored."""
+    return {
+        "survey": job.survey.name,
+        "model_sha256": job.model.sha256,
+        "preprocess": preprocess_fingerprint(job.tile, job.overlap),
+    }
 
 
 def _score_and_commit(
@@ -322,18 +320,16 @@ def _reconcile(table: ReportTable, job: ScoringJob, to_score: pa.Table, totals: 
 
     Raises:
         ReconciliationError: The report holds another number of rows of this run than its shards, or
-            files without a row. Files rejected for a reason that may pass count as such a file: they
-            are tried again by the next run.
+            files without a row.
     """
     if not to_score.num_rows:
         return
-    rows = table.count(job.run_id).rows
-    missing = _pending(table, job, to_score, retry_rejected=False).num_rows
-    passing = sum(totals.rejected[code] for code in TRANSIENT_REJECT_CODES)
-    if not rows == totals.images == to_score.num_rows or missing != passing:
+    rows = table.count(job.run_id, job.survey.name).rows
+    missing = table.missing(to_score, **_key(job))
+    if missing or not rows == totals.images == to_score.num_rows:
         raise ReconciliationError(
             f"Run {job.run_id} had {to_score.num_rows} files to score and scored {totals.images}; the report "
-            f"{table.uri} holds {rows} of its rows and lacks {missing - passing} files.",
+            f"{table.uri} holds {rows} of its rows and lacks {missing} files.",
             "Run the same command again: files without a row are scored, no row is written twice. "
             "If it happens again, please report it with the output of `crackmodel query 'from runs'`.",
         )
