@@ -2,15 +2,18 @@
 #
 #   make score                        draws a sample survey and scores it
 #   make score SURVEY=their/photos    scores photographs into ./report
+#   make train DATASET=their/patches  trains a model into ./models (WEIGHTS=file.h5 without internet)
 #   make test                         lint, types and every test
 #   make bench                        speed, as ratios measured in one run
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SURVEY ?=
 REPORT ?= report
+DATASET ?=
+WEIGHTS ?=
 BIN := .venv/bin
 
-.PHONY: score test lint check bench lock clean
+.PHONY: score train test lint bench lock clean
 .DELETE_ON_ERROR:
 
 score: .venv/.ready-to-score
@@ -20,6 +23,9 @@ ifeq ($(strip $(SURVEY)),)
 else
 	$(BIN)/python -m flows.score "$(SURVEY)" --report "$(REPORT)"
 endif
+
+train: .venv/.ready-to-develop
+	$(BIN)/python -m flows.train "$(DATASET)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") --promote
 
 test: lint
 	$(BIN)/python -m pytest --cov --cov-fail-under=90
