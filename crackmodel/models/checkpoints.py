@@ -1,4 +1,4 @@
-"""Where a distributed training stands, as one file: what its checkpoints hold."""
+"""Where a distributed training stands, as one file: what its workers start from."""
 
 from __future__ import annotations
 

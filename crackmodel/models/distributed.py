@@ -42,7 +42,7 @@ class WorkerStart:
         rank: The worker's number.
         pid: Its process.
         node: Ray's id of its node.
-        epoch: Epochs that were done: 0 at first, those of the last checkpoint after a failure.
+        epoch: Epochs that were done: 0 at first, more after a failure.
     """
 
     rank: int
@@ -79,7 +79,7 @@ def finetune_on_ray(
 ) -> DistributedFit:
     """Do what `finetuning.finetune` does, by several workers, with the same result up to float error.
 
-    A worker that dies costs at most an epoch: all start again from the last one's checkpoint.
+    A worker that dies costs at most an epoch: all start again from the end of the last one.
 
     Args:
         network: As for `finetune`.
@@ -112,7 +112,7 @@ def finetune_on_ray(
         try:
             while not ray.wait([fit], timeout=_SECONDS_BETWEEN_LOOKS)[0]:
                 told = _tell(folder, told, on_epoch)
-            state_file = ray.get(fit)
+            ray.get(fit)
         except ray.exceptions.RayError as fault:
             raise ClusterError(
                 f"The distributed training failed: {_last_words(fault)}.",
@@ -121,7 +121,7 @@ def finetune_on_ray(
         finally:
             ray.cancel(fit, force=True)  # whoever interrupts the wait does not want the workers to go on
     _tell(folder, told, on_epoch)
-    state = State.read(state_file)
+    state = State.read(folder / STATE_FILE)
     network.set_weights(state.best_weights)
     return DistributedFit(state.best, _starts(folder))
 
@@ -181,7 +181,7 @@ def _write_job(
         np.save(folder / "tiles.npy", tiles)
         np.savez(folder / "rows.npz", labels=labels, train=train, validation=validation)
         (folder / "network.json").write_text(network.to_json())
-        State(0, weights, [], 0, math.inf, weights, ()).write(folder / "weights.npz")
+        State(0, weights, [], 0, math.inf, weights, ()).write(folder / STATE_FILE)
     except OSError as fault:
         raise ClusterError(
             f"The tiles cannot be written for the training workers below {folder}: {fault.strerror}.",
@@ -189,9 +189,9 @@ def _write_job(
         ) from fault
 
 
-def _fit(folder: Path, workers: int, recipe: FinetuneRecipe, seed: int) -> Path:
+def _fit(folder: Path, workers: int, recipe: FinetuneRecipe, seed: int) -> None:
     """Run Ray Train; in a Ray task, so that cancelling the task ends everything that it started."""
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     from crackmodel.models.replica import TensorFlowCluster, run_replica
@@ -205,11 +205,9 @@ def _fit(folder: Path, workers: int, recipe: FinetuneRecipe, seed: int) -> Path:
             name="run",
             storage_path=str(folder),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    checkpoint: Any = trainer.fit().checkpoint  # never None: every epoch ends with one
-    return Path(checkpoint.path) / STATE_FILE
+    trainer.fit()
 
 
 def _tell(folder: Path, told: int, on_epoch: Callable[[EpochFinished], None]) -> int:
@@ -219,8 +217,7 @@ def _tell(folder: Path, told: int, on_epoch: Callable[[EpochFinished], None]) ->
         return told
     for epoch in epochs[told:]:
         on_epoch(EpochFinished(**epoch))
-    # After a restart the list is shorter for a while; what was told stays told.
-    return max(told, len(epochs))
+    return len(epochs)
 
 
 def _starts(folder: Path) -> tuple[WorkerStart, ...]:

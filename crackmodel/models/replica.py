@@ -4,10 +4,13 @@ Every worker makes its slice of every batch, as `finetune` would make the whole,
 of all workers' gradients. So all of them hold the same weights at any time, and the same as one
 process would. Everything that they share lies in one folder:
 
-    tiles.npy  rows.npz  network.json  weights.npz    the job, written before the workers start
-    worker-<rank>.jsonl                               a line for each time that a worker started
-    epochs.json                                       the epochs so far
-    run/checkpoint_*/state.npz                        the last epoch's state, by Ray Train
+    tiles.npy  rows.npz  network.json    the job, written before the workers start
+    state.npz                            where the training stands: at first as it came, then after each epoch
+    epochs.json                          the epochs so far
+    worker-<rank>.jsonl                  a line for each time that a worker started
+
+The state is not one of Ray's checkpoints: Ray registers these seconds later, and a worker that dies meanwhile
+would cost every epoch since the one before.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ import json
 import math
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -95,22 +97,15 @@ def run_replica(job: dict[str, Any]) -> None:
     replica = Replica(
         folder, job["recipe"], job["seed"], strategy, context.get_world_rank(), context.get_world_size()
     )
-    state = _last_state(folder)
+    state = State.read(folder / STATE_FILE)
     _note_start(folder, replica.rank, state.epoch)
     replica.restore(state)
-    _announce(folder, replica.rank, state)
+    _announce(folder, replica.rank, state)  # again: the first worker may have died before it did
     while state.epoch < replica.recipe.epochs and state.epoch - state.best < replica.recipe.patience:
         state = replica.next_epoch(state)
-        _checkpoint(state, replica.rank)
+        _save(folder, replica.rank, state)
         _announce(folder, replica.rank, state)
-
-
-def _last_state(folder: Path) -> State:
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return State.read(folder / "weights.npz")
-    with checkpoint.as_directory() as path:
-        return State.read(Path(path) / STATE_FILE)
+        ray.train.report(asdict(state.history[-1]))  # Ray lets nobody go on before all are here
 
 
 def _note_start(folder: Path, rank: int, epoch: int) -> None:
@@ -131,14 +126,11 @@ def _announce(folder: Path, rank: int, state: State) -> None:
         unfinished.replace(folder / "epochs.json")
 
 
-def _checkpoint(state: State, rank: int) -> None:
-    metrics = asdict(state.history[-1])
-    if rank != 0:
-        ray.train.report(metrics)  # the others wait here until the first has written
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        state.write(Path(directory) / STATE_FILE)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(directory))
+def _save(folder: Path, rank: int, state: State) -> None:
+    if rank == 0:
+        unfinished = folder / f".{STATE_FILE}"
+        state.write(unfinished)
+        unfinished.replace(folder / STATE_FILE)
 
 
 class Replica:
@@ -179,7 +171,13 @@ class Replica:
         self._sum = _summation(strategy)
 
     def restore(self, state: State) -> None:
-        """Set the network, and the optimizer where it has stepped before, to a state."""
+        """Set the network, and the optimizer where it has stepped before, to a state.
+
+        Raises:
+            RuntimeError: The other workers have read another state.
+        """
+        if self._sum((state.epoch,))[0] != state.epoch * self._workers:
+            raise RuntimeError("The workers have read the states of different epochs.")
         with self._strategy.scope():
             self._network.set_weights(state.weights)
             if state.optimizer:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,8 @@ def _train(problem: Problem, folder: Path, on_epoch: Any = lambda _: None) -> Tr
     fit = finetune_on_ray(
         network, problem.tiles, problem.labels, **problem.rows(), workers=2, folder=folder, on_epoch=listen
     )
-    (state,) = (folder / "run").glob("checkpoint_*/state.npz")
-    return Trained(fit, network.get_weights(), State.read(state).optimizer, events)
+    state = State.read(folder / "state.npz")
+    return Trained(fit, network.get_weights(), state.optimizer, events)
 
 
 @pytest.fixture(scope="module")
@@ -142,16 +142,9 @@ def test_workers_nobody_disturbs_start_once(together: Trained) -> None:
 def test_killed_worker_costs_an_epoch_and_changes_nothing(
     problem: Problem, together: Trained, tmp_path: Path
 ) -> None:
-    timers = []
-
     def strike(event: EpochFinished) -> None:
-        if event.epoch > 1:
-            return
-        # Stopped first: the epoch must not end before Ray has registered the checkpoint of the one before.
-        pid = json.loads((tmp_path / "worker-1.jsonl").read_text())["pid"]
-        os.kill(pid, signal.SIGSTOP)
-        timers.append(threading.Timer(4, os.kill, (pid, signal.SIGKILL)))
-        timers[0].start()
+        if event.epoch == 1:
+            os.kill(json.loads((tmp_path / "worker-1.jsonl").read_text())["pid"], signal.SIGKILL)
 
     survived = _train(problem, tmp_path, strike)
 
@@ -223,6 +216,26 @@ def test_model_fine_tuned_by_two_is_published_and_leaves_nothing_else(
     version.verify()
     assert not [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
     assert not list(version.path.rglob("tiles.npy"))
+
+
+def test_training_ends_with_the_listener_that_gives_up(
+    problem: Problem, tmp_path: Path, embedded_ray: None
+) -> None:
+    class GivenUp(Exception):
+        pass
+
+    def give_up(event: EpochFinished) -> None:
+        raise GivenUp
+
+    with pytest.raises(GivenUp):
+        _train(problem, tmp_path, give_up)
+
+    workers = [json.loads(file.read_text())["pid"] for file in tmp_path.glob("worker-*.jsonl")]
+    assert len(workers) == 2
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "the workers go on"
+        time.sleep(0.2)
 
 
 def test_folder_that_a_node_does_not_see_is_named(tmp_path: Path, embedded_ray: None) -> None:
