@@ -63,7 +63,6 @@ def score_shards(survey: str, settings: dict[str, Any]) -> RunResult:
 @task(name="publish-summary", retries=0, cache_policy=NO_CACHE, persist_result=False)
 def publish_summary(result: RunResult) -> None:
     """Put the summary and the top detections where Prefect shows them."""
-    get_run_logger().info("Summary:\n%s", plain_summary(result))
     create_markdown_artifact(
         key="score-summary", markdown=markdown_summary(result), description=f"Scoring of {result.survey}"
     )
@@ -123,6 +122,8 @@ def score(
     }
     result = score_shards(survey, settings)
     publish_summary(result)
+    if result.too_many_rejected:
+        get_run_logger().error("%s", plain_summary(result))
     result.check_rejected()
     return result
 
