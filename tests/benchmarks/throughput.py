@@ -65,7 +65,7 @@ def _surveys(folder: Path) -> dict[str, Path]:
     if _DATA.is_dir():
         every_patch = sorted((_DATA / "metu" / "train").rglob("*.jpg"), key=lambda path: path.name)
         _link(every_patch[:PATCHES], patches)
-        shots = sorted((_DATA / "survey_photos" / "caliterra").glob("*.*"))
+        shots = sorted((_DATA / "survey_photos" / "caliterra").glob("*.jpg"))
         _link(shots, photographs)
         return {"patches": patches, "photographs": photographs}
     print(f"no real images in {_DATA}: measuring drawn ones", file=sys.stderr)
