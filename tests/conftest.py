@@ -50,9 +50,12 @@ def sample_survey(sample: SampleSurvey) -> Path:
     return sample.directory
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def embedded_ray() -> Iterator[None]:
-    """One embedded Ray with two task slots for all tests that need one."""
+    """One embedded Ray with two task slots for a module's tests.
+
+    Not for all modules: a training that was cut short leaves CPUs reserved until its Ray ends.
+    """
     from crackmodel.cluster import ray_session
 
     with ray_session(workers=2):
