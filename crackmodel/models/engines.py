@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crackmodel.errors import ModelCorrupt, UsageError
+from crackmodel.models.network import FEATURES, with_features
 
 CRACK: Final = 1
 """Which of the network's outputs is the crack: see `crackmodel.models.network.CLASS_NAMES`."""
@@ -24,6 +26,19 @@ CRACK: Final = 1
 ENGINE_NAMES: Final = ("litert", "tensorflow")
 
 _TINY: Final = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a network says of some tiles.
+
+    Attributes:
+        probabilities: float32 [n], the calibrated probability of a crack.
+        features: float32 [n, 1280], the pooled features, None where the model does not return them.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32] | None
 
 
 class Engine(Protocol):
@@ -40,6 +55,10 @@ class Engine(Protocol):
         Returns:
             float32 [n], the calibrated probability of a crack in each tile.
         """
+        ...
+
+    def score(self, tiles: npt.NDArray[np.uint8]) -> Scored:
+        """Score tiles like `predict`, and tell the features too."""
         ...
 
 
@@ -86,14 +105,18 @@ def _without_greeting() -> Iterator[None]:
 
 
 class LiteRTModel:
-    """A LiteRT model of one tile in, one vector out.
+    """A LiteRT model of one tile in and one vector out, and perhaps the pooled features beside it.
 
     Args:
         model: The content of a `.tflite` file.
         threads: Threads of the interpreter.
 
+    Attributes:
+        width: Numbers in the vector.
+        has_features: Whether the features come with it.
+
     Raises:
-        ModelCorrupt: The content is not a LiteRT model.
+        ModelCorrupt: The content is not a LiteRT model, or one with other outputs.
     """
 
     def __init__(self, model: bytes, *, threads: int = 1) -> None:
@@ -104,14 +127,11 @@ class LiteRTModel:
                 self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as fault:
-            raise ModelCorrupt(
-                f"LiteRT cannot read the model: {fault}.", "Train it again or take another version."
-            ) from fault
+            raise ModelCorrupt(f"LiteRT cannot read the model: {fault}.", _TRAIN_AGAIN) from fault
         (entry,) = self._interpreter.get_input_details()
-        (exit_,) = self._interpreter.get_output_details()
         self._input: int = entry["index"]
-        self._output: int = exit_["index"]
-        self.width = int(exit_["shape"][-1])
+        self.width, self._output, self._features = _tell_apart(self._interpreter.get_output_details())
+        self.has_features = self._features is not None
 
     def run(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Run the model on each tile.
@@ -122,14 +142,50 @@ class LiteRTModel:
         Returns:
             float32 [n, width].
         """
+        return self.run_with_features(tiles)[0]
+
+    def run_with_features(
+        self, tiles: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """Run the model on each tile.
+
+        Args:
+            tiles: uint8 [n, 160, 160, 3] RGB.
+
+        Returns:
+            float32 [n, width], and the features float32 [n, 1280] or None without `has_features`.
+        """
         outputs = np.empty((len(tiles), self.width), np.float32)
+        features = None if self._features is None else np.empty((len(tiles), FEATURES), np.float32)
         interpreter = self._interpreter
-        for tile, output in zip(tiles, outputs, strict=True):
+        for row, tile in enumerate(tiles):
             # Straight into the interpreter's own buffer. The view must be gone before invoke().
             np.copyto(interpreter.tensor(self._input)()[0], tile)
             interpreter.invoke()
-            output[:] = interpreter.tensor(self._output)()[0]
-        return outputs
+            outputs[row] = interpreter.tensor(self._output)()[0]
+            if features is not None:
+                features[row] = interpreter.tensor(self._features)()[0]
+        return outputs, features
+
+
+def _tell_apart(outputs: list[dict[str, Any]]) -> tuple[int, int, int | None]:
+    """Find the vector's width, its tensor and that of the features; converters keep no order of outputs."""
+    width_of = {int(output["index"]): int(output["shape"][-1]) for output in outputs}
+    if len(width_of) == 1:
+        ((index, width),) = width_of.items()
+        return width, index, None
+    features = [index for index, width in width_of.items() if width == FEATURES]
+    others = [index for index in width_of if index not in features]
+    if len(features) != 1 or len(others) != 1:
+        raise ModelCorrupt(
+            f"The model has outputs of {', '.join(map(str, width_of.values()))} numbers, where one vector "
+            f"and perhaps {FEATURES} features are expected.",
+            _TRAIN_AGAIN,
+        )
+    return width_of[others[0]], others[0], features[0]
+
+
+_TRAIN_AGAIN: Final = "Train it again or take another version."
 
 
 class LiteRTEngine:
@@ -152,7 +208,12 @@ class LiteRTEngine:
 
     def predict(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Score tiles: see `Engine.predict`."""
-        return calibrate(self._model.run(tiles), self._temperature)
+        return self.score(tiles).probabilities
+
+    def score(self, tiles: npt.NDArray[np.uint8]) -> Scored:
+        """Score tiles: see `Engine.score`."""
+        outputs, features = self._model.run_with_features(tiles)
+        return Scored(calibrate(outputs, self._temperature), features)
 
 
 class KerasEngine:
@@ -180,18 +241,21 @@ class KerasEngine:
                 "Use --engine litert, or install it: pip install 'crackmodel[train]'.",
             ) from fault
         try:
-            self._network: Any = keras.saving.load_model(path, compile=False, safe_mode=True)
+            network = keras.saving.load_model(path, compile=False, safe_mode=True)
+            self._network: Any = with_features(network)
         except (ValueError, OSError, TypeError, KeyError) as fault:
-            raise ModelCorrupt(
-                f"Keras cannot read {path}: {fault}.", "Train it again or take another version."
-            ) from fault
+            raise ModelCorrupt(f"Keras cannot read {path}: {fault}.", _TRAIN_AGAIN) from fault
         self._network.compile(jit_compile=False)  # XLA is ten times slower than oneDNN on a CPU
         self._temperature = temperature
         self._batch_size = batch_size
 
     def predict(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Score tiles: see `Engine.predict`."""
+        return self.score(tiles).probabilities
+
+    def score(self, tiles: npt.NDArray[np.uint8]) -> Scored:
+        """Score tiles: see `Engine.score`."""
         if len(tiles) == 0:
-            return np.empty(0, np.float32)
-        outputs = self._network.predict(tiles, batch_size=self._batch_size, verbose=0)
-        return calibrate(outputs, self._temperature)
+            return Scored(np.empty(0, np.float32), np.empty((0, FEATURES), np.float32))
+        outputs, features = self._network.predict(tiles, batch_size=self._batch_size, verbose=0)
+        return Scored(calibrate(outputs, self._temperature), features)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,8 @@ def to_litert(network: keras.Model) -> bytes:
     A fixed batch of 1 costs nothing on a CPU and lets XNNPACK plan its memory once.
 
     Args:
-        network: From float32 [n, 160, 160, 3] to float32 [n, width].
+        network: From float32 [n, 160, 160, 3] to float32 [n, width], or to several such outputs: see
+            `network.with_features`. `LiteRTModel` tells them apart by their widths.
 
     Returns:
         The content of a `.tflite` file.
@@ -35,7 +36,7 @@ def to_litert(network: keras.Model) -> bytes:
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((1, TILE_EDGE, TILE_EDGE, 3), tf.float32, "tile")])  # type: ignore[untyped-decorator]
-    def run(tile: tf.Tensor) -> tf.Tensor:
+    def run(tile: tf.Tensor) -> Any:
         return network(tile, training=False)
 
     try:

@@ -19,7 +19,7 @@ from crackmodel.models.events import EpochFinished, FeaturesExtracted, TrainingE
 from crackmodel.models.export import TOLERANCE, largest_difference, to_litert
 from crackmodel.models.features import extract_features
 from crackmodel.models.finetuning import FinetuneRecipe, epoch_reporter, finetune, one_hot
-from crackmodel.models.network import attach_head, build_backbone, build_head
+from crackmodel.models.network import attach_head, build_backbone, build_head, with_features
 from crackmodel.models.splitting import Division, SplitRule, divide
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _fit_frozen(
     network = attach_head(backbone, head)
     sample = _sample(labels, split)
     tiles = read_tiles(images.root, [images.files[row] for row in features.kept[sample]]).tiles
-    litert = to_litert(network)
+    litert = to_litert(with_features(network))
     apart = float(np.abs(LiteRTModel(litert).run(tiles) - outputs[sample]).max())
     if not apart <= TOLERANCE:
         raise ModelExportFailed(
@@ -199,7 +199,7 @@ def _fit_all_layers(
             ).best_epoch
     else:
         best = finetune(network, chunk.tiles, labels, **given)
-    litert = to_litert(network)
+    litert = to_litert(with_features(network))
     judged = np.concatenate([split.validation, split.test])
     outputs = np.full((len(labels), 2), np.nan, np.float32)
     outputs[judged] = LiteRTModel(litert).run(chunk.tiles[judged])

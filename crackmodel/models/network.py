@@ -37,6 +37,7 @@ KERAS_WEIGHTS_URL: Final = (
 
 _BACKBONE = "mobilenetv2"
 _HEAD = "verdict"
+_POOLED = "features"
 
 
 def require_training() -> None:
@@ -124,7 +125,7 @@ def build_backbone(weights: Path | None) -> keras.Model:
     tile = keras.Input((TILE_EDGE, TILE_EDGE, 3), name="tile")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1, name="rescaling")(tile)
     maps = convolutions(scaled)
-    features = keras.layers.GlobalAveragePooling2D(name="features")(maps)
+    features = keras.layers.GlobalAveragePooling2D(name=_POOLED)(maps)
     return keras.Model(tile, features, name="crackmodel_backbone")
 
 
@@ -171,6 +172,22 @@ def attach_head(backbone: keras.Model, head: keras.Model) -> keras.Model:
     network = keras.Model(backbone.input, verdict(backbone.output), name="crackmodel")
     verdict.set_weights(head.get_layer(_HEAD).get_weights())
     return network
+
+
+def with_features(network: keras.Model) -> keras.Model:
+    """Let a network tell the pooled features that its verdict comes from, beside the verdict.
+
+    Args:
+        network: From `build_network` or `attach_head`, or a `model.keras`; its layers are shared.
+
+    Returns:
+        A model from float32 [n, 160, 160, 3], 0..255, to two outputs: float32 [n, 2], the probabilities of
+        `CLASS_NAMES`, and float32 [n, 1280].
+    """
+    import keras
+
+    pooled = network.get_layer(_POOLED).output
+    return keras.Model(network.input, [network.output, pooled], name="crackmodel_with_features")
 
 
 def count_parameters(network: Any) -> int:
