@@ -18,6 +18,7 @@ from crackmodel.evaluating import compare_models, evaluate
 from crackmodel.exits import reported
 from crackmodel.options import (
     EngineOption,
+    FeaturesOption,
     JsonOption,
     LimitOption,
     MaxRejectedOption,
@@ -190,6 +191,7 @@ def train(
         Path | None, typer.Option(help="ImageNet weights of MobileNetV2 without top, an .h5 file.")
     ] = None,
     models: ModelsOption = None,
+    features: FeaturesOption = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the split and the order of images.")] = 0,
     workers: WorkersOption = None,
@@ -208,7 +210,7 @@ def train(
     from crackmodel.progress import TrainingLines
     from crackmodel.settings import TrainSettings
 
-    settings = TrainSettings.read(weights=weights, models=models)
+    settings = TrainSettings.read(weights=weights, models=models, features=features)
     version = train_model(
         dataset,
         name=name,
@@ -219,6 +221,7 @@ def train(
         test_sets=name_datasets(test or ()),
         weights=settings.weights,
         models=settings.models,
+        features=settings.features,
         epochs=epochs,
         seed=seed,
         workers=workers,

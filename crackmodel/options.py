@@ -17,6 +17,12 @@ ModelOption = Annotated[
 ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="Folder of the model registry. [default: models]")
 ]
+FeaturesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--features", help="Folder that keeps features for the next training. [default: MODELS/.features]"
+    ),
+]
 NameOption = Annotated[
     str | None, typer.Option("--name", help="The survey's name in the report. [default: the folder's]")
 ]

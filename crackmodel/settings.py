@@ -72,6 +72,7 @@ class TrainSettings(_Settings):
 
     models: Path = Field(Path("models"), description="Folder of the model registry")
     weights: Path | None = Field(None, description="ImageNet weights of MobileNetV2 without its top (.h5)")
+    features: Path | None = Field(None, description="Folder of features for later trainings")
 
 
 class ReportSettings(_Settings):

@@ -59,6 +59,7 @@ def train_on_ray(
         test_sets=test_sets,
         weights=settings.weights,
         models=settings.models,
+        features=settings.features,
         workers=workers,
         train_workers=train_workers,
         promote=promote,

@@ -2,13 +2,15 @@
 
 The backbone goes through LiteRT here: three to five times faster than Keras on a CPU, equal up to float
 error, and no worker has to import TensorFlow. Training checks the assembled Keras network
-against these features before anything is published.
+against these features before anything is published. What an earlier training extracted is not extracted
+again: see `crackmodel.models.feature_cache`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +23,8 @@ from crackmodel.errors import ClusterError
 from crackmodel.models.datasets import BadFile, LabelledImages, read_tiles
 from crackmodel.models.engines import LiteRTModel
 from crackmodel.models.events import FeaturesExtracted
+from crackmodel.models.feature_cache import FeatureCache
+from crackmodel.models.network import FEATURES
 
 CHUNK: Final = 250
 """Files a task reads: half a second of work, 1.3 MB of features."""
@@ -49,6 +53,7 @@ def extract_features(
     images: LabelledImages,
     backbone: bytes,
     *,
+    cache: Path | None = None,
     workers: int | None = None,
     on_event: Callable[[FeaturesExtracted], None] = lambda _: None,
 ) -> Features:
@@ -57,34 +62,110 @@ def extract_features(
     Args:
         images: The data set; its folder must be readable by every worker.
         backbone: The LiteRT export of the backbone.
-        workers: CPUs of an embedded Ray, None for all; 0 works in this process, without Ray.
-        on_event: Told after every chunk.
+        cache: Folder of features that are known already, and of those that become so; None for none.
+        workers: CPUs of an embedded Ray, None for all; 0 works in this process, without Ray, and so does
+            what is left for a single chunk.
+        on_event: Told of what the cache held, and after every chunk.
 
     Returns:
         Features in the data set's order, whatever order the tasks end in.
 
     Raises:
         ClusterError: Ray cannot be reached, or a chunk failed repeatedly.
+        ModelError: The cache cannot be written.
     """
-    chunks = [images.files[start : start + CHUNK] for start in range(0, len(images.files), CHUNK)]
-    done = 0
-    parts: dict[int, Features] = {}
+    stored = None if cache is None else FeatureCache(cache, backbone)
+    rows = {} if stored is None else _known(images, stored)
+    pending = [place for place in range(len(images.files)) if place not in rows]
+    done = len(rows)
+    if done:
+        on_event(FeaturesExtracted(done, len(images.files)))
+    places = [pending[start : start + CHUNK] for start in range(0, len(pending), CHUNK)]
+    chunks = [[images.files[place] for place in chunk] for chunk in places]
+    bad: dict[int, BadFile] = {}
     run = (
         _run_inline(images.root, chunks, backbone)
-        if workers == 0
+        if workers == 0 or len(chunks) <= 1  # Ray takes longer to start than a chunk takes
         else _run_on_ray(images.root, chunks, backbone, workers)
     )
     for number, part in run:
-        parts[number] = part
+        good = [places[number][row] for row in part.kept]
+        rows |= zip(good, zip(part.sha256, part.values, strict=True), strict=True)
+        bad |= zip(sorted(set(places[number]) - set(good)), part.bad, strict=True)
+        if stored is not None:
+            stored.add(part.sha256, part.values)
         done += len(chunks[number])
         on_event(FeaturesExtracted(done, len(images.files)))
-    ordered = [parts[number] for number in range(len(chunks))]
+    kept = sorted(rows)
     return Features(
-        np.concatenate([part.values for part in ordered]),
-        np.concatenate([part.kept + number * CHUNK for number, part in enumerate(ordered)]),
-        tuple(digest for part in ordered for digest in part.sha256),
-        tuple(fault for part in ordered for fault in part.bad),
+        np.stack([rows[place][1] for place in kept]) if kept else np.empty((0, FEATURES), np.float32),
+        np.array(kept, np.int64),
+        tuple(rows[place][0] for place in kept),
+        tuple(bad[place] for place in sorted(bad)),
     )
+
+
+def tile_features(
+    tiles: npt.NDArray[np.uint8],
+    sha256: Sequence[str],
+    backbone: bytes,
+    *,
+    cache: Path | None = None,
+    on_event: Callable[[FeaturesExtracted], None] = lambda _: None,
+) -> npt.NDArray[np.float32]:
+    """Turn tiles that have been read already into features, in this process.
+
+    Args:
+        tiles: uint8 [n, 160, 160, 3].
+        sha256: The hash of each tile's file.
+        backbone: As for `extract_features`.
+        cache: As for `extract_features`.
+        on_event: As for `extract_features`.
+
+    Returns:
+        float32 [n, 1280].
+
+    Raises:
+        ModelError: The cache cannot be written.
+    """
+    stored = None if cache is None else FeatureCache(cache, backbone)
+    known = dict(stored.load()) if stored is not None else {}
+    pending = [row for row, digest in enumerate(sha256) if digest not in known]
+    done = len(tiles) - len(pending)
+    if done:
+        on_event(FeaturesExtracted(done, len(tiles)))
+    for start in range(0, len(pending), CHUNK):
+        rows = pending[start : start + CHUNK]
+        hashes = [sha256[row] for row in rows]
+        values = _backbone(backbone).run(tiles[rows])
+        if stored is not None:
+            stored.add(hashes, values)
+        known |= zip(hashes, values, strict=True)
+        done += len(rows)
+        on_event(FeaturesExtracted(done, len(tiles)))
+    return np.stack([known[digest] for digest in sha256])
+
+
+def _known(images: LabelledImages, stored: FeatureCache) -> dict[int, tuple[str, npt.NDArray[np.float32]]]:
+    """Find the files whose content has features: from a file's place to its hash and features."""
+    known = stored.load()
+    if not known:
+        return {}  # spares reading every file twice
+
+    def digest(file: str) -> str | None:
+        try:
+            with (images.root / file).open("rb") as content:
+                return hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError:
+            return None  # whoever reads it for its features says why
+
+    with ThreadPoolExecutor() as threads:
+        digests = list(threads.map(digest, images.files))
+    return {
+        place: (digest, known[digest])
+        for place, digest in enumerate(digests)
+        if digest is not None and digest in known
+    }
 
 
 def chunk_features(root: Path, files: Sequence[str], backbone: bytes) -> Features:
@@ -99,8 +180,11 @@ def chunk_features(root: Path, files: Sequence[str], backbone: bytes) -> Feature
         Features in the order of `files`; `kept` counts within them.
     """
     chunk = read_tiles(root, files)
-    model = _loaded_backbone(hashlib.sha256(backbone).hexdigest(), _Content(backbone))
-    return Features(model.run(chunk.tiles), chunk.kept, chunk.sha256, chunk.bad)
+    return Features(_backbone(backbone).run(chunk.tiles), chunk.kept, chunk.sha256, chunk.bad)
+
+
+def _backbone(content: bytes) -> LiteRTModel:
+    return _loaded_backbone(hashlib.sha256(content).hexdigest(), _Content(content))
 
 
 class _Content:

@@ -15,9 +15,9 @@ from crackmodel.errors import ModelExportFailed
 from crackmodel.models.card import Epoch
 from crackmodel.models.datasets import BadFile, LabelledImages, Split, read_tiles
 from crackmodel.models.engines import LiteRTModel
-from crackmodel.models.events import EpochFinished, FeaturesExtracted, TrainingEvent
+from crackmodel.models.events import EpochFinished, TrainingEvent
 from crackmodel.models.export import TOLERANCE, largest_difference, to_litert
-from crackmodel.models.features import extract_features
+from crackmodel.models.features import extract_features, tile_features
 from crackmodel.models.finetuning import FinetuneRecipe, epoch_reporter, finetune, one_hot
 from crackmodel.models.network import attach_head, build_backbone, build_head, with_features
 from crackmodel.models.splitting import Division, SplitRule, divide
@@ -82,11 +82,13 @@ def fit_network(
     workers: int | None,
     train_workers: int | None,
     folder: Path,
+    cache: Path,
     tell: OnEvent,
 ) -> Fitted:
     """Train a network; the arguments are those of `training.train_model`, whose seed is the rule's.
 
-    `folder` is where training workers meet; what they write there is gone when this returns.
+    `folder` is where training workers meet; what they write there is gone when this returns. `cache` is the
+    folder of known features.
 
     Raises:
         DatasetError: Too few images for the split.
@@ -99,9 +101,9 @@ def fit_network(
     keras.utils.set_random_seed(rule.seed)
     backbone = build_backbone(weights)
     if mode == "frozen":
-        return _fit_frozen(images, backbone, epochs, batch_size, rule, workers, tell)
+        return _fit_frozen(images, backbone, epochs, batch_size, rule, workers, cache, tell)
     recipe = FinetuneRecipe(epochs=epochs, batch_size=batch_size)
-    return _fit_all_layers(images, backbone, recipe, rule, train_workers, folder, tell)
+    return _fit_all_layers(images, backbone, recipe, rule, train_workers, folder, cache, tell)
 
 
 def _fit_frozen(
@@ -111,9 +113,10 @@ def _fit_frozen(
     batch_size: int,
     rule: SplitRule,
     workers: int | None,
+    cache: Path,
     tell: OnEvent,
 ) -> Fitted:
-    features = extract_features(images, to_litert(backbone), workers=workers, on_event=tell)
+    features = extract_features(images, to_litert(backbone), cache=cache, workers=workers, on_event=tell)
     labels = images.labels[features.kept]
     division = _divide(images, rule, features.kept, features.sha256, features.values)
     split = division.split
@@ -160,11 +163,12 @@ def _fit_all_layers(
     rule: SplitRule,
     train_workers: int | None,
     folder: Path,
+    cache: Path,
     tell: OnEvent,
 ) -> Fitted:
     chunk = read_tiles(images.root, images.files)
     labels = images.labels[chunk.kept]
-    features = _features(backbone, chunk.tiles, tell)
+    features = tile_features(chunk.tiles, chunk.sha256, to_litert(backbone), cache=cache, on_event=tell)
     division = _divide(images, rule, chunk.kept, chunk.sha256, features)
     split = division.split
     # A head of random numbers would send its first, large gradients through the whole backbone.
@@ -217,15 +221,6 @@ def _fit_all_layers(
         hyperparameters=recipe.as_record() | ({"train_workers": train_workers} if train_workers else {}),
         difference=largest_difference(network, litert, chunk.tiles[_sample(labels, split)]),
     )
-
-
-def _features(backbone: keras.Model, tiles: npt.NDArray[np.uint8], tell: OnEvent) -> npt.NDArray[np.float32]:
-    model = LiteRTModel(to_litert(backbone))
-    features = np.empty((len(tiles), model.width), np.float32)
-    for start in range(0, len(tiles), 250):
-        features[start : start + 250] = model.run(tiles[start : start + 250])
-        tell(FeaturesExtracted(min(start + 250, len(tiles)), len(tiles)))
-    return features
 
 
 def _divide(

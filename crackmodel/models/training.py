@@ -35,6 +35,7 @@ def train_model(
     positive: str | None = None,
     weights: Path | str | None = None,
     models: Path | str = Path("models"),
+    features: Path | str | None = None,
     epochs: int | None = None,
     batch_size: int = 16,
     seed: int = 0,
@@ -62,6 +63,8 @@ def train_model(
         positive: The class folder of cracks; recognised by its name if None.
         weights: ImageNet weights of the backbone; see `network.find_weights`.
         models: The registry's folder.
+        features: Folder where features are kept for the next training on the same pictures; `.features` in
+            the registry's folder if None.
         epochs: Passes over the training part, 10 if None; fine-tuning may stop earlier.
         batch_size: Images a step.
         seed: Of the split, the head's first weights, the order and the augmentation.
@@ -102,8 +105,9 @@ def train_model(
         further = {key: find_images(folder) for key, folder in (test_sets or {}).items()}
         weights_file = find_weights(weights)
         started = time.monotonic()
+        cache = registry.root / ".features" if features is None else Path(features).expanduser()
         fitted = fit_network(
-            images, mode, weights_file, epochs, batch_size, rule, workers, train_workers, staged, tell
+            images, mode, weights_file, epochs, batch_size, rule, workers, train_workers, staged, cache, tell
         )
         origin = Origin(
             data=data_name,

@@ -68,11 +68,20 @@ def frozen(
 
 
 @pytest.fixture(scope="module")
-def finetuned(drawn_dataset: Path, weights: Path, models: Path) -> ModelVersion:
-    """One epoch over all layers."""
-    return train_model(
-        drawn_dataset, mode="finetune", epochs=1, batch_size=8, weights=weights, models=models, name="tuned"
-    )
+def finetuned(drawn_dataset: Path, weights: Path, models: Path, frozen: ModelVersion) -> ModelVersion:
+    """One epoch over all layers, from a head on the features that the frozen training has kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crackmodel.models.features.chunk_features", None)
+        patch.setattr("crackmodel.models.features._backbone", None)
+        return train_model(
+            drawn_dataset,
+            mode="finetune",
+            epochs=1,
+            batch_size=8,
+            weights=weights,
+            models=models,
+            name="tuned",
+        )
 
 
 def test_version_has_everything_in_its_place(frozen: ModelVersion, models: Path) -> None:
@@ -143,12 +152,26 @@ def test_both_engines_give_the_same_probabilities(
 
 
 def test_same_training_gives_the_same_model(
-    frozen: ModelVersion, drawn_dataset: Path, weights: Path, tmp_path: Path
+    frozen: ModelVersion,
+    drawn_dataset: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    one, two, other = (
-        train_model(drawn_dataset, weights=weights, models=tmp_path, workers=0, epochs=1, seed=seed)
-        for seed in (3, 3, 4)
-    )
+    def train(seed: int) -> ModelVersion:
+        return train_model(
+            drawn_dataset,
+            weights=weights,
+            models=tmp_path,
+            features=tmp_path / "kept",
+            workers=0,
+            epochs=1,
+            seed=seed,
+        )
+
+    one = train(3)
+    monkeypatch.setattr("crackmodel.models.features.chunk_features", None)  # the features are there
+    two, other = train(3), train(4)
 
     assert [version.version for version in (one, two, other)] == ["v1", "v2", "v3"]
     assert one.sha256 == two.sha256 != other.sha256

@@ -1,0 +1,108 @@
+"""Features that an earlier training extracted, found again by what the pictures hold.
+
+    FEATURES/<fingerprint>/<chunk>.parquet    columns sha256, features
+
+The fingerprint stands for the backbone and the preprocessing, the SHA-256 for a file's bytes: renamed,
+moved and copied files are found, and features of another backbone are not. A chunk is written as soon as
+its features are known, so that an interrupted training leaves what it has done to the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crackmodel.errors import ModelError
+from crackmodel.models.preprocessing import RESIZE
+
+Values = npt.NDArray[np.float32]
+
+_HASHES: Final = "sha256"
+_VALUES: Final = "features"
+
+
+def fingerprint(backbone: bytes, preprocess: str = RESIZE) -> str:
+    """Name what features depend on besides the picture, in 32 hexadecimal digits.
+
+    Args:
+        backbone: The LiteRT export, the same for the same weights and TensorFlow.
+        preprocess: Name of the way from a file to a tile.
+    """
+    return hashlib.sha256(hashlib.sha256(backbone).digest() + preprocess.encode()).hexdigest()[:32]
+
+
+class FeatureCache:
+    """The features of one backbone, in a folder that trainings may share.
+
+    Args:
+        folder: Where all backbones' features are kept.
+        backbone: The LiteRT export of the backbone.
+    """
+
+    def __init__(self, folder: Path, backbone: bytes) -> None:
+        self._folder = folder / fingerprint(backbone)
+
+    def load(self) -> Mapping[str, Values]:
+        """Read everything: from a file's SHA-256 to its features, float32 [width].
+
+        A chunk that cannot be read, or whose checksums are wrong, is removed: its pictures count as new.
+        """
+        found: dict[str, Values] = {}
+        for chunk in sorted(self._folder.glob("[!.]*.parquet")):
+            try:
+                rows = pq.read_table(chunk, page_checksum_verification=True)
+                hashes = rows[_HASHES].to_pylist()
+                values = rows[_VALUES].combine_chunks()
+                # `flatten` leaves nulls out; a chunk with one is none of ours and fails to reshape.
+                table = values.flatten().to_numpy().reshape(len(hashes), values.type.list_size)
+            except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError):
+                with contextlib.suppress(OSError):
+                    chunk.unlink()
+                continue
+            found.update(zip(hashes, table, strict=True))
+        return found
+
+    def add(self, sha256: Sequence[str], values: Values) -> None:
+        """Write a chunk in one step that no reader sees half done.
+
+        Args:
+            sha256: The hash of each picture's file.
+            values: float32 [n, width], in the same order.
+
+        Raises:
+            ModelError: The folder cannot be written.
+        """
+        if not sha256:
+            return
+        rows = pa.table(
+            {
+                _HASHES: pa.array(sha256),
+                _VALUES: pa.FixedSizeListArray.from_arrays(values.ravel(), values.shape[1]),
+            }
+        )
+        # Two trainings that extract the same chunk at once write the same file.
+        name = hashlib.sha256("".join(sha256).encode()).hexdigest()[:32]
+        unfinished = self._folder / f".{name}.{os.getpid()}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # Floats of a network's features do not compress.
+            pq.write_table(
+                rows, unfinished, compression="none", use_dictionary=False, write_page_checksum=True
+            )
+            unfinished.replace(self._folder / f"{name}.parquet")
+        except OSError as fault:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            raise ModelError(
+                f"The features cannot be kept below {self._folder}: {fault.strerror or fault}.",
+                "Free space or choose another folder with --features or CRACKMODEL_FEATURES.",
+            ) from fault
