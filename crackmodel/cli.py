@@ -17,19 +17,31 @@ import crackmodel
 from crackmodel.evaluating import compare_models, evaluate
 from crackmodel.exits import reported
 from crackmodel.options import (
+    DatasetsArgument,
     EngineOption,
+    EpochsOption,
     FeaturesOption,
+    GroupByOption,
     JsonOption,
     LimitOption,
     MaxRejectedOption,
+    ModelNameOption,
     ModelOption,
     ModelsOption,
+    ModeOption,
     NameOption,
     OverlapOption,
+    PositiveOption,
+    PromoteOption,
     ReportOption,
     RetryOption,
+    SeedOption,
+    SplitOption,
     SurveyArgument,
+    TestOption,
     TileOption,
+    TrainWorkersOption,
+    WeightsOption,
     WorkersOption,
 )
 
@@ -163,42 +175,21 @@ def sample(
 
 @app.command()
 def train(
-    dataset: Annotated[
-        Path, typer.Argument(help="Folder with one folder of images per class, or a manifest.")
-    ],
-    name: Annotated[str | None, typer.Option(help="Name in the registry. [default: the folder's]")] = None,
-    mode: Annotated[
-        Literal["frozen", "finetune"],
-        typer.Option(help="Train the head on frozen features, or all layers."),
-    ] = "frozen",
-    split: Annotated[
-        Literal["random", "grouped"],
-        typer.Option(help="How 70:24:6 is divided: image by image, or by whole groups."),
-    ] = "random",
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            help="Regular expression; its first group in an image's path names what stays together."
-        ),
-    ] = None,
-    positive: Annotated[
-        str | None, typer.Option(help="The class that means crack. [default: by its name]")
-    ] = None,
-    test: Annotated[
-        list[Path] | None, typer.Option("--test", help="Further labelled folder to evaluate on; repeatable.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="ImageNet weights of MobileNetV2 without top, an .h5 file.")
-    ] = None,
+    datasets: DatasetsArgument,
+    name: ModelNameOption = None,
+    mode: ModeOption = "frozen",
+    split: SplitOption = "random",
+    group_by: GroupByOption = None,
+    positive: PositiveOption = None,
+    test: TestOption = None,
+    weights: WeightsOption = None,
     models: ModelsOption = None,
     features: FeaturesOption = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides the split and the order of images.")] = 0,
+    epochs: EpochsOption = None,
+    seed: SeedOption = 0,
     workers: WorkersOption = None,
-    train_workers: Annotated[
-        int | None, typer.Option(help="Processes that fine-tune together, on Ray. [default: this one alone]")
-    ] = None,
-    promote: Annotated[bool, typer.Option("--promote", help="Point the alias `production` at it.")] = False,
+    train_workers: TrainWorkersOption = None,
+    promote: PromoteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a crack classifier on labelled images and put it into the registry.
@@ -212,7 +203,7 @@ def train(
 
     settings = TrainSettings.read(weights=weights, models=models, features=features)
     version = train_model(
-        dataset,
+        datasets,
         name=name,
         mode=mode,
         split=split,

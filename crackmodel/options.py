@@ -3,10 +3,59 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+DatasetsArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DATASET...", help="Folder with one folder of images per class, or a manifest; or several."
+    ),
+]
+ModelNameOption = Annotated[
+    str | None, typer.Option("--name", help="Name in the registry. [default: the folder's]")
+]
+ModeOption = Annotated[
+    Literal["frozen", "finetune"],
+    typer.Option("--mode", help="Train the head on frozen features, or all layers."),
+]
+SplitOption = Annotated[
+    Literal["random", "grouped"],
+    typer.Option("--split", help="How 70:24:6 is divided: image by image, or by whole groups."),
+]
+GroupByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        help="Regular expression; its first group in an image's path names what stays together.",
+    ),
+]
+PositiveOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--positive",
+        help="The class that means crack, or SET=CLASS for one of several sets; repeatable. "
+        "[default: by its name]",
+    ),
+]
+TestOption = Annotated[
+    list[Path] | None, typer.Option("--test", help="Further labelled folder to evaluate on; repeatable.")
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", help="ImageNet weights of MobileNetV2 without top, an .h5 file.")
+]
+EpochsOption = Annotated[
+    int | None, typer.Option("--epochs", min=1, help="Passes over the training images. [default: 10]")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Decides the split and the order of images.")]
+TrainWorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--train-workers", help="Processes that fine-tune together, on Ray. [default: this one alone]"
+    ),
+]
+PromoteOption = Annotated[bool, typer.Option("--promote", help="Point the alias `production` at it.")]
 SurveyArgument = Annotated[str, typer.Argument(help="Folder or s3://, gs:// URI with photographs.")]
 ReportOption = Annotated[
     str | None, typer.Option("--report", "-r", help="Folder or s3://, gs:// URI. [default: report]")

@@ -18,10 +18,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from crackmodel.models.events import EpochFinished, FeaturesExtracted, TrainingEvent
+from crackmodel.errors import printable
+from crackmodel.models.events import DatasetRead, EpochFinished, FeaturesExtracted, TrainingEvent
 from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted
 
 _SECONDS_BETWEEN_LINES: Final = 10.0
+_SHOWN_FILES: Final = 3
 
 
 class _Rate(ProgressColumn):
@@ -106,6 +108,8 @@ class TrainingLines:
                     return
                 self._last_line = time.monotonic()
                 text = f"features of {done:,} of {total:,} images"
+            case DatasetRead():
+                text = stock_line(event)
             case EpochFinished():
                 text = (
                     f"epoch {event.epoch:3} of {event.epochs}: "
@@ -113,3 +117,12 @@ class TrainingLines:
                     f"validation loss {event.val_loss:.4f}, accuracy {event.val_accuracy:.4f}"
                 )
         print(text, file=self._stream, flush=True)
+
+
+def stock_line(stock: DatasetRead) -> str:
+    """Say how many files were read, how many were left out, and of the first of these why."""
+    if not stock.bad:
+        return f"{stock.usable:,} images"
+    shown = "; ".join(printable(f"{each.file}: {each.reason}") for each in stock.bad[:_SHOWN_FILES])
+    more = f"; and {len(stock.bad) - _SHOWN_FILES:,} more" if len(stock.bad) > _SHOWN_FILES else ""
+    return f"{stock.usable:,} images; {len(stock.bad):,} files are left out: {shown}{more}"

@@ -1,44 +1,56 @@
-"""Train a classifier as a Prefect flow: `python -m flows.train DATASET`."""
+"""Train a classifier as a Prefect flow: `python -m flows.train DATASET...`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import typer
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from crackmodel.models.assessment import name_datasets
 from crackmodel.models.card import card_to_markdown
-from crackmodel.models.events import EpochFinished, FeaturesExtracted, TrainingEvent
+from crackmodel.models.events import DatasetRead, EpochFinished, FeaturesExtracted, TrainingEvent
 from crackmodel.models.registry import ModelVersion
 from crackmodel.models.training import train_model
+from crackmodel.options import (
+    DatasetsArgument,
+    EpochsOption,
+    FeaturesOption,
+    GroupByOption,
+    ModelNameOption,
+    ModelsOption,
+    ModeOption,
+    PositiveOption,
+    PromoteOption,
+    SeedOption,
+    SplitOption,
+    TestOption,
+    TrainWorkersOption,
+    WeightsOption,
+    WorkersOption,
+)
+from crackmodel.progress import stock_line
 from crackmodel.settings import TrainSettings
 from flows.embedded import run_embedded
 
-Mode = Literal["frozen", "finetune"]
+
+def _title(datasets: Sequence[Path]) -> str:
+    return f"train on {', '.join(Path(each).name for each in datasets)}"
 
 
 # The recipe is deterministic: a training that failed once fails again, so nothing is repeated.
 @task(
     name="train-model",
-    task_run_name="train on {dataset}",
+    task_run_name=lambda: _title(runtime.task_run.parameters["datasets"]),
     retries=0,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def train_on_ray(
-    dataset: Path,
-    *,
-    name: str | None,
-    mode: Mode,
-    test_sets: dict[str, Path],
-    settings: TrainSettings,
-    workers: int | None,
-    train_workers: int | None,
-    promote: bool,
-) -> ModelVersion:
+def train_on_ray(datasets: Sequence[Path], settings: dict[str, Any]) -> ModelVersion:
     """Extract features in Ray tasks, fit, evaluate, export, register; this task is the Ray driver."""
     log = get_run_logger()
 
@@ -46,35 +58,35 @@ def train_on_ray(
         match event:
             case FeaturesExtracted(done, total) if done == total:
                 log.info("Features of %d images extracted", total)
+            case DatasetRead():
+                log.log(30 if event.bad else 20, "%s", stock_line(event))
             case EpochFinished():
                 log.info(
                     "Epoch %d of %d: validation loss %.4f, accuracy %.4f",
                     event.epoch, event.epochs, event.val_loss, event.val_accuracy,
                 )  # fmt: skip
 
-    return train_model(
-        dataset,
-        name=name,
-        mode=mode,
-        test_sets=test_sets,
-        weights=settings.weights,
-        models=settings.models,
-        features=settings.features,
-        workers=workers,
-        train_workers=train_workers,
-        promote=promote,
-        on_event=listen,
-    )
+    return train_model(datasets, on_event=listen, **settings)
 
 
-@flow(name="train-model", flow_run_name="train on {dataset}", persist_result=False)
+@flow(
+    name="train-model",
+    flow_run_name=lambda: _title(runtime.flow_run.parameters["datasets"]),
+    persist_result=False,
+)
 def train(
-    dataset: Path,
+    datasets: list[Path],
     name: str | None = None,
-    mode: Mode = "frozen",
+    mode: Literal["frozen", "finetune"] = "frozen",
+    split: Literal["random", "grouped"] = "random",
+    group_by: str | None = None,
+    positive: list[str] | None = None,
     test: list[Path] | None = None,
     weights: Path | None = None,
     models: Path | None = None,
+    features: Path | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
     workers: int | None = None,
     train_workers: int | None = None,
     promote: bool = False,
@@ -82,12 +94,18 @@ def train(
     """Train a crack classifier on labelled images and put it into the registry.
 
     Args:
-        dataset: Folder with one folder of images per class.
+        datasets: Folders with one folder of images per class, or manifests.
         name: Name in the registry; the folder's by default.
         mode: `frozen` trains the head on ImageNet features, `finetune` all layers.
+        split: `random` divides image by image, `grouped` by whole groups.
+        group_by: Regular expression whose first group in an image's path names its group.
+        positive: Classes that mean cracks: `CLASS`, or `SET=CLASS` for one of several sets.
         test: Further labelled folders to evaluate on.
         weights: ImageNet weights of MobileNetV2; `CRACKMODEL_WEIGHTS`, else Keras' own download.
         models: Folder of the registry; `CRACKMODEL_MODELS`, else `models`.
+        features: Folder that keeps features for later trainings; `CRACKMODEL_FEATURES`, else in `models`.
+        epochs: Passes over the training images.
+        seed: Decides the split and the order of images.
         workers: Parallel feature tasks; 0 runs without Ray.
         train_workers: Processes that fine-tune together, on Ray; the task's own by default.
         promote: Point the alias `production` at the new version.
@@ -95,16 +113,24 @@ def train(
     Returns:
         The new version.
     """
-    version = train_on_ray(
-        dataset,
-        name=name,
-        mode=mode,
-        test_sets={folder.name: folder for folder in test or ()},
-        settings=TrainSettings.read(weights=weights, models=models),
-        workers=workers,
-        train_workers=train_workers,
-        promote=promote,
-    )
+    places = TrainSettings.read(weights=weights, models=models, features=features)
+    settings = {
+        "name": name,
+        "mode": mode,
+        "split": split,
+        "group_by": group_by,
+        "positive": positive,
+        "test_sets": name_datasets(test or ()),
+        "weights": places.weights,
+        "models": places.models,
+        "features": places.features,
+        "epochs": epochs,
+        "seed": seed,
+        "workers": workers,
+        "train_workers": train_workers,
+        "promote": promote,
+    }
+    version = train_on_ray(datasets, settings)
     create_markdown_artifact(
         key="model-card", markdown=card_to_markdown(version.card), description=version.reference
     )
@@ -112,15 +138,21 @@ def train(
 
 
 def main(
-    dataset: Annotated[Path, typer.Argument(help="Folder with one folder of images per class.")],
-    name: Annotated[str | None, typer.Option(help="Name in the registry. [default: the folder's]")] = None,
-    mode: Annotated[Mode, typer.Option(help="frozen or finetune.")] = "frozen",
-    test: Annotated[list[Path] | None, typer.Option(help="Further labelled folder to evaluate on.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="ImageNet weights of MobileNetV2, .h5.")] = None,
-    models: Annotated[Path | None, typer.Option(help="Folder of the registry. [default: models]")] = None,
-    workers: Annotated[int | None, typer.Option(help="Parallel tasks; 0 without Ray.")] = None,
-    train_workers: Annotated[int | None, typer.Option(help="Processes that fine-tune together.")] = None,
-    promote: Annotated[bool, typer.Option("--promote", help="Point `production` at it.")] = False,
+    datasets: DatasetsArgument,
+    name: ModelNameOption = None,
+    mode: ModeOption = "frozen",
+    split: SplitOption = "random",
+    group_by: GroupByOption = None,
+    positive: PositiveOption = None,
+    test: TestOption = None,
+    weights: WeightsOption = None,
+    models: ModelsOption = None,
+    features: FeaturesOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = 0,
+    workers: WorkersOption = None,
+    train_workers: TrainWorkersOption = None,
+    promote: PromoteOption = False,
 ) -> None:
     """Train through Prefect, with run names, logs and the model card as an artifact.
 
@@ -128,12 +160,18 @@ def main(
     """
     version = run_embedded(
         lambda: train(
-            dataset,
+            datasets,
             name=name,
             mode=mode,
+            split=split,
+            group_by=group_by,
+            positive=positive,
             test=test,
             weights=weights,
             models=models,
+            features=features,
+            epochs=epochs,
+            seed=seed,
             workers=workers,
             train_workers=train_workers,
             promote=promote,

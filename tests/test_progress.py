@@ -7,7 +7,8 @@ import io
 import pytest
 
 from crackmodel import progress
-from crackmodel.models.events import EpochFinished, FeaturesExtracted
+from crackmodel.models.datasets import BadFile
+from crackmodel.models.events import DatasetRead, EpochFinished, FeaturesExtracted
 from crackmodel.progress import ProgressBar, TrainingLines
 from crackmodel.scoring.events import RunPlanned, ShardCommitted
 
@@ -52,9 +53,24 @@ def test_training_tells_features_and_epochs() -> None:
     log = io.StringIO()
     tell = TrainingLines(log)
     tell(FeaturesExtracted(8_000, 8_000))
+    tell(DatasetRead(8_000, (), {}))
     tell(EpochFinished(3, 10, loss=0.125, accuracy=0.95, val_loss=0.25, val_accuracy=0.9))
 
     assert log.getvalue().splitlines() == [
         "features of 8,000 of 8,000 images",
+        "8,000 images",
         "epoch   3 of 10: loss 0.1250, accuracy 0.9500, validation loss 0.2500, accuracy 0.9000",
     ]
+
+
+def test_training_counts_files_left_out_and_names_the_first() -> None:
+    log = io.StringIO()
+    tell = TrainingLines(log)
+    bad = tuple(BadFile(f"crack/{number}\x1b.jpg", "empty") for number in range(5))
+    tell(DatasetRead(100, bad, {}))
+    tell(DatasetRead(100, bad[:1], {}))
+
+    many, one = log.getvalue().splitlines()
+    assert many.startswith(r"100 images; 5 files are left out: crack/0\x1b.jpg: empty; crack/1\x1b.jpg")
+    assert many.endswith("; and 2 more")
+    assert one == r"100 images; 1 files are left out: crack/0\x1b.jpg: empty"

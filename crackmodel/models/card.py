@@ -11,6 +11,8 @@ from typing import Any, Final
 from crackmodel.models.records import record_from_json
 
 CARD_FORMAT: Final = 1
+TEST_OF: Final = "test:"
+"""Before a data set's name: the metrics of its images in the test part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +24,31 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class SetRecord:
+    """One of the data sets that a model learnt from; see `DataRecord` for the fields.
+
+    `fingerprint` is over the paths within this set, so it is the same whatever it was combined with.
+    """
+
+    name: str
+    fingerprint: str
+    positive: str
+    negative: str
+    unusable: int
+    train: Part
+    validation: Part
+    test: Part
+
+
+@dataclass(frozen=True, slots=True)
 class DataRecord:
     """What a model learnt from.
 
     Attributes:
         name: The data set's name; never a path of the machine it was trained on.
         fingerprint: Over file names, contents and labels: see `crackmodel.models.datasets.fingerprint`.
-        positive: Name of the folder of cracks.
-        negative: Name of the other folder.
+        positive: Name of the class of cracks; of several sets, their names with commas between.
+        negative: Name of the other class, likewise.
         unusable: Files that are not pictures and were left out.
         duplicates: Files whose bytes equal an earlier file's; they are kept.
         split: How the parts were made.
@@ -40,6 +59,7 @@ class DataRecord:
         groups: How many groups the split kept whole; null where images were divided one by one.
         near_duplicates: Share of the test images with a near-duplicate in the training part; null in
             cards from before it was measured.
+        sets: The single data sets; empty in cards from before there could be several.
     """
 
     name: str
@@ -55,6 +75,7 @@ class DataRecord:
     test: Part
     groups: int | None = None
     near_duplicates: float | None = None
+    sets: tuple[SetRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +189,8 @@ class Card:
         preprocess: The preprocessing's fingerprint.
         data: What it learnt from.
         training: How.
-        metrics: By set: `validation`, `test` and the names of further sets.
+        metrics: By set: `validation`, `test`, `test:NAME` for each of several data sets' images in the test
+            part, and the names of further sets.
         calibration: Of the probabilities.
         threshold: Of the verdict.
         export_difference: Largest difference in probability between LiteRT and Keras on real tiles.
@@ -236,5 +258,16 @@ def card_to_markdown(card: Card) -> str:
             f"| {name} | {metrics.images:,} | {metrics.accuracy:.4f} | {metrics.precision:.4f} "
             f"| {metrics.recall:.4f} | {metrics.f1:.4f} | {auroc} |"
         )
+    if len(card.data.sets) > 1:
+        lines += [
+            "",
+            "| data set | to learn from | validation | test | left out |",
+            "|---|---:|---:|---:|---:|",
+        ]
+        lines += [
+            f"| {each.name} | {each.train.images:,} | {each.validation.images:,} | {each.test.images:,} "
+            f"| {each.unusable:,} |"
+            for each in card.data.sets
+        ]
     lines += ["", *(f"- {limit}" for limit in card.limits)]
     return "\n".join(lines).rstrip() + "\n"

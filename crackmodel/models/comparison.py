@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from crackmodel.errors import ModelError
-from crackmodel.models.card import Card
+from crackmodel.models.card import TEST_OF, Card
 from crackmodel.models.page import METRIC_NAMES, metric_text
 from crackmodel.models.registry import PRODUCTION, Registry
 from crackmodel.models.versions import ModelVersion
 
 DECIDING: Final = ("accuracy", "auroc")
 """The metrics in which a promoted model must not be worse."""
-
-_OWN_PARTS: Final = ("test", "validation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +83,17 @@ class Comparison:
 def compare_versions(first: ModelVersion, second: ModelVersion) -> Comparison:
     """Compare two versions by what their cards say; nothing is scored.
 
-    A set is shared where both cards name it with as many images and cracks. `test` and `validation` are
-    parts of what each version was trained on, and shared only if data, split and seed were the same.
+    A set is shared where both cards name it with as many images and cracks. `test`, `test:NAME` and
+    `validation` are parts of what each version was trained on, and shared only if data, split and seed
+    were the same.
     """
     shared = []
     for name, metrics in first.card.metrics.items():
         other = second.card.metrics.get(name)
         if other is None or (metrics.images, metrics.cracks) != (other.images, other.cracks):
             continue
-        if name not in _OWN_PARTS or _division(first.card) == _division(second.card):
+        own_part = name in ("test", "validation") or name.startswith(TEST_OF)
+        if not own_part or _division(first.card) == _division(second.card):
             shared.append(name)
     return Comparison(first, second, tuple(shared))
 

@@ -20,26 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from crackmodel.errors import DatasetError, ImageRejected
+from crackmodel.models.classes import positive_class
 from crackmodel.models.manifests import read_manifest
 from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile
 from crackmodel.surveys.images import decode_image
-
-POSITIVE_NAMES: Final = frozenset(
-    {
-        "positive",
-        "positives",
-        "crack",
-        "cracks",
-        "cracked",
-        "with_crack",
-        "with_cracks",
-        "defect",
-        "1",
-        "true",
-        "yes",
-    }
-)
-"""Folder names or labels, in lower case, that are taken for the class of cracks."""
 
 HELD_OUT: Final = 0.30
 TEST_OF_HELD_OUT: Final = 0.20
@@ -101,7 +85,7 @@ class Split:
     test: npt.NDArray[np.int64]
 
 
-def find_images(root: Path | str, positive: str | None = None) -> LabelledImages:
+def find_images(root: Path | str, positive: str | None = None, also: Sequence[str] = ()) -> LabelledImages:
     """List the images of two class folders, or of a manifest with two labels.
 
     Hidden files and folders (leading dot) are ignored, and so are hidden class folders; sub-folders of
@@ -109,7 +93,8 @@ def find_images(root: Path | str, positive: str | None = None) -> LabelledImages
 
     Args:
         root: A folder with exactly two class folders, or a CSV or Parquet manifest.
-        positive: The class of cracks; None recognises the names in `POSITIVE_NAMES`.
+        positive: The class of cracks; None recognises the names in `classes.POSITIVE_NAMES`.
+        also: Further names to recognise where `positive` is None.
 
     Returns:
         Every file below the two folders or in the manifest; whether it is a picture is found out when it
@@ -120,7 +105,7 @@ def find_images(root: Path | str, positive: str | None = None) -> LabelledImages
     """
     root = Path(root).expanduser()
     if root.is_file():
-        return _find_in_manifest(root, positive)
+        return _find_in_manifest(root, positive, also)
     if not root.is_dir():
         raise DatasetError(f"The data set {root} is not a folder or a manifest.", _LAYOUT)
     folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
@@ -129,7 +114,7 @@ def find_images(root: Path | str, positive: str | None = None) -> LabelledImages
         raise DatasetError(
             f"The data set {root} has {len(folders)} class folders ({found}), not two.", _LAYOUT
         )
-    chosen = _positive_class(root, folders, positive, "class folder")
+    chosen = positive_class(root, folders, positive, "class folder", also)
     negative = next(name for name in folders if name != chosen)
     files: list[str] = []
     for name in folders:
@@ -142,7 +127,7 @@ def find_images(root: Path | str, positive: str | None = None) -> LabelledImages
     return LabelledImages(root, tuple(files), labels, chosen, negative)
 
 
-def _find_in_manifest(path: Path, positive: str | None) -> LabelledImages:
+def _find_in_manifest(path: Path, positive: str | None, also: Sequence[str]) -> LabelledImages:
     files, classes, groups = read_manifest(path)
     names = sorted(set(classes))
     if len(names) != 2:
@@ -151,7 +136,7 @@ def _find_in_manifest(path: Path, positive: str | None) -> LabelledImages:
             f"The manifest {path} has {len(names)} labels ({found}), not two.",
             "Label every image with one of two classes.",
         )
-    chosen = _positive_class(path, names, positive, "label")
+    chosen = positive_class(path, names, positive, "label", also)
     order = sorted(range(len(files)), key=files.__getitem__)
     return LabelledImages(
         path.parent,
@@ -167,25 +152,6 @@ _LAYOUT: Final = (
     "Point at a folder with two class folders of images, for example DATASET/Positive and DATASET/Negative, "
     "or at a CSV or Parquet file with the columns image and label."
 )
-
-
-def _positive_class(root: Path, names: Sequence[str], positive: str | None, kind: str) -> str:
-    if positive is not None:
-        if positive not in names:
-            raise DatasetError(
-                f"The data set {root} has no {kind} {positive!r}.",
-                f"Name the {kind} of cracks: {' or '.join(names)}.",
-            )
-        return positive
-    recognised = [
-        name for name in names if name.lower().replace("-", "_").replace(" ", "_") in POSITIVE_NAMES
-    ]
-    if len(recognised) != 1:
-        raise DatasetError(
-            f"It is not clear which {kind} of {root} means cracks: {' or '.join(names)}.",
-            "Say it with --positive NAME.",
-        )
-    return recognised[0]
 
 
 def _files_below(root: Path, name: str) -> list[str]:
@@ -228,7 +194,9 @@ def read_tiles(root: Path, files: Sequence[str]) -> TileChunk:
     return TileChunk(tiles[: len(kept)], np.array(kept, np.int64), tuple(hashes), tuple(bad))
 
 
-def split_70_24_6(labels: npt.NDArray[np.integer], seed: int) -> Split:
+def split_70_24_6(
+    labels: npt.NDArray[np.integer], seed: int, strata: npt.NDArray[np.integer] | None = None
+) -> Split:
     """Split at random into 70 % training, 24 % validation and 6 % test, alike in classes.
 
     This is scikit-learn's `train_test_split` twice, stratified: 30 % are held out of training,
@@ -237,6 +205,8 @@ def split_70_24_6(labels: npt.NDArray[np.integer], seed: int) -> Split:
     Args:
         labels: Integers [n], 0 or 1.
         seed: The same seed and labels give the same split.
+        strata: Integers [n], each image's data set and class: the parts are alike in these, where there are
+            images enough for that, else in classes.
 
     Returns:
         Three parts that cover every row once.
@@ -244,23 +214,32 @@ def split_70_24_6(labels: npt.NDArray[np.integer], seed: int) -> Split:
     Raises:
         DatasetError: A class has too few images to be in all three parts.
     """
-    from sklearn.model_selection import train_test_split
-
-    smallest = int(np.bincount(labels, minlength=2).min())
+    if strata is not None:
+        try:
+            return _split_alike(labels, seed, strata)
+        except ValueError:
+            pass  # scikit-learn: a data set is too small to be in every part
     try:
-        train, held_out = train_test_split(
-            np.arange(len(labels)), test_size=HELD_OUT, stratify=labels, random_state=seed
-        )
-        validation, test = train_test_split(
-            held_out, test_size=TEST_OF_HELD_OUT, stratify=labels[held_out], random_state=seed
-        )
-        if any(len(np.unique(labels[part])) < 2 for part in (train, validation, test)):
-            raise ValueError("a part would hold one class only")
+        return _split_alike(labels, seed, labels)
     except ValueError as fault:
+        smallest = int(np.bincount(labels, minlength=2).min())
         raise DatasetError(
             f"{len(labels)} images, {smallest} of the smaller class, cannot be split 70:24:6: {fault}.",
             "Use at least 20 images of each class.",
         ) from fault
+
+
+def _split_alike(labels: npt.NDArray[np.integer], seed: int, strata: npt.NDArray[np.integer]) -> Split:
+    from sklearn.model_selection import train_test_split
+
+    train, held_out = train_test_split(
+        np.arange(len(labels)), test_size=HELD_OUT, stratify=strata, random_state=seed
+    )
+    validation, test = train_test_split(
+        held_out, test_size=TEST_OF_HELD_OUT, stratify=strata[held_out], random_state=seed
+    )
+    if any(len(np.unique(labels[part])) < 2 for part in (train, validation, test)):
+        raise ValueError("a part would hold one class only")
     return Split(np.sort(train), np.sort(validation), np.sort(test))
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from crackmodel.models.datasets import BadFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +14,21 @@ class FeaturesExtracted:
 
     done: int
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRead:
+    """Every file of the data sets has been opened.
+
+    Attributes:
+        usable: How many are pictures.
+        bad: The others, which are left out.
+        fingerprints: Over names, contents and labels of the usable ones, by data set.
+    """
+
+    usable: int
+    bad: tuple[BadFile, ...]
+    fingerprints: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,4 +43,4 @@ class EpochFinished:
     val_accuracy: float
 
 
-TrainingEvent = FeaturesExtracted | EpochFinished
+TrainingEvent = FeaturesExtracted | DatasetRead | EpochFinished

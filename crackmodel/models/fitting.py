@@ -13,14 +13,16 @@ import numpy.typing as npt
 
 from crackmodel.errors import ModelExportFailed
 from crackmodel.models.card import Epoch
-from crackmodel.models.datasets import BadFile, LabelledImages, Split, read_tiles
+from crackmodel.models.combining import TrainingImages
+from crackmodel.models.datasets import Split, read_tiles
 from crackmodel.models.engines import LiteRTModel
-from crackmodel.models.events import EpochFinished, TrainingEvent
+from crackmodel.models.events import DatasetRead, EpochFinished, TrainingEvent
 from crackmodel.models.export import TOLERANCE, largest_difference, to_litert
 from crackmodel.models.features import extract_features, tile_features
 from crackmodel.models.finetuning import FinetuneRecipe, epoch_reporter, finetune, one_hot
+from crackmodel.models.inventory import take_stock
 from crackmodel.models.network import attach_head, build_backbone, build_head, with_features
-from crackmodel.models.splitting import Division, SplitRule, divide
+from crackmodel.models.splitting import Division, SplitRule, divide_images
 
 if TYPE_CHECKING:
     import keras
@@ -46,7 +48,7 @@ class Fitted:
         outputs: Softmax outputs float32 [n, 2]; rows of the training part may be NaN.
         sha256: Hash of each good file.
         kept: Each row's place among the data set's files.
-        bad: Files that were left out.
+        stock: What was read, and what was left out.
         history: Every epoch.
         best_epoch: The epoch whose weights were kept.
         hyperparameters: Of this mode.
@@ -60,7 +62,7 @@ class Fitted:
     outputs: npt.NDArray[np.float32]
     sha256: tuple[str, ...]
     kept: npt.NDArray[np.int64]
-    bad: tuple[BadFile, ...]
+    stock: DatasetRead
     history: tuple[Epoch, ...]
     best_epoch: int
     hyperparameters: Mapping[str, Any]
@@ -73,7 +75,7 @@ class Fitted:
 
 
 def fit_network(
-    images: LabelledImages,
+    images: TrainingImages,
     mode: Mode,
     weights: Path,
     epochs: int,
@@ -91,7 +93,7 @@ def fit_network(
     folder of known features.
 
     Raises:
-        DatasetError: Too few images for the split.
+        DatasetError: A class without pictures, or too few images for the split.
         WeightsNotFound: The file does not hold the backbone's weights.
         ModelExportFailed: LiteRT, Keras and the head on the features do not agree.
         ClusterError: Ray failed.
@@ -107,7 +109,7 @@ def fit_network(
 
 
 def _fit_frozen(
-    images: LabelledImages,
+    images: TrainingImages,
     backbone: keras.Model,
     epochs: int,
     batch_size: int,
@@ -118,7 +120,9 @@ def _fit_frozen(
 ) -> Fitted:
     features = extract_features(images, to_litert(backbone), cache=cache, workers=workers, on_event=tell)
     labels = images.labels[features.kept]
-    division = _divide(images, rule, features.kept, features.sha256, features.values)
+    stock = take_stock(images, features.kept, features.sha256, features.bad)
+    tell(stock)
+    division = divide_images(rule, images, features.kept, features.sha256, features.values)
     split = division.split
     head, history = fit_head(
         features.values, labels, split, epochs=epochs, batch_size=batch_size, on_epoch=tell
@@ -142,7 +146,7 @@ def _fit_frozen(
         outputs=outputs,
         sha256=features.sha256,
         kept=features.kept,
-        bad=features.bad,
+        stock=stock,
         history=tuple(history),
         best_epoch=epochs,
         hyperparameters={
@@ -157,7 +161,7 @@ def _fit_frozen(
 
 
 def _fit_all_layers(
-    images: LabelledImages,
+    images: TrainingImages,
     backbone: keras.Model,
     recipe: FinetuneRecipe,
     rule: SplitRule,
@@ -167,9 +171,11 @@ def _fit_all_layers(
     tell: OnEvent,
 ) -> Fitted:
     chunk = read_tiles(images.root, images.files)
+    stock = take_stock(images, chunk.kept, chunk.sha256, chunk.bad)
+    tell(stock)
     labels = images.labels[chunk.kept]
     features = tile_features(chunk.tiles, chunk.sha256, to_litert(backbone), cache=cache, on_event=tell)
-    division = _divide(images, rule, chunk.kept, chunk.sha256, features)
+    division = divide_images(rule, images, chunk.kept, chunk.sha256, features)
     split = division.split
     # A head of random numbers would send its first, large gradients through the whole backbone.
     head, _ = fit_head(
@@ -215,24 +221,12 @@ def _fit_all_layers(
         outputs=outputs,
         sha256=chunk.sha256,
         kept=chunk.kept,
-        bad=chunk.bad,
+        stock=stock,
         history=tuple(history),
         best_epoch=best,
         hyperparameters=recipe.as_record() | ({"train_workers": train_workers} if train_workers else {}),
         difference=largest_difference(network, litert, chunk.tiles[_sample(labels, split)]),
     )
-
-
-def _divide(
-    images: LabelledImages,
-    rule: SplitRule,
-    kept: npt.NDArray[np.int64],
-    sha256: tuple[str, ...],
-    features: npt.NDArray[np.float32],
-) -> Division:
-    files = [images.files[place] for place in kept]
-    groups = None if images.groups is None else [images.groups[place] for place in kept]
-    return divide(rule, files, sha256, images.labels[kept], features, groups)
 
 
 def fit_head(

@@ -15,8 +15,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.models.card import Card, DataRecord, Part, TrainingRecord
-from crackmodel.models.datasets import LabelledImages, fingerprint
+from crackmodel.models.card import TEST_OF, Card, TrainingRecord
+from crackmodel.models.combining import TrainingImages
+from crackmodel.models.datasets import LabelledImages
 from crackmodel.models.duplicates import NEAR_DUPLICATE, refuse_two_labels
 from crackmodel.models.engines import LiteRTEngine, calibrate, log_odds
 from crackmodel.models.evaluation import (
@@ -27,6 +28,7 @@ from crackmodel.models.evaluation import (
     score_images,
 )
 from crackmodel.models.fitting import Fitted
+from crackmodel.models.inventory import describe_data, write_bad_files
 from crackmodel.models.network import CLASS_NAMES, count_parameters
 from crackmodel.models.page import metrics_table, write_page
 from crackmodel.models.preprocessing import RESIZE, TILE_EDGE
@@ -35,6 +37,7 @@ from crackmodel.models.registry import KERAS_MODEL, LITERT_MODEL
 from crackmodel.models.splitting import Division, SplitRule, write_split
 
 SPLIT: Final = "split.parquet"
+BAD_FILES: Final = "bad_files.csv"
 ARCHITECTURE: Final = "MobileNetV2 (alpha 1.0) at 160 px, global average pooling, Dense softmax [2]"
 BACKBONE_CREDIT: Final = (
     "Backbone: MobileNetV2 ImageNet weights of Keras Applications (Apache-2.0); Sandler et al., "
@@ -54,7 +57,7 @@ class Origin:
     """What a training started from, for its card."""
 
     data: str
-    images: LabelledImages
+    images: TrainingImages
     mode: str
     rule: SplitRule
     weights: Path
@@ -93,7 +96,7 @@ def write_version(
 
     scored = {
         part: (origin.images.root, _scored_part(fitted, origin.images, rows, probabilities))
-        for part, rows in (("validation", validation), ("test", fitted.split.test))
+        for part, rows in _parts(fitted, origin.images).items()
     }
     engine = LiteRTEngine(fitted.litert, temperature=calibration.temperature)
     for name, images in test_sets.items():
@@ -109,6 +112,8 @@ def write_version(
     metrics = {name: found.metrics for name, found in sets.items()}
     _write_evaluation(staged / "evaluation", origin, fitted, sets)
     _write_split(staged / SPLIT, fitted, origin.images)
+    if fitted.stock.bad:
+        write_bad_files(staged / BAD_FILES, fitted.stock.bad)
 
     return Card(
         name="",
@@ -118,7 +123,15 @@ def write_version(
         class_names=CLASS_NAMES,
         input_edge=TILE_EDGE,
         preprocess=RESIZE,
-        data=_data_record(fitted, origin),
+        data=describe_data(
+            origin.data,
+            origin.images,
+            fitted.kept,
+            fitted.sha256,
+            fitted.division,
+            origin.rule.seed,
+            fitted.stock,
+        ),
         training=TrainingRecord(
             mode=origin.mode,
             command=origin.command,
@@ -140,20 +153,32 @@ def write_version(
     )
 
 
+def _parts(fitted: Fitted, images: TrainingImages) -> dict[str, npt.NDArray[np.int64]]:
+    """Name the rows to evaluate: both parts, and of several data sets each one's share of the test part."""
+    test = fitted.split.test
+    parts = {"validation": fitted.split.validation, "test": test}
+    if len(images.members) > 1:
+        member = images.member[fitted.kept[test]]
+        own = {f"{TEST_OF}{each.name}": test[member == n] for n, each in enumerate(images.members)}
+        parts |= {name: rows for name, rows in own.items() if len(rows)}
+    return parts
+
+
 def _scored_part(
     fitted: Fitted,
-    images: LabelledImages,
+    images: TrainingImages,
     rows: npt.NDArray[np.int64],
     probabilities: npt.NDArray[np.float32],
 ) -> ScoredImages:
     places = fitted.kept[rows]
+    grouped = images.groups is not None and not images.ungrouped[places].all()
     return ScoredImages(
         tuple(images.files[place] for place in places),
         fitted.labels[rows],
         probabilities[rows],
         (),
         tuple(fitted.sha256[row] for row in rows),
-        None if images.groups is None else tuple(images.groups[place] for place in places),
+        tuple(images.groups[place] for place in places) if images.groups and grouped else None,
     )
 
 
@@ -167,14 +192,19 @@ def _write_evaluation(
     facts = [
         ("Training", origin.command),
         ("Images", f"{len(fitted.split.train):,} to learn from, of {len(fitted.labels):,}"),
+        *(("Left out", f"{len(bad):,} files, listed in {BAD_FILES}") for bad in [fitted.stock.bad] if bad),
         ("Threshold", f"{metrics['validation'].threshold:g}, chosen on the validation part"),
     ]
     write_page(directory / "index.html", f"Training on {origin.data}", facts, tables, pictures)
 
 
-def _write_split(path: Path, fitted: Fitted, images: LabelledImages) -> None:
-    files = [images.files[place] for place in fitted.kept]
-    labels = [images.positive if label else images.negative for label in fitted.labels]
+def _write_split(path: Path, fitted: Fitted, images: TrainingImages) -> None:
+    files = [images.names[place] for place in fitted.kept]
+    owners = [images.members[number] for number in images.member[fitted.kept]]
+    labels = [
+        owner.positive if label else owner.negative
+        for owner, label in zip(owners, fitted.labels, strict=True)
+    ]
     write_split(path, fitted.division, files, fitted.sha256, labels)
 
 
@@ -184,28 +214,6 @@ def _limits(division: Division) -> tuple[str, ...]:
         f"(cosine of backbone features from {NEAR_DUPLICATE} on)."
     )
     return (share,) if division.groups is not None else (RANDOM_SPLIT_LIMIT, share)
-
-
-def _data_record(fitted: Fitted, origin: Origin) -> DataRecord:
-    def part(rows: np.ndarray) -> Part:
-        return Part(len(rows), int(fitted.labels[rows].sum()))
-
-    images = origin.images
-    return DataRecord(
-        name=origin.data,
-        fingerprint=fingerprint([images.files[row] for row in fitted.kept], fitted.sha256, fitted.labels),
-        positive=images.positive,
-        negative=images.negative,
-        unusable=len(fitted.bad),
-        duplicates=len(fitted.sha256) - len(set(fitted.sha256)),
-        split=fitted.division.described,
-        seed=origin.rule.seed,
-        train=part(fitted.split.train),
-        validation=part(fitted.split.validation),
-        test=part(fitted.split.test),
-        groups=fitted.division.group_count,
-        near_duplicates=round(fitted.division.near_duplicates, 4),
-    )
 
 
 def _software() -> dict[str, str]:

@@ -17,11 +17,12 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.errors import DatasetError, UsageError
+from crackmodel.errors import UsageError
+from crackmodel.models.combining import TrainingImages
 from crackmodel.models.datasets import Split, split_70_24_6
-from crackmodel.models.duplicates import cluster, near_duplicate_pairs, refuse_two_labels, share_with_twin
+from crackmodel.models.duplicates import refuse_two_labels, share_with_twin
+from crackmodel.models.grouping import EXAMPLE, name_groups, split_groups
 
-SHARES: Final = (0.70, 0.24, 0.06)
 PARTS: Final = ("train", "validation", "test")
 
 SplitKind = Literal["random", "grouped"]
@@ -59,13 +60,10 @@ class SplitRule:
             captures = re.compile(self.group_by).groups
         except re.error as fault:
             raise UsageError(
-                f"--group-by {self.group_by!r} is no regular expression: {fault}.", _EXAMPLE
+                f"--group-by {self.group_by!r} is no regular expression: {fault}.", EXAMPLE
             ) from fault
         if not captures:
-            raise UsageError(f"--group-by {self.group_by!r} has no capture group.", _EXAMPLE)
-
-
-_EXAMPLE: Final = "Put parentheses around what names the photograph or structure: '/([^/_]+)_[0-9]+[.]jpg$'."
+            raise UsageError(f"--group-by {self.group_by!r} has no capture group.", EXAMPLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +103,9 @@ def divide(
     labels: npt.NDArray[np.integer],
     features: npt.NDArray[np.float32],
     groups: Sequence[str] | None = None,
+    *,
+    strata: npt.NDArray[np.integer] | None = None,
+    ungrouped: npt.NDArray[np.bool_] | None = None,
 ) -> Division:
     """Divide a data set 70:24:6.
 
@@ -115,6 +116,10 @@ def divide(
         labels: Integers [n], 1 for a crack.
         features: float32 [n, 1280] of the backbone, by which near-duplicates are known.
         groups: The data set's own groups.
+        strata: Integers [n], each image's data set and class, where there are several sets: the parts are
+            alike in these as far as possible. None takes the labels.
+        ungrouped: bool [n], images whose data set has no groups while others' have: near-duplicates
+            group them.
 
     Returns:
         Parts that cover every row once; byte-identical files are in one part, and in a grouped split
@@ -127,15 +132,47 @@ def divide(
     refuse_two_labels(files, sha256, labels)
     if rule.kind == "random":
         split, described, named = (
-            _split_random(sha256, labels, rule.seed),
+            _split_random(sha256, labels, rule.seed, strata),
             "random, stratified, 70:24:6",
             None,
         )
     else:
-        named, described = _name_groups(rule, files, sha256, features, groups)
-        split = _split_groups(named, labels, rule.seed)
+        named, described = name_groups(rule.group_by, files, sha256, features, groups, ungrouped)
+        described = f"grouped {described}, 70:24:6"
+        split = split_groups(named, labels, rule.seed, labels if strata is None else strata)
     near = share_with_twin(features, split.test, split.train)
     return Division(split, described, named, near)
+
+
+def divide_images(
+    rule: SplitRule,
+    images: TrainingImages,
+    kept: Rows,
+    sha256: Sequence[str],
+    features: npt.NDArray[np.float32],
+) -> Division:
+    """Divide the usable images of one or several data sets: see `divide`.
+
+    Args:
+        rule: How.
+        images: All that were listed.
+        kept: int64 [n], places of the usable ones.
+        sha256: The hash of each of these.
+        features: float32 [n, 1280] of each of these.
+
+    Raises:
+        DatasetError: As `divide`.
+    """
+    return divide(
+        rule,
+        [images.names[place] for place in kept],
+        sha256,
+        images.labels[kept],
+        features,
+        None if images.groups is None else [images.groups[place] for place in kept],
+        strata=images.strata[kept],
+        ungrouped=images.ungrouped[kept],
+    )
 
 
 def write_split(
@@ -171,12 +208,18 @@ def write_split(
     return path
 
 
-def _split_random(sha256: Sequence[str], labels: npt.NDArray[np.integer], seed: int) -> Split:
+def _split_random(
+    sha256: Sequence[str],
+    labels: npt.NDArray[np.integer],
+    seed: int,
+    strata: npt.NDArray[np.integer] | None,
+) -> Split:
     # Of byte-identical files the first is drawn and takes the others along. Without any, this is the
     # reference split to the row.
     _, firsts, twin_of = np.unique(np.asarray(sha256), return_index=True, return_inverse=True)
     order = np.argsort(firsts)
-    drawn = split_70_24_6(labels[firsts[order]], seed)
+    first = firsts[order]
+    drawn = split_70_24_6(labels[first], seed, None if strata is None else strata[first])
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     unit = place[twin_of]
@@ -184,95 +227,3 @@ def _split_random(sha256: Sequence[str], labels: npt.NDArray[np.integer], seed: 
         np.flatnonzero(np.isin(unit, rows)) for rows in (drawn.train, drawn.validation, drawn.test)
     )
     return Split(train, validation, test)
-
-
-def _name_groups(
-    rule: SplitRule,
-    files: Sequence[str],
-    sha256: Sequence[str],
-    features: npt.NDArray[np.float32],
-    groups: Sequence[str] | None,
-) -> tuple[tuple[str, ...], str]:
-    if rule.group_by is not None:
-        given, described = _groups_by(rule.group_by, files), f"by {rule.group_by}"
-    elif groups is not None:
-        given, described = list(groups), "by the data set's groups"
-    else:
-        given, described = list(files), "by near-duplicates"
-    pairs = (
-        near_duplicate_pairs(features) if described == "by near-duplicates" else np.empty((0, 2), np.int64)
-    )
-    members = cluster(len(files), [given, sha256], pairs)
-    names = {int(member): given[row] for row, member in reversed(list(enumerate(members)))}
-    return tuple(names[int(member)] for member in members), f"grouped {described}, 70:24:6"
-
-
-def _groups_by(pattern: str, files: Sequence[str]) -> list[str]:
-    expression = re.compile(pattern)
-    found = [expression.search(file) for file in files]
-    named = [match[1] if match else None for match in found]
-    without = [file for file, name in zip(files, named, strict=True) if name is None]
-    if without:
-        raise DatasetError(
-            f"--group-by {pattern!r} names no group for {len(without)} of {len(files)} images, "
-            f"for example {without[0]}.",
-            _EXAMPLE,
-        )
-    return [str(name) for name in named]
-
-
-def _split_groups(groups: Sequence[str], labels: npt.NDArray[np.integer], seed: int) -> Split:
-    """Give each group, large ones first, to the part where it does least harm to shares and classes."""
-    names, member = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
-    counts = np.stack(
-        [np.bincount(member[labels == label], minlength=len(names)) for label in (0, 1)], axis=1
-    ).astype(np.float64)
-    wanted = np.maximum(np.outer(SHARES, counts.sum(axis=0)), 1e-9).tolist()
-    have = [[0.0, 0.0] for _ in PARTS]
-    shuffled = np.random.default_rng(seed).permutation(len(names))
-    order = shuffled[np.argsort(-counts[shuffled].sum(axis=1), kind="stable")]
-    part_of = np.empty(len(names), np.int64)
-    for group in order:
-        size = counts[group].tolist()
-        # The growth of chi-square, (have - wanted)^2 / wanted, summed over both classes.
-        harm = [
-            sum(n * (2 * (h - w) + n) / w for n, h, w in zip(size, have[part], wanted[part], strict=True))
-            for part in range(len(PARTS))
-        ]
-        best = harm.index(min(harm))
-        part_of[group] = best
-        have[best] = [h + n for h, n in zip(have[best], size, strict=True)]
-    if not _fill(part_of, counts):
-        raise DatasetError(
-            f"{len(labels)} images in {len(names)} groups cannot be split 70:24:6 with both classes in "
-            f"each part; the largest group holds {int(counts.sum(axis=1).max())}.",
-            "Use more or smaller groups, at least three with each class, or --split random.",
-        )
-    parts = part_of[member]
-    train, validation, test = (np.flatnonzero(parts == part) for part in range(len(PARTS)))
-    return Split(train, validation, test)
-
-
-def _fill(part_of: Rows, counts: npt.NDArray[np.float64]) -> bool:
-    """Give parts that lack a class the smallest group with it that another part can spare.
-
-    With a dozen structures the small parts would stay empty: any group is too large for them. Small parts
-    that are too large serve better than none.
-
-    Args:
-        part_of: int64 [groups], changed in place.
-        counts: float64 [groups, 2], images of each class.
-
-    Returns:
-        Whether all parts have both classes now.
-    """
-    smallest = np.argsort(counts.sum(axis=1), kind="stable")
-    for part in range(len(PARTS)):
-        for label in (0, 1):
-            for group in smallest:
-                if counts[part_of == part, label].sum():
-                    break
-                rest = counts[part_of == part_of[group]].sum(axis=0) - counts[group]
-                if part_of[group] != part and counts[group, label] and rest.all():
-                    part_of[group] = part
-    return all(counts[part_of == part].sum(axis=0).all() for part in range(len(PARTS)))

@@ -12,27 +12,35 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from crackmodel.errors import ModelError, UsageError
+from crackmodel.models.assessment import name_datasets
+from crackmodel.models.card import TEST_OF
+from crackmodel.models.combining import combine, find_datasets
 from crackmodel.models.comparison import promote_version
-from crackmodel.models.datasets import find_images
+from crackmodel.models.datasets import split_70_24_6
 from crackmodel.models.fitting import Mode, OnEvent, fit_network
 from crackmodel.models.network import find_weights, require_training
 from crackmodel.models.publishing import Origin, write_version
 from crackmodel.models.registry import ModelVersion, Registry
 from crackmodel.models.splitting import SplitKind, SplitRule
 
+_LONGEST_NAME: Final = 80
+
+Datasets = Path | str | Sequence[Path | str] | Mapping[str, Path | str]
+
 
 def train_model(
-    dataset: Path | str,
+    datasets: Datasets,
     *,
     mode: Mode = "frozen",
     split: SplitKind = "random",
     group_by: str | None = None,
     name: str | None = None,
-    positive: str | None = None,
+    positive: str | Sequence[str] | None = None,
     weights: Path | str | None = None,
     models: Path | str = Path("models"),
     features: Path | str | None = None,
@@ -53,14 +61,17 @@ def train_model(
     generators are seeded on the way.
 
     Args:
-        dataset: A folder with two class folders of images, or a CSV or Parquet manifest.
+        datasets: A folder with two class folders of images, or a CSV or Parquet manifest; several of
+            these, also by the names they get in the card. Several are trained on together, split alike,
+            and measured one by one as `test:NAME` too.
         mode: `frozen` trains a head on the features of the ImageNet backbone, in minutes; `finetune`
             trains every layer on augmented tiles and holds all tiles in memory (77 kB each).
         split: `random`, the 70:24:6 reference split, alike in classes, or `grouped`, which keeps the images
             of a group in one part.
         group_by: With `grouped`, see `splitting.SplitRule`.
         name: The model's name; the data set's if None.
-        positive: The class folder of cracks; recognised by its name if None.
+        positive: Classes that mean cracks: `CLASS`, or `NAME=CLASS` for one of several data sets; recognised
+            by their names if None.
         weights: ImageNet weights of the backbone; see `network.find_weights`.
         models: The registry's folder.
         features: Folder where features are kept for the next training on the same pictures; `.features` in
@@ -73,7 +84,7 @@ def train_model(
             process. On several nodes `models` has to be on a file system that all of them share.
         promote: Let the alias `production` point at the new version, unless it is worse.
         test_sets: Further labelled folders to evaluate, by the name they get in the card.
-        dataset_name: The data set's name in the card, its folder's name if None.
+        dataset_name: The name of the data in the card, the folder's name if None.
         attribution: Whom to credit for the data, for the card.
         on_event: Told about every chunk of features and every epoch.
 
@@ -96,13 +107,16 @@ def train_model(
     _check(mode, epochs, batch_size, train_workers)
     tell: OnEvent = on_event or (lambda _: None)
     registry = Registry(models)
-    place = Path(dataset).expanduser().resolve()
-    data_name = dataset_name or (place.stem if place.is_file() else place.name)
-    name = name or re.sub(r"[^A-Za-z0-9.-]+", "-", data_name).strip("-.") or "crack"
+    named, data_name = _name(datasets, dataset_name)
+    name = name or re.sub(r"[^A-Za-z0-9.-]+", "-", data_name).strip("-.")[:_LONGEST_NAME] or "crack"
     with registry.staging(name) as staged:
         require_training()
-        images = find_images(dataset, positive)
-        further = {key: find_images(folder) for key, folder in (test_sets or {}).items()}
+        classes = [positive] if isinstance(positive, str) else list(positive or ())
+        images = combine(find_datasets(named, classes))
+        further = find_datasets(test_sets or {}, classes, all_used=False)
+        _check_names(further)
+        if rule.kind == "random":
+            split_70_24_6(images.labels, seed)  # too few files are too few images
         weights_file = find_weights(weights)
         started = time.monotonic()
         cache = registry.root / ".features" if features is None else Path(features).expanduser()
@@ -115,7 +129,7 @@ def train_model(
             mode=mode,
             rule=rule,
             weights=weights_file,
-            command=_command(data_name, mode, rule, epochs, batch_size),
+            command=_command(named, mode, rule, epochs, batch_size),
             attribution=tuple(attribution),
         )
         try:
@@ -129,6 +143,31 @@ def train_model(
     if promote:
         promote_version(registry, version)
     return version
+
+
+def _name(datasets: Datasets, name: str | None) -> tuple[dict[str, Path | str], str]:
+    """Name every data set, and all of them together."""
+    if isinstance(datasets, Mapping):
+        named = dict(datasets)
+    else:
+        given = [datasets] if isinstance(datasets, str | Path) else list(datasets)
+        if len(given) == 1:
+            place = Path(given[0]).expanduser().resolve()
+            named = {name or (place.stem if place.is_file() else place.name): given[0]}
+        else:
+            named = dict(name_datasets(given))
+    if not named:
+        raise UsageError("There is no data set to train on.", "Name at least one.")
+    return named, name or "+".join(sorted(named))
+
+
+def _check_names(test_sets: Iterable[str]) -> None:
+    for name in test_sets:
+        if name in ("validation", "test") or name.startswith(TEST_OF):
+            raise UsageError(
+                f"A test set cannot be called {name!r}: that is a part of the training's own data.",
+                "Rename its folder.",
+            )
 
 
 def _check(mode: str, epochs: int, batch_size: int, train_workers: int | None) -> None:
@@ -145,8 +184,10 @@ def _check(mode: str, epochs: int, batch_size: int, train_workers: int | None) -
         )
 
 
-def _command(data: str, mode: str, rule: SplitRule, epochs: int, batch_size: int) -> str:
+def _command(named: Iterable[str], mode: str, rule: SplitRule, epochs: int, batch_size: int) -> str:
+    quoted = [f'"{name}"' for name in sorted(named)]
+    data = quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
     split = "" if rule.kind == "random" else f'split="{rule.kind}", '
     split += "" if rule.group_by is None else f"group_by={rule.group_by!r}, "
     recipe = f"epochs={epochs}, batch_size={batch_size}, seed={rule.seed}"
-    return f'train_model("{data}", mode="{mode}", {split}{recipe})'
+    return f'train_model({data}, mode="{mode}", {split}{recipe})'

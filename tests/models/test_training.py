@@ -21,7 +21,7 @@ from crackmodel.errors import (
     WeightsNotFound,
 )
 from crackmodel.models.datasets import find_images, read_tiles
-from crackmodel.models.events import EpochFinished, FeaturesExtracted, TrainingEvent
+from crackmodel.models.events import DatasetRead, EpochFinished, FeaturesExtracted, TrainingEvent
 from crackmodel.models.export import largest_difference, to_litert
 from crackmodel.models.features import extract_features
 from crackmodel.models.finetuning import augmented_batch
@@ -87,6 +87,7 @@ def finetuned(drawn_dataset: Path, weights: Path, models: Path, frozen: ModelVer
 def test_version_has_everything_in_its_place(frozen: ModelVersion, models: Path) -> None:
     assert frozen.path == models / "slabs" / "v1"
     assert sorted(path.relative_to(frozen.path).as_posix() for path in frozen.path.rglob("*.*")) == [
+        "bad_files.csv",
         "card.json",
         "evaluation/confusion_again.png",
         "evaluation/confusion_test.png",
@@ -134,6 +135,12 @@ def test_card_tells_data_and_recipe(frozen: ModelVersion, weights: Path) -> None
 def test_listener_hears_features_and_epochs(frozen: ModelVersion, events: list[TrainingEvent]) -> None:
     assert frozen.version == "v1"
     assert events[0] == FeaturesExtracted(81, 81)
+    stock = next(event for event in events if isinstance(event, DatasetRead))
+    assert (stock.usable, stock.bad[0].file) == (80, "cracked/broken.png")
+    assert stock.fingerprints == {"slabs": frozen.card.data.sets[0].fingerprint}
+    rows = (frozen.path / "bad_files.csv").read_text().splitlines()
+    assert rows[0] == "image,reason"
+    assert rows[1].startswith("cracked/broken.png,not_an_image")
     assert [event.epoch for event in events if isinstance(event, EpochFinished)] == list(range(1, 11))
 
 
