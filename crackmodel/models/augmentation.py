@@ -1,36 +1,30 @@
 """Random variations of tiles, for fine-tuning: what another camera, distance, surface or day would have made.
 
 Every function takes its random generator as an argument, seeded by (seed, epoch, sample): a sample's
-variation does not depend on the batch, the order or the number of workers. `replace_tile` comes first: it may
-put a drawn scene in a clear tile's place and a hairline crack in a cracked one's; `augment_tile` varies what
-is then there.
+variation does not depend on the batch, the order or the number of workers. `replace_tile` comes first: it
+may put another surface or a drawn scene in a clear tile's place, and in a cracked one's a hairline crack on
+another surface; `augment_tile` varies what is then there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.models.negatives import clouds, draw_scene, litter
-from crackmodel.surveys.drawing import wander
+from crackmodel.models.hairlines import hairline_course, open_hairline
+from crackmodel.models.negatives import draw_scene, litter
+from crackmodel.models.surfaces import recede, relief, roughen
 
 Tile = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.float32]
-
-_FAINTEST: Final = 0.008
-"""Mean of a mask below which there may be no crack to see."""
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
     """How often each variation is applied, as probabilities.
-
-    The last four are 0 unless asked for: docs/model.md tells what they win and what they cost.
 
     Attributes:
         plain: The tile is only turned.
@@ -43,9 +37,12 @@ class Augmentation:
         noise: Gaussian noise, 1 to 10 levels.
         jpeg: JPEG at quality 30 to 95.
         drawn: A clear tile gives way to a drawn scene without concrete.
-        hairline: A cracked tile gives way to a clear one with a thin, faint crack.
-        litter: Lines, bolts, stains or marks lie on a tile that is neither.
-        rough: The surface becomes rougher, grooved or worn, drawn scenes excepted.
+        hairline: A cracked tile gives way to another surface with a thin, faint crack.
+        surface: A clear tile that is left becomes another surface.
+        recede: The other surface is seen from another distance.
+        rough: It has more grain, pits, pale aggregate or grooves.
+        relief: It is lit from the side.
+        litter: Lines, bolts, stains or marks lie on it.
     """
 
     plain: float = 0.3
@@ -56,10 +53,13 @@ class Augmentation:
     blur: float = 0.25
     noise: float = 0.3
     jpeg: float = 0.3
-    drawn: float = 0.0
-    hairline: float = 0.0
-    litter: float = 0.0
-    rough: float = 0.0
+    drawn: float = 0.33
+    hairline: float = 0.4
+    surface: float = 0.7
+    recede: float = 0.5
+    rough: float = 0.3
+    relief: float = 0.4
+    litter: float = 0.15
 
 
 def augment_tile(tile: Tile, rng: np.random.Generator, companions: Sequence[Tile], how: Augmentation) -> Tile:
@@ -111,83 +111,25 @@ def replace_tile(
     Returns:
         uint8 [edge, edge, 3] RGB of the same class; the tile itself where nothing was changed.
     """
-    chance = rng.random(3)
-    if not cracked and chance[0] < how.drawn:
+    if cracked:
+        if rng.random() >= how.hairline:
+            return tile
+        return open_hairline(other_surface(companions[0], rng, how), hairline_course(tile, rng), rng)
+    if rng.random() < how.drawn:
         return draw_scene(rng, tile.shape[0])
-    thin = cracked and chance[0] < how.hairline
-    made = turn(companions[0], rng) if thin else tile
-    if chance[1] < how.litter:
-        made = litter(made, rng)
-    if chance[2] < how.rough:
+    return other_surface(tile, rng, how) if rng.random() < how.surface else tile
+
+
+def other_surface(tile: Tile, rng: np.random.Generator, how: Augmentation) -> Tile:
+    """Make another surface of a clear tile; cracked and clear ones get it alike."""
+    made = turn(tile, rng)
+    if rng.random() < how.recede:
+        made = recede(made, rng)
+    if rng.random() < how.rough:
         made = roughen(made, rng)
-    if thin:
-        made = open_hairline(made, hairline_mask(tile, rng), rng)
-    return made
-
-
-def hairline_mask(tile: Tile, rng: np.random.Generator) -> Mask:
-    """Return the course of a thin crack, float32 [edge, edge] from 0 to 1.
-
-    Half of them are the tile's own crack, made thinner, seen from 1.2 to 2.4 times as far and continued
-    by its mirror image; half, and those of which too little is left, are drawn, 0.5 to 2.5 pixels wide.
-    """
-    edge = tile.shape[0]
-    mask = _own_course(tile, rng) if rng.random() < 0.5 else _drawn_course(edge, rng)
-    while mask.mean() < _FAINTEST:  # A crack may grow out of the tile at once.
-        mask = _drawn_course(edge, rng)
-    return np.asarray(mask * np.clip(0.85 + 0.3 * clouds(rng, edge, 25), 0.25, 1), dtype=np.float32)
-
-
-def _own_course(tile: Tile, rng: np.random.Generator) -> Mask:
-    edge = tile.shape[0]
-    grey = tile.mean(axis=2, dtype=np.float32)
-    depth = np.clip(1 - grey / np.maximum(cv2.blur(grey, (61, 61)), 1), 0, None)
-    deepest = max(float(np.percentile(depth, 99)), 0.1)
-    depth = np.clip((depth / deepest - 0.3) / 0.6, 0, 1)
-    if rng.random() < 0.4:
-        depth = cv2.erode(depth, np.ones((3, 3), np.uint8))
-    small = round(edge / rng.uniform(1.2, 2.4))
-    depth = cv2.resize(depth, (small, small), interpolation=cv2.INTER_AREA)
-    rest = edge - small
-    top, left = rng.integers(0, rest + 1, 2).tolist()
-    return np.pad(depth, ((top, rest - top), (left, rest - left)), mode="symmetric")
-
-
-def _drawn_course(edge: int, rng: np.random.Generator) -> Mask:
-    # Drawn at twice the size: OpenCV's thinnest line is a pixel wide.
-    canvas = np.zeros((2 * edge, 2 * edge), np.uint8)
-    heading = rng.uniform(0, 2 * np.pi)
-    outward = np.array([np.cos(heading), np.sin(heading)])
-    x, y = (edge + rng.uniform(-0.3, 0.3, 2) * edge - 1.2 * edge * outward).tolist()
-    length = rng.uniform(1.6, 3.0) * edge
-    for course in wander(rng, (x, y), heading + float(rng.normal(0, 0.25)), length, 1.0):
-        points = np.rint(course.points * 16).astype(np.int32)
-        cv2.polylines(canvas, [points], False, 255, int(rng.integers(1, 6)), cv2.LINE_AA, 4)
-    return cv2.resize(canvas, (edge, edge), interpolation=cv2.INTER_AREA) / np.float32(255)
-
-
-def open_hairline(tile: Tile, mask: Mask, rng: np.random.Generator) -> Tile:
-    """Darken a tile along a mask: the deepest place by 30 to 75 %."""
-    soft = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.9))
-    soft = soft / np.float32(max(float(soft.max()), 0.2))
-    return _levels(tile * (1 - rng.uniform(0.3, 0.75) * soft[..., None]))
-
-
-def roughen(tile: Tile, rng: np.random.Generator) -> Tile:
-    """Give a surface grain of many scales, pits, pale aggregate or the grooves of a broom."""
-    edge = tile.shape[0]
-    grain = np.zeros((edge, edge), np.float32)
-    for cell in (1.5, 3.0, 6.0, 15.0, 40.0):
-        grain += rng.uniform(0, 0.06) * clouds(rng, edge, cell)
-    if rng.random() < 0.4:
-        spots = clouds(rng, edge, rng.uniform(2, 7))
-        grain += rng.choice([-1, 1]) * rng.uniform(0.05, 0.4) * np.clip(spots - rng.uniform(0.6, 1.8), 0, 1)
-    if rng.random() < 0.25:
-        ys, xs = np.mgrid[0:edge, 0:edge].astype(np.float32)
-        angle, pitch = rng.uniform(0, np.pi), rng.uniform(3, 16)
-        across = (xs * np.cos(angle) + ys * np.sin(angle)) / pitch + 0.15 * clouds(rng, edge, 30)
-        grain += rng.uniform(0.02, 0.12) * np.sin(2 * np.pi * across)
-    return _levels(tile * (1 + grain)[..., None])
+    if rng.random() < how.relief:
+        made = relief(made, rng)
+    return litter(made, rng) if rng.random() < how.litter else made
 
 
 def collage(tile: Tile, companions: Sequence[Tile], rng: np.random.Generator) -> Tile:

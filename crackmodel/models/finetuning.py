@@ -1,4 +1,4 @@
-"""Training every layer of the network on augmented tiles, in one process."""
+"""Training the layers of the network on augmented tiles, in one process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from crackmodel.models.augmentation import Augmentation, augment_tile, replace_tile
 from crackmodel.models.events import EpochFinished
+from crackmodel.models.network import BACKBONE
 
 if TYPE_CHECKING:
     import keras
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 Tiles = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.integer]
 
-VALIDATION_BATCH: Final = 64
-"""Validation tiles that go through the network at once."""
+VALIDATION_BATCH: Final = 32
+"""Validation tiles that go through the network at once, as they are and varied."""
+
+_VALIDATION_EPOCH: Final = 2**31
+"""Stands for the epoch in the variations of validation tiles, which are the same in all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +38,22 @@ class FinetuneRecipe:
             along half a cosine.
         label_smoothing: The share of certainty taken from the labels, against overconfidence.
         patience: Epochs without a smaller validation loss before training stops.
+        first_trained: Where the names of the backbone's first layers that learn begin. Those before keep
+            ImageNet's edges and spots, which saves 40 % of the time of a step. Empty trains all.
         augmentation: How tiles are varied.
     """
 
     epochs: int = 6
     batch_size: int = 32
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-4
     label_smoothing: float = 0.02
     patience: int = 3
+    first_trained: str = "block_2"
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def as_record(self) -> dict[str, Any]:
         """Everything as plain JSON values, for a model's card."""
-        return {"optimizer": "Adam", "trainable": "all layers, batch statistics fixed", **asdict(self)}
+        return {"optimizer": "Adam", "trainable": "batch statistics fixed", **asdict(self)}
 
 
 def finetune(
@@ -60,9 +67,10 @@ def finetune(
     seed: int,
     on_epoch: Callable[[EpochFinished], None],
 ) -> int:
-    """Train all layers and leave the weights of the epoch with the smallest validation loss.
+    """Train the layers and leave the weights of the epoch with the smallest validation loss.
 
-    Augmentation touches the training part only; the validation part is seen as it is.
+    The validation part is seen twice: as it is, and varied as the training part is, alike in every epoch. On
+    tiles as they are alone an epoch that has forgotten what it learnt from variations would look best.
 
     Args:
         network: From `build_network`, best with a head that has been fitted to frozen features.
@@ -82,7 +90,7 @@ def finetune(
     best, best_loss, best_weights = 0, math.inf, network.get_weights()
     for epoch in range(recipe.epochs):
         loss, accuracy = _train_epoch(step, tiles, labels, train, recipe, seed, epoch)
-        val_loss, val_accuracy = _validate(network, tiles, labels, validation, recipe)
+        val_loss, val_accuracy = _validate(network, tiles, labels, validation, recipe, seed)
         on_epoch(EpochFinished(epoch + 1, recipe.epochs, loss, accuracy, val_loss, val_accuracy))
         if val_loss < best_loss:
             best, best_loss, best_weights = epoch + 1, val_loss, network.get_weights()
@@ -95,7 +103,7 @@ def finetune(
 def build_optimizer(
     network: keras.Model, recipe: FinetuneRecipe, examples: int
 ) -> keras.optimizers.Optimizer:
-    """Make every layer of a network trainable, and the optimizer that will train them.
+    """Make the layers of a network trainable that shall be, and the optimizer that will train them.
 
     Args:
         network: From `build_network`.
@@ -109,6 +117,10 @@ def build_optimizer(
 
     for layer in network.layers:  # setting it on the network alone does not reach a nested model
         layer.trainable = True
+    learns = False
+    for layer in network.get_layer(BACKBONE).layers:
+        learns = learns or layer.name.startswith(recipe.first_trained)
+        layer.trainable = learns
     steps = math.ceil(examples / recipe.batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0,
@@ -174,22 +186,26 @@ def _train_epoch(
 
 
 def _validate(
-    network: keras.Model, tiles: Tiles, labels: Labels, rows: npt.NDArray[np.int64], recipe: FinetuneRecipe
+    network: keras.Model,
+    tiles: Tiles,
+    labels: Labels,
+    rows: npt.NDArray[np.int64],
+    recipe: FinetuneRecipe,
+    seed: int,
 ) -> tuple[float, float]:
-    """Measure loss, smoothed as in training, and accuracy on tiles as they are."""
+    """Measure loss, smoothed as in training, and accuracy on tiles as they are and varied."""
     import keras
 
-    outputs = np.concatenate(
-        [
-            np.asarray(
-                network(tiles[rows[start : start + VALIDATION_BATCH]].astype(np.float32), training=False)
-            )
-            for start in range(0, len(rows), VALIDATION_BATCH)
-        ]
-    )
-    entropy = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    accuracy = float(np.mean(np.argmax(outputs, axis=1) == labels[rows]))
-    return float(entropy(one_hot(labels[rows]), outputs)), accuracy
+    entropy = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing, reduction=None)
+    loss, hits = 0.0, 0
+    for start in range(0, len(rows), VALIDATION_BATCH):
+        batch, wanted = validation_batch(
+            tiles, labels, rows[start : start + VALIDATION_BATCH], rows, how=recipe.augmentation, seed=seed
+        )
+        outputs = network(batch.astype(np.float32), training=False)
+        loss += float(np.sum(entropy(wanted, outputs)))
+        hits += int(np.sum(np.argmax(outputs, axis=1) == np.argmax(wanted, axis=1)))
+    return loss / (2 * len(rows)), hits / (2 * len(rows))
 
 
 def epoch_reporter(epochs: int, on_epoch: Callable[[EpochFinished], None]) -> keras.callbacks.Callback:
@@ -221,13 +237,13 @@ def augmented_batch(
     seed: int,
     epoch: int,
 ) -> tuple[Tiles, npt.NDArray[np.float32]]:
-    """Vary the tiles of some rows; some give way to drawn scenes and hairline cracks first.
+    """Vary the tiles of some rows; some give way to other surfaces, drawn scenes and hairline cracks first.
 
     Args:
         tiles: uint8 [n, 160, 160, 3].
         labels: Integers [n].
         rows: The rows of the batch.
-        part: The training part: where the companions of collages come from.
+        part: The rows' own part: where the companions of collages come from.
         how: The probabilities.
         seed: With `epoch` and the row, decides each sample's variation.
         epoch: Counted from 0.
@@ -243,11 +259,27 @@ def augmented_batch(
         cracked = bool(labels[row] == 1)
         anything = cracked and rng.random() < 0.33
         companions = rng.choice(part if anything else clear, 3)
-        # A generator of its own: where nothing is replaced the other variations stay what they were.
-        chance = np.random.default_rng((seed, epoch, int(row), 1))
-        tile = replace_tile(tiles[row], cracked, chance, [tiles[chance.choice(clear)]], how)
+        tile = replace_tile(tiles[row], cracked, rng, [tiles[rng.choice(clear)]], how)
         made[place] = augment_tile(tile, rng, [tiles[other] for other in companions], how)
     return made, one_hot(labels[rows])
+
+
+def validation_batch(
+    tiles: Tiles,
+    labels: Labels,
+    rows: npt.NDArray[np.int64],
+    part: npt.NDArray[np.int64],
+    *,
+    how: Augmentation,
+    seed: int,
+) -> tuple[Tiles, npt.NDArray[np.float32]]:
+    """Return validation tiles as they are, then varied; the arguments are those of `augmented_batch`.
+
+    Returns:
+        uint8 [2 * len(rows), 160, 160, 3] and float32 [2 * len(rows), 2], one-hot.
+    """
+    varied, wanted = augmented_batch(tiles, labels, rows, part, how=how, seed=seed, epoch=_VALIDATION_EPOCH)
+    return np.concatenate([tiles[rows], varied]), np.concatenate([wanted, wanted])
 
 
 def one_hot(labels: Labels) -> npt.NDArray[np.float32]:

@@ -27,6 +27,9 @@ CLASS_NAMES: Final = ("clear", "crack")
 FEATURES: Final = 1280
 """Numbers that the pooled backbone gives for a tile."""
 
+BACKBONE: Final = "mobilenetv2"
+"""Name of the layer that holds the convolutions."""
+
 WEIGHTS_VARIABLE: Final = "CRACKMODEL_WEIGHTS"
 
 KERAS_WEIGHTS: Final = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_160_no_top.h5"
@@ -35,7 +38,6 @@ KERAS_WEIGHTS_URL: Final = (
 )
 """The ImageNet checkpoint that `keras.applications.MobileNetV2` itself downloads for 160 px."""
 
-_BACKBONE = "mobilenetv2"
 _HEAD = "verdict"
 _POOLED = "features"
 
@@ -116,7 +118,7 @@ def build_backbone(weights: Path | None) -> keras.Model:
             input_shape=(TILE_EDGE, TILE_EDGE, 3),
             include_top=False,
             weights=None if weights is None else str(weights),
-            name=_BACKBONE,
+            name=BACKBONE,
         )
     except (OSError, ValueError, KeyError, IndexError) as fault:
         raise WeightsNotFound(

@@ -39,6 +39,7 @@ from crackmodel.models.finetuning import (
     build_optimizer,
     epoch_order,
     one_hot,
+    validation_batch,
 )
 
 if TYPE_CHECKING:
@@ -228,11 +229,14 @@ class Replica:
         rows = np.array_split(self._validation, self._workers)[self.rank]
         loss, hits = 0.0, 0
         for start in range(0, len(rows), VALIDATION_BATCH):
-            these = rows[start : start + VALIDATION_BATCH]
-            outputs = self._network(self._tiles[these].astype(np.float32), training=False)
-            loss += float(np.sum(self._entropy(one_hot(self._labels[these]), outputs)))
-            hits += int(np.sum(np.argmax(outputs, axis=1) == self._labels[these]))
-        loss, accuracy = self._sum((loss, hits)) / len(self._validation)
+            batch, wanted = validation_batch(
+                self._tiles, self._labels, rows[start : start + VALIDATION_BATCH], self._validation,
+                how=self.recipe.augmentation, seed=self._seed,
+            )  # fmt: skip
+            outputs = self._network(batch.astype(np.float32), training=False)
+            loss += float(np.sum(self._entropy(wanted, outputs)))
+            hits += int(np.sum(np.argmax(outputs, axis=1) == np.argmax(wanted, axis=1)))
+        loss, accuracy = self._sum((loss, hits)) / (2 * len(self._validation))
         return float(loss), float(accuracy)
 
 
