@@ -22,6 +22,7 @@ from crackmodel.options import (
     EpochsOption,
     FeaturesOption,
     GroupByOption,
+    Int8Option,
     JsonOption,
     LimitOption,
     MaxRejectedOption,
@@ -189,6 +190,7 @@ def train(
     seed: SeedOption = 0,
     workers: WorkersOption = None,
     train_workers: TrainWorkersOption = None,
+    int8: Int8Option = True,
     promote: PromoteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -217,6 +219,7 @@ def train(
         seed=seed,
         workers=workers,
         train_workers=train_workers,
+        int8=int8,
         promote=promote,
         on_event=TrainingLines(sys.stderr),
     )

@@ -55,6 +55,9 @@ TrainWorkersOption = Annotated[
         "--train-workers", help="Processes that fine-tune together, on Ray. [default: this one alone]"
     ),
 ]
+Int8Option = Annotated[
+    bool, typer.Option("--int8/--no-int8", help="Make an int8 model too; published where it passes.")
+]
 PromoteOption = Annotated[bool, typer.Option("--promote", help="Point the alias `production` at it.")]
 SurveyArgument = Annotated[str, typer.Argument(help="Folder or s3://, gs:// URI with photographs.")]
 ReportOption = Annotated[

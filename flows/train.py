@@ -21,6 +21,7 @@ from crackmodel.options import (
     EpochsOption,
     FeaturesOption,
     GroupByOption,
+    Int8Option,
     ModelNameOption,
     ModelsOption,
     ModeOption,
@@ -89,6 +90,7 @@ def train(
     seed: int = 0,
     workers: int | None = None,
     train_workers: int | None = None,
+    int8: bool = True,
     promote: bool = False,
 ) -> ModelVersion:
     """Train a crack classifier on labelled images and put it into the registry.
@@ -108,6 +110,7 @@ def train(
         seed: Decides the split and the order of images.
         workers: Parallel feature tasks; 0 runs without Ray.
         train_workers: Processes that fine-tune together, on Ray; the task's own by default.
+        int8: Make an int8 model too, published where it passes.
         promote: Point the alias `production` at the new version.
 
     Returns:
@@ -128,6 +131,7 @@ def train(
         "seed": seed,
         "workers": workers,
         "train_workers": train_workers,
+        "int8": int8,
         "promote": promote,
     }
     version = train_on_ray(datasets, settings)
@@ -152,6 +156,7 @@ def main(
     seed: SeedOption = 0,
     workers: WorkersOption = None,
     train_workers: TrainWorkersOption = None,
+    int8: Int8Option = True,
     promote: PromoteOption = False,
 ) -> None:
     """Train through Prefect, with run names, logs and the model card as an artifact.
@@ -174,6 +179,7 @@ def main(
             seed=seed,
             workers=workers,
             train_workers=train_workers,
+            int8=int8,
             promote=promote,
         )
     )

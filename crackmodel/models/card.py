@@ -168,6 +168,40 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
+class Int8Check:
+    """How the int8 model compares with the float model on one labelled set, at the model's threshold.
+
+    Attributes:
+        images: Compared.
+        agreement: Share of images with the same verdict.
+        accuracy: Of the int8 model.
+        accuracy_change: Its accuracy minus the float model's; negative is worse.
+    """
+
+    images: int
+    agreement: float
+    accuracy: float
+    accuracy_change: float
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Record:
+    """What became of the int8 model.
+
+    Attributes:
+        published: Whether the version has a `model-int8.tflite`.
+        reason: Why, or why not.
+        representative: Training images that the ranges of activations were taken from.
+        sets: Measurements by set; empty where nothing was quantised.
+    """
+
+    published: bool
+    reason: str
+    representative: int = 0
+    sets: Mapping[str, Int8Check] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class FileRecord:
     """What a file of the version must be."""
 
@@ -197,6 +231,7 @@ class Card:
         software: Versions of what made it.
         attribution: Whom to credit for data and weights.
         limits: What the model is known not to do.
+        int8: Whether there is an int8 model and why; null in cards from before there was any.
         files: Every file of the version but the card itself.
         format: Of this card.
     """
@@ -217,6 +252,7 @@ class Card:
     software: Mapping[str, str]
     attribution: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+    int8: Int8Record | None = None
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     format: int = CARD_FORMAT
 
@@ -269,5 +305,8 @@ def card_to_markdown(card: Card) -> str:
             f"| {each.unusable:,} |"
             for each in card.data.sets
         ]
-    lines += ["", *(f"- {limit}" for limit in card.limits)]
+    notes = list(card.limits)
+    if card.int8 is not None:
+        notes.append(f"int8: {'published' if card.int8.published else 'not published'}; {card.int8.reason}.")
+    lines += ["", *(f"- {note}" for note in notes)]
     return "\n".join(lines).rstrip() + "\n"

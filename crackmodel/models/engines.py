@@ -23,8 +23,6 @@ from crackmodel.models.network import FEATURES, with_features
 CRACK: Final = 1
 """Which of the network's outputs is the crack: see `crackmodel.models.network.CLASS_NAMES`."""
 
-ENGINE_NAMES: Final = ("litert", "tensorflow")
-
 _TINY: Final = 1e-30
 
 
@@ -192,17 +190,19 @@ class LiteRTEngine:
     """Score with LiteRT on the CPU.
 
     Args:
-        model: The content of `model.tflite`.
+        model: The content of `model.tflite`, or of `model-int8.tflite`, which has the same signature.
         threads: Threads of the interpreter; 1 where every core has an engine of its own.
         temperature: From the model's card.
+        name: `litert` or `litert-int8`.
 
     Raises:
         ModelCorrupt: The content is not a LiteRT model.
     """
 
-    name = "litert"
-
-    def __init__(self, model: bytes, *, threads: int = 1, temperature: float = 1.0) -> None:
+    def __init__(
+        self, model: bytes, *, threads: int = 1, temperature: float = 1.0, name: str = "litert"
+    ) -> None:
+        self.name = name
         self._model = LiteRTModel(model, threads=threads)
         self._temperature = temperature
 

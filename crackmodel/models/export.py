@@ -35,14 +35,10 @@ def to_litert(network: keras.Model) -> bytes:
     """
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec((1, TILE_EDGE, TILE_EDGE, 3), tf.float32, "tile")])  # type: ignore[untyped-decorator]
-    def run(tile: tf.Tensor) -> Any:
-        return network(tile, training=False)
-
     try:
         # `from_concrete_functions(..., network)` keeps the weights as uninitialised variables: NaN.
         # Without the second argument they become constants, which is also five times faster.
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([run.get_concrete_function()])
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([trace_tile(network)])
         content: bytes = converter.convert()
     except Exception as fault:  # the converter raises anything from ValueError to its own ConverterError
         raise ModelExportFailed(
@@ -50,6 +46,24 @@ def to_litert(network: keras.Model) -> bytes:
             "Check that tensorflow and keras have the versions of the lock file.",
         ) from fault
     return content
+
+
+def trace_tile(network: keras.Model) -> Any:
+    """Trace a network for one tile: what every export starts from, so that all have the same signature.
+
+    Args:
+        network: As for `to_litert`.
+
+    Returns:
+        TensorFlow's concrete function from float32 [1, 160, 160, 3].
+    """
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((1, TILE_EDGE, TILE_EDGE, 3), tf.float32, "tile")])  # type: ignore[untyped-decorator]
+    def run(tile: tf.Tensor) -> Any:
+        return network(tile, training=False)
+
+    return run.get_concrete_function()
 
 
 def largest_difference(

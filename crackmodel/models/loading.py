@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.errors import UsageError
-from crackmodel.models.engines import ENGINE_NAMES, Engine, KerasEngine, LiteRTEngine
+from crackmodel.models.engines import Engine, KerasEngine, LiteRTEngine
 from crackmodel.models.preprocessing import prepare_tile
-from crackmodel.models.registry import KERAS_MODEL, LITERT_MODEL, ModelVersion, Registry
+from crackmodel.models.registry import KERAS_MODEL, ModelVersion, Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +61,15 @@ def load_model(
     Args:
         reference: `builtin`, `NAME`, `NAME@VERSION` or `NAME@ALIAS`.
         models: The registry's folder.
-        engine: `litert`, or `tensorflow` for the Keras model.
+        engine: `litert`, `litert-int8` where the version has it, or `tensorflow` for the Keras model.
         threads: Of the LiteRT interpreter.
 
     Returns:
         Something with `predict`.
 
     Raises:
-        UsageError: No such engine, or it cannot run this model.
-        ModelNotFound: No such model, version or alias.
+        UsageError: No such engine.
+        ModelNotFound: No such model, version or alias, or it has no file for this engine.
         ModelCorrupt: A file is missing or has changed.
     """
     version = Registry(models).resolve(reference)
@@ -81,18 +80,11 @@ def build_engine(version: ModelVersion, engine: str = "litert", *, threads: int 
     """Build an engine for a model version.
 
     Raises:
-        UsageError: No such engine, or the version has no file for it.
+        UsageError: No such engine.
+        ModelNotFound: The version has no file for it; for int8 the message says why.
         ModelCorrupt: The file is missing or has changed.
     """
-    if engine == LiteRTEngine.name:
-        content = version.read_file(LITERT_MODEL)
-        return LiteRTEngine(content, threads=threads, temperature=version.temperature)
-    if engine != KerasEngine.name:
-        raise UsageError(f"There is no engine {engine!r}.", f"Take one of: {', '.join(ENGINE_NAMES)}.")
-    if not version.has_file(KERAS_MODEL):
-        raise UsageError(
-            f"The model {version.reference} ships without {KERAS_MODEL}, which the tensorflow engine runs.",
-            "Use --engine litert, or train a model of your own.",
-        )
-    version.read_file(KERAS_MODEL)
-    return KerasEngine(version.path / KERAS_MODEL, temperature=version.temperature)
+    content = version.read_file(version.engine_file(engine))
+    if engine == KerasEngine.name:
+        return KerasEngine(version.path / KERAS_MODEL, temperature=version.temperature)
+    return LiteRTEngine(content, threads=threads, temperature=version.temperature, name=engine)

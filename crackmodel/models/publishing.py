@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.models.card import TEST_OF, Card, TrainingRecord
+from crackmodel.models.card import TEST_OF, Card, Int8Record, TrainingRecord
 from crackmodel.models.combining import TrainingImages
-from crackmodel.models.datasets import LabelledImages
+from crackmodel.models.datasets import LabelledImages, read_tiles
 from crackmodel.models.duplicates import NEAR_DUPLICATE, refuse_two_labels
 from crackmodel.models.engines import LiteRTEngine, calibrate, log_odds
 from crackmodel.models.evaluation import (
@@ -29,12 +29,14 @@ from crackmodel.models.evaluation import (
 )
 from crackmodel.models.fitting import Fitted
 from crackmodel.models.inventory import describe_data, write_bad_files
-from crackmodel.models.network import CLASS_NAMES, count_parameters
+from crackmodel.models.network import CLASS_NAMES, count_parameters, with_features
 from crackmodel.models.page import metrics_table, write_page
 from crackmodel.models.preprocessing import RESIZE, TILE_EDGE
 from crackmodel.models.presentation import EvaluatedSet, draw_pictures, group_table
+from crackmodel.models.quantisation import NOT_ASKED, pick_representative, write_int8
 from crackmodel.models.registry import KERAS_MODEL, LITERT_MODEL
 from crackmodel.models.splitting import Division, SplitRule, write_split
+from crackmodel.models.versions import INT8_MODEL
 
 SPLIT: Final = "split.parquet"
 BAD_FILES: Final = "bad_files.csv"
@@ -66,7 +68,13 @@ class Origin:
 
 
 def write_version(
-    staged: Path, fitted: Fitted, origin: Origin, test_sets: Mapping[str, LabelledImages], started: float
+    staged: Path,
+    fitted: Fitted,
+    origin: Origin,
+    test_sets: Mapping[str, LabelledImages],
+    started: float,
+    *,
+    int8: bool = True,
 ) -> Card:
     """Write a trained network's files and compose its card.
 
@@ -78,6 +86,7 @@ def write_version(
         origin: What it was trained from.
         test_sets: Further data sets to evaluate, by name.
         started: `time.monotonic()` at the training's start.
+        int8: Quantise the network too; its file is written only if it passes.
 
     Returns:
         The card, still without name, version and files: `Registry.publish` knows these.
@@ -110,6 +119,16 @@ def write_version(
         for name, (root, found) in scored.items()
     }
     metrics = {name: found.metrics for name, found in sets.items()}
+    quantised = Int8Record(False, NOT_ASKED)
+    if int8:
+        quantised = write_int8(
+            staged / INT8_MODEL,
+            with_features(fitted.network),
+            _representative_tiles(fitted, origin),
+            _whole_tests(scored),
+            calibration.temperature,
+            threshold.value,
+        )
     _write_evaluation(staged / "evaluation", origin, fitted, sets)
     _write_split(staged / SPLIT, fitted, origin.images)
     if fitted.stock.bad:
@@ -150,6 +169,7 @@ def write_version(
         software=_software(),
         attribution=(*origin.attribution, BACKBONE_CREDIT),
         limits=_limits(fitted.division),
+        int8=quantised,
     )
 
 
@@ -162,6 +182,16 @@ def _parts(fitted: Fitted, images: TrainingImages) -> dict[str, npt.NDArray[np.i
         own = {f"{TEST_OF}{each.name}": test[member == n] for n, each in enumerate(images.members)}
         parts |= {name: rows for name, rows in own.items() if len(rows)}
     return parts
+
+
+def _representative_tiles(fitted: Fitted, origin: Origin) -> npt.NDArray[np.uint8]:
+    rows = pick_representative(fitted.labels, fitted.split.train, origin.rule.seed)
+    return read_tiles(origin.images.root, [origin.images.files[fitted.kept[row]] for row in rows]).tiles
+
+
+def _whole_tests(sets: Mapping[str, tuple[Path, ScoredImages]]) -> dict[str, tuple[Path, ScoredImages]]:
+    """Leave out validation, which chose the threshold, and the single data sets' shares of the test part."""
+    return {name: s for name, s in sets.items() if name != "validation" and not name.startswith(TEST_OF)}
 
 
 def _scored_part(

@@ -49,6 +49,7 @@ def train_model(
     seed: int = 0,
     workers: int | None = None,
     train_workers: int | None = None,
+    int8: bool = True,
     promote: bool = False,
     test_sets: Mapping[str, Path | str] | None = None,
     dataset_name: str | None = None,
@@ -82,6 +83,7 @@ def train_model(
         workers: CPUs of an embedded Ray for the features, None for all; 0 works without Ray.
         train_workers: Processes that fine-tune together, a CPU of Ray's each; None or 0 fine-tunes in this
             process. On several nodes `models` has to be on a file system that all of them share.
+        int8: Make a `model-int8.tflite` too, published where it passes: see `quantisation.check_int8`.
         promote: Let the alias `production` point at the new version, unless it is worse.
         test_sets: Further labelled folders to evaluate, by the name they get in the card.
         dataset_name: The name of the data in the card, the folder's name if None.
@@ -133,7 +135,7 @@ def train_model(
             attribution=tuple(attribution),
         )
         try:
-            card = write_version(staged, fitted, origin, further, started)
+            card = write_version(staged, fitted, origin, further, started, int8=int8)
             version = registry.publish(name, staged, card)
         except OSError as fault:
             raise ModelError(

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from crackmodel.errors import ModelCorrupt, ModelNotFound
+from crackmodel.errors import ModelCorrupt, ModelNotFound, UsageError
 from crackmodel.models.card import Card, FileRecord, card_from_json
 
 CARD: Final = "card.json"
 LITERT_MODEL: Final = "model.tflite"
 KERAS_MODEL: Final = "model.keras"
+INT8_MODEL: Final = "model-int8.tflite"
+
+ENGINE_FILES: Final[Mapping[str, str]] = {
+    "litert": LITERT_MODEL,
+    "litert-int8": INT8_MODEL,
+    "tensorflow": KERAS_MODEL,
+}
+"""The file of a version that each engine runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ class ModelVersion:
 
     @property
     def sha256(self) -> str:
-        """Hash of `model.tflite`: the model's identity in a report."""
+        """Hash of `model.tflite`: the model's identity in a report, where no other engine's file ran."""
         return self._record(LITERT_MODEL).sha256
 
     @property
@@ -54,6 +63,25 @@ class ModelVersion:
     def has_file(self, name: str) -> bool:
         """Say whether the card lists such a file."""
         return name in self.card.files
+
+    def engine_file(self, engine: str) -> str:
+        """Name the file that an engine runs.
+
+        Raises:
+            UsageError: There is no such engine.
+            ModelNotFound: This version has no file for it; for int8 the card's reason is given.
+        """
+        if engine not in ENGINE_FILES:
+            raise UsageError(f"There is no engine {engine!r}.", f"Take one of: {', '.join(ENGINE_FILES)}.")
+        name = ENGINE_FILES[engine]
+        if not self.has_file(name):
+            others = " or ".join(known for known, file in ENGINE_FILES.items() if self.has_file(file))
+            raise ModelNotFound(
+                f"The model {self.reference} has no {name}, which --engine {engine} needs"
+                f"{f': {self._why_no_int8}' if name == INT8_MODEL else ''}.",
+                f"Use --engine {others}, take another version, or train one.",
+            )
+        return name
 
     def read_file(self, name: str) -> bytes:
         """Read a file of the version and check it.
@@ -87,6 +115,10 @@ class ModelVersion:
         """
         for name in self.card.files:
             self.read_file(name)
+
+    @property
+    def _why_no_int8(self) -> str:
+        return self.card.int8.reason if self.card.int8 else "it was trained before there were int8 models"
 
     def _record(self, name: str) -> FileRecord:
         try:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 import crackmodel
-from crackmodel.errors import ModelNotFound, ReconciliationError, SurveyError, TooManyRejected
+from crackmodel.errors import ReconciliationError, SurveyError, TooManyRejected
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry import ModelVersion, Registry
 from crackmodel.reports.table import ReportTable, TopImage
@@ -27,12 +27,6 @@ from crackmodel.scoring.worker import ModelFile, ScoringJob, ShardResult
 from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.images import DecodeLimits
 from crackmodel.surveys.listing import Listing, Survey, list_survey, open_location
-
-_ENGINE_FILES: Final = {
-    "litert": "model.tflite",
-    "litert-int8": "model-int8.tflite",
-    "tensorflow": "model.keras",
-}
 
 _TOP_IMAGES: Final = 10
 
@@ -211,16 +205,10 @@ def load_model_file(version: ModelVersion, engine: str) -> ModelFile:
     """Read the file that an engine runs, checked by its SHA-256, into what workers get.
 
     Raises:
-        ModelNotFound: This model version has no file for the engine.
+        ModelNotFound: This model version has no file for the engine; for int8 the message says why.
         ModelCorrupt: The file is not the one that the card describes.
     """
-    name = _ENGINE_FILES[engine]
-    if name not in version.card.files:
-        available = [known for known, file in _ENGINE_FILES.items() if file in version.card.files]
-        raise ModelNotFound(
-            f"The model {version.reference} has no {name}, which --engine {engine} needs.",
-            f"Use --engine {' or '.join(available)}, or a model that was trained with this version.",
-        )
+    name = version.engine_file(engine)
     return ModelFile(
         reference=version.reference,
         sha256=version.card.files[name].sha256,

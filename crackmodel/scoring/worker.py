@@ -96,7 +96,7 @@ def _cached_engine(model: ModelFile) -> Engine:
             path = Path(folder) / "model.keras"
             path.write_bytes(model.content)
             return KerasEngine(path, temperature=model.temperature)
-    return LiteRTEngine(model.content, threads=1, temperature=model.temperature)
+    return LiteRTEngine(model.content, threads=1, temperature=model.temperature, name=model.engine)
 
 
 def score_shard(job: ScoringJob, shard: Shard) -> ShardResult:

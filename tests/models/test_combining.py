@@ -220,6 +220,7 @@ def test_two_sets_are_trained_on_together_and_measured_apart(
         weights=weights,
         models=tmp_path / "models",
         workers=0,
+        int8=False,
     )
 
     assert version.reference == "slabs-tiles@v1"

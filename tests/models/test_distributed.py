@@ -208,7 +208,13 @@ def test_model_fine_tuned_by_two_is_published_and_leaves_nothing_else(
     drawn_dataset: Path, weights: Path, tmp_path: Path, embedded_ray: None
 ) -> None:
     version = train_model(
-        drawn_dataset, mode="finetune", train_workers=2, epochs=1, weights=weights, models=tmp_path
+        drawn_dataset,
+        mode="finetune",
+        train_workers=2,
+        epochs=1,
+        weights=weights,
+        models=tmp_path,
+        int8=False,
     )
 
     assert version.card.training.hyperparameters["train_workers"] == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crackmodel.errors import ModelCorrupt, UsageError
+from crackmodel.errors import ModelCorrupt, ModelNotFound, UsageError
 from crackmodel.models.engines import LiteRTEngine, calibrate, log_odds
 from crackmodel.models.loading import build_engine, load_model
 from crackmodel.models.registry import Registry
@@ -93,12 +93,12 @@ def test_something_else_is_no_litert_model(content: bytes) -> None:
 
 
 def test_unknown_engine_is_refused() -> None:
-    with pytest.raises(UsageError, match="litert, tensorflow"):
+    with pytest.raises(UsageError, match="litert, litert-int8, tensorflow"):
         load_model(engine="abacus")
 
 
 def test_builtin_has_no_keras_model_and_says_so() -> None:
-    with pytest.raises(UsageError, match=r"ships without model\.keras"):
+    with pytest.raises(ModelNotFound, match=r"has no model\.keras, which --engine tensorflow needs"):
         build_engine(Registry("models").resolve("builtin"), "tensorflow")
 
 

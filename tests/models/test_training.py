@@ -81,6 +81,7 @@ def finetuned(drawn_dataset: Path, weights: Path, models: Path, frozen: ModelVer
             weights=weights,
             models=models,
             name="tuned",
+            int8=False,
         )
 
 
@@ -174,6 +175,7 @@ def test_same_training_gives_the_same_model(
             workers=0,
             epochs=1,
             seed=seed,
+            int8=False,
         )
 
     one = train(3)
@@ -194,6 +196,7 @@ def test_grouped_training_saves_its_split(drawn_dataset: Path, weights: Path, tm
         weights=weights,
         models=tmp_path,
         workers=0,
+        int8=False,
     )
 
     rows = pq.read_table(version.path / "split.parquet").to_pylist()
