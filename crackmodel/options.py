@@ -55,6 +55,13 @@ TrainWorkersOption = Annotated[
         "--train-workers", help="Processes that fine-tune together, on Ray. [default: this one alone]"
     ),
 ]
+TargetRecallOption = Annotated[
+    float | None,
+    typer.Option(
+        "--target-recall",
+        help="Choose the threshold for this share of the cracks, such as 0.95. [default: best F1]",
+    ),
+]
 Int8Option = Annotated[
     bool, typer.Option("--int8/--no-int8", help="Make an int8 model too; published where it passes.")
 ]

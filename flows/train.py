@@ -29,6 +29,7 @@ from crackmodel.options import (
     PromoteOption,
     SeedOption,
     SplitOption,
+    TargetRecallOption,
     TestOption,
     TrainWorkersOption,
     WeightsOption,
@@ -90,6 +91,7 @@ def train(
     seed: int = 0,
     workers: int | None = None,
     train_workers: int | None = None,
+    target_recall: float | None = None,
     int8: bool = True,
     promote: bool = False,
 ) -> ModelVersion:
@@ -110,6 +112,7 @@ def train(
         seed: Decides the split and the order of images.
         workers: Parallel feature tasks; 0 runs without Ray.
         train_workers: Processes that fine-tune together, on Ray; the task's own by default.
+        target_recall: Share of the validation part's cracks that the threshold is chosen for.
         int8: Make an int8 model too, published where it passes.
         promote: Point the alias `production` at the new version.
 
@@ -131,6 +134,7 @@ def train(
         "seed": seed,
         "workers": workers,
         "train_workers": train_workers,
+        "target_recall": target_recall,
         "int8": int8,
         "promote": promote,
     }
@@ -156,6 +160,7 @@ def main(
     seed: SeedOption = 0,
     workers: WorkersOption = None,
     train_workers: TrainWorkersOption = None,
+    target_recall: TargetRecallOption = None,
     int8: Int8Option = True,
     promote: PromoteOption = False,
 ) -> None:
@@ -179,6 +184,7 @@ def main(
             seed=seed,
             workers=workers,
             train_workers=train_workers,
+            target_recall=target_recall,
             int8=int8,
             promote=promote,
         )

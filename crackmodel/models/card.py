@@ -161,10 +161,11 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """From which probability on a tile is a crack, and how that was chosen."""
+    """From which probability on a tile is a crack, and how that was chosen; for which recall, if for one."""
 
     value: float
     chosen: str
+    target_recall: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.errors import DatasetError
+from crackmodel.errors import DatasetError, UsageError
 from crackmodel.models.card import Calibration, Metrics, Threshold
 from crackmodel.models.datasets import BadFile, LabelledImages, read_tiles
 from crackmodel.models.engines import Engine
@@ -23,6 +23,9 @@ TEMPERATURES: Final = (0.5, 10.0)
 
 SURVEY_CRACKS: Final = 0.1
 """Share of cracked tiles that the threshold is chosen for."""
+
+RECALL_THRESHOLDS: Final = (0.01, 0.90)
+"""Where a threshold for a recall may lie: below, nearly everything would be a crack."""
 
 _CHUNK: Final = 250
 
@@ -142,21 +145,30 @@ def fit_temperature(margins: npt.NDArray[np.float64], labels: Labels) -> Calibra
     return Calibration("temperature scaling, validation part", round(float(np.exp(best.x)), 4))
 
 
-def choose_threshold(labels: Labels, probabilities: Probabilities) -> Threshold:
-    """Choose the threshold with the best F1 where one tile in ten is cracked.
+def choose_threshold(
+    labels: Labels, probabilities: Probabilities, *, target_recall: float | None = None
+) -> Threshold:
+    """Choose the threshold, for the best F1 or for a recall that is asked for.
 
-    A validation part is half cracks, a survey mostly clear: without weights the threshold would come out
-    too low for surveys. Candidates are 0.05, 0.10 ... 0.90. Of equals the highest is taken: a survey
-    shows more that is not concrete than any validation part does.
+    Best F1 is that of a survey where one tile in ten is cracked: a validation part is half cracks, a survey
+    mostly clear, and without weights the threshold would come out too low for surveys. Candidates are
+    0.05, 0.10 ... 0.90.
+
+    For a recall it is the highest threshold that reaches it, within `RECALL_THRESHOLDS`. Of equals the
+    highest is taken either way: a survey shows more that is not concrete than any validation part does.
 
     Args:
         labels: Integers [n] of the validation part, both classes.
         probabilities: Floats [n], calibrated.
+        target_recall: Share of the validation part's cracks to find, within 0..1; None for the best F1.
 
     Returns:
-        The threshold, with this rule in words.
+        The threshold, with its rule in words. Where even the lowest does not reach the recall, that one;
+        the words say so.
     """
     cracks = labels == 1
+    if target_recall is not None:
+        return _for_recall(probabilities[cracks], target_recall)
     best, best_f1 = 0.5, -1.0
     for step in range(1, 19):
         threshold = step / 20
@@ -171,3 +183,37 @@ def choose_threshold(labels: Labels, probabilities: Probabilities) -> Threshold:
         "best F1 on the validation part, weighted as if one tile in ten were cracked, "
         "among 0.05, 0.10 ... 0.90; of equals the highest",
     )
+
+
+def check_target_recall(target_recall: float | None) -> None:
+    """Refuse a recall that is none, before any work.
+
+    Raises:
+        UsageError: Not above 0 and at most 1.
+    """
+    if target_recall is not None and not 0 < target_recall <= 1:
+        raise UsageError(
+            f"A recall of {target_recall:g} cannot be reached for.",
+            "Give --target-recall a share above 0 and at most 1, such as 0.95.",
+        )
+
+
+def _for_recall(cracks: Probabilities, target: float) -> Threshold:
+    lowest, highest = RECALL_THRESHOLDS
+    # As many cracks as the share asks for; the subtraction keeps 0.95 of 20 at 19 in floating point.
+    needed = max(int(np.ceil(target * len(cracks) - 1e-9)), 1)
+    reaching = float(np.sort(cracks)[::-1][needed - 1])
+    # Rounded down: a threshold above the probability would lose the crack it was made for.
+    value = float(np.clip(np.floor(reaching * 1000) / 1000, lowest, highest))
+    recall = float(np.mean(cracks >= value))
+    if recall < target - 1e-9:
+        chosen = (
+            f"a recall of {target:g} on the validation part was asked for and not reached: "
+            f"it is {recall:.4f} at {lowest:g}, the lowest threshold that is chosen"
+        )
+    else:
+        chosen = (
+            f"for a recall of {target:g} on the validation part, where it is {recall:.4f}; the highest "
+            f"threshold that reaches it, {highest:g} at most"
+        )
+    return Threshold(value, chosen, target)

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.models.card import TEST_OF, Card, Int8Record, TrainingRecord
+from crackmodel.models.card import TEST_OF, Card, Int8Record, Threshold, TrainingRecord
 from crackmodel.models.combining import TrainingImages
 from crackmodel.models.datasets import LabelledImages, read_tiles
 from crackmodel.models.duplicates import NEAR_DUPLICATE, refuse_two_labels
@@ -75,6 +75,7 @@ def write_version(
     started: float,
     *,
     int8: bool = True,
+    target_recall: float | None = None,
 ) -> Card:
     """Write a trained network's files and compose its card.
 
@@ -87,6 +88,7 @@ def write_version(
         test_sets: Further data sets to evaluate, by name.
         started: `time.monotonic()` at the training's start.
         int8: Quantise the network too; its file is written only if it passes.
+        target_recall: What the threshold is chosen for: see `evaluation.choose_threshold`.
 
     Returns:
         The card, still without name, version and files: `Registry.publish` knows these.
@@ -101,7 +103,7 @@ def write_version(
     labels, validation = fitted.labels, fitted.split.validation
     calibration = fit_temperature(log_odds(fitted.outputs[validation]), labels[validation])
     probabilities = calibrate(fitted.outputs, calibration.temperature)
-    threshold = choose_threshold(labels[validation], probabilities[validation])
+    threshold = choose_threshold(labels[validation], probabilities[validation], target_recall=target_recall)
 
     scored = {
         part: (origin.images.root, _scored_part(fitted, origin.images, rows, probabilities))
@@ -129,7 +131,7 @@ def write_version(
             calibration.temperature,
             threshold.value,
         )
-    _write_evaluation(staged / "evaluation", origin, fitted, sets)
+    _write_evaluation(staged / "evaluation", origin, fitted, sets, threshold, quantised)
     _write_split(staged / SPLIT, fitted, origin.images)
     if fitted.stock.bad:
         write_bad_files(staged / BAD_FILES, fitted.stock.bad)
@@ -213,7 +215,12 @@ def _scored_part(
 
 
 def _write_evaluation(
-    directory: Path, origin: Origin, fitted: Fitted, sets: Mapping[str, EvaluatedSet]
+    directory: Path,
+    origin: Origin,
+    fitted: Fitted,
+    sets: Mapping[str, EvaluatedSet],
+    threshold: Threshold,
+    int8: Int8Record,
 ) -> None:
     pictures = draw_pictures(directory, sets, fitted.history)
     metrics = {name: found.metrics for name, found in sets.items()}
@@ -223,7 +230,8 @@ def _write_evaluation(
         ("Training", origin.command),
         ("Images", f"{len(fitted.split.train):,} to learn from, of {len(fitted.labels):,}"),
         *(("Left out", f"{len(bad):,} files, listed in {BAD_FILES}") for bad in [fitted.stock.bad] if bad),
-        ("Threshold", f"{metrics['validation'].threshold:g}, chosen on the validation part"),
+        ("Threshold", f"{threshold.value:g}: {threshold.chosen}"),
+        ("int8", f"{'published' if int8.published else 'not published'}: {int8.reason}"),
     ]
     write_page(directory / "index.html", f"Training on {origin.data}", facts, tables, pictures)
 

@@ -22,6 +22,7 @@ from crackmodel.models.card import TEST_OF
 from crackmodel.models.combining import combine, find_datasets
 from crackmodel.models.comparison import promote_version
 from crackmodel.models.datasets import split_70_24_6
+from crackmodel.models.evaluation import check_target_recall
 from crackmodel.models.fitting import Mode, OnEvent, fit_network
 from crackmodel.models.network import find_weights, require_training
 from crackmodel.models.publishing import Origin, write_version
@@ -49,6 +50,7 @@ def train_model(
     seed: int = 0,
     workers: int | None = None,
     train_workers: int | None = None,
+    target_recall: float | None = None,
     int8: bool = True,
     promote: bool = False,
     test_sets: Mapping[str, Path | str] | None = None,
@@ -83,6 +85,8 @@ def train_model(
         workers: CPUs of an embedded Ray for the features, None for all; 0 works without Ray.
         train_workers: Processes that fine-tune together, a CPU of Ray's each; None or 0 fine-tunes in this
             process. On several nodes `models` has to be on a file system that all of them share.
+        target_recall: Choose the threshold for this share of the validation part's cracks, in place of the
+            best F1: see `evaluation.choose_threshold`.
         int8: Make a `model-int8.tflite` too, published where it passes: see `quantisation.check_int8`.
         promote: Let the alias `production` point at the new version, unless it is worse.
         test_sets: Further labelled folders to evaluate, by the name they get in the card.
@@ -107,6 +111,7 @@ def train_model(
     rule = SplitRule(split, group_by, seed)
     rule.check()
     _check(mode, epochs, batch_size, train_workers)
+    check_target_recall(target_recall)
     tell: OnEvent = on_event or (lambda _: None)
     registry = Registry(models)
     named, data_name = _name(datasets, dataset_name)
@@ -131,11 +136,13 @@ def train_model(
             mode=mode,
             rule=rule,
             weights=weights_file,
-            command=_command(named, mode, rule, epochs, batch_size),
+            command=_command(named, mode, rule, epochs, batch_size, target_recall),
             attribution=tuple(attribution),
         )
         try:
-            card = write_version(staged, fitted, origin, further, started, int8=int8)
+            card = write_version(
+                staged, fitted, origin, further, started, int8=int8, target_recall=target_recall
+            )
             version = registry.publish(name, staged, card)
         except OSError as fault:
             raise ModelError(
@@ -186,10 +193,18 @@ def _check(mode: str, epochs: int, batch_size: int, train_workers: int | None) -
         )
 
 
-def _command(named: Iterable[str], mode: str, rule: SplitRule, epochs: int, batch_size: int) -> str:
+def _command(
+    named: Iterable[str],
+    mode: str,
+    rule: SplitRule,
+    epochs: int,
+    batch_size: int,
+    target_recall: float | None,
+) -> str:
     quoted = [f'"{name}"' for name in sorted(named)]
     data = quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
     split = "" if rule.kind == "random" else f'split="{rule.kind}", '
     split += "" if rule.group_by is None else f"group_by={rule.group_by!r}, "
     recipe = f"epochs={epochs}, batch_size={batch_size}, seed={rule.seed}"
+    recipe += "" if target_recall is None else f", target_recall={target_recall:g}"
     return f'train_model({data}, mode="{mode}", {split}{recipe})'

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crackmodel.errors import DatasetError
+from crackmodel.errors import DatasetError, UsageError
 from crackmodel.models.card import Epoch
 from crackmodel.models.datasets import find_images
 from crackmodel.models.evaluation import (
     TEMPERATURES,
+    check_target_recall,
     choose_threshold,
     fit_temperature,
     measure,
@@ -93,6 +94,41 @@ def test_false_alarms_weigh_as_in_a_survey() -> None:
 def test_highest_of_equal_thresholds_is_taken_but_not_certainty() -> None:
     assert choose_threshold(np.array([0, 0, 1, 1]), np.array([0.01, 0.02, 0.78, 0.79])).value == 0.75
     assert choose_threshold(np.array([0, 0, 1, 1]), np.array([0.01, 0.02, 0.98, 0.99])).value == 0.9
+
+
+def test_threshold_for_a_recall_is_the_highest_that_reaches_it() -> None:
+    # 20 cracks: 0.95 of them are 19, so the second lowest decides; false alarms have no say.
+    labels = np.array([1] * 20 + [0] * 5)
+    probabilities = np.concatenate([[0.11, 0.3456], np.linspace(0.6, 0.99, 18), [0.5] * 5]).astype(np.float32)
+
+    chosen = choose_threshold(labels, probabilities, target_recall=0.95)
+
+    assert chosen.value == 0.345
+    assert chosen.target_recall == 0.95
+    assert measure(labels, probabilities, chosen.value).recall == 0.95
+    assert measure(labels, probabilities, chosen.value + 0.001).recall < 0.95
+    assert "for a recall of 0.95 on the validation part, where it is 0.9500" in chosen.chosen
+
+
+def test_threshold_for_a_recall_stays_below_certainty() -> None:
+    labels = np.array([0, 0, 1, 1])
+
+    assert choose_threshold(labels, np.array([0.1, 0.2, 0.98, 0.99]), target_recall=1).value == 0.9
+
+
+def test_recall_out_of_reach_is_said_to_be() -> None:
+    labels = np.array([0, 1, 1, 1, 1])
+
+    chosen = choose_threshold(labels, np.array([0.001, 0.002, 0.7, 0.8, 0.9]), target_recall=0.9)
+
+    assert chosen.value == 0.01
+    assert "not reached: it is 0.7500 at 0.01" in chosen.chosen
+
+
+@pytest.mark.parametrize("recall", [0, -0.1, 1.01, float("nan")])
+def test_recall_that_is_none_is_refused(recall: float) -> None:
+    with pytest.raises(UsageError, match="--target-recall"):
+        check_target_recall(recall)
 
 
 def test_folder_is_scored_in_its_order(drawn_dataset: Path) -> None:

@@ -192,6 +192,7 @@ def test_grouped_training_saves_its_split(drawn_dataset: Path, weights: Path, tm
         drawn_dataset,
         split="grouped",
         group_by=r"/(\d)",
+        target_recall=0.9,
         epochs=1,
         weights=weights,
         models=tmp_path,
@@ -205,6 +206,9 @@ def test_grouped_training_saves_its_split(drawn_dataset: Path, weights: Path, tm
     data = version.card.data
     assert (data.groups, data.split) == (4, r"grouped by /(\d), 70:24:6")
     assert "group_by" in version.card.training.command
+    assert version.card.training.command.endswith("target_recall=0.9)")
+    assert version.card.threshold.target_recall == 0.9
+    assert "recall of 0.9" in (version.path / "evaluation" / "index.html").read_text()
     assert sum(row["part"] == "test" for row in rows) == data.test.images
     version.verify()
 
@@ -306,6 +310,7 @@ def test_export_that_differs_is_found(weights: Path, drawn_dataset: Path) -> Non
         ({"split": "alphabetic"}, "no split 'alphabetic'"),
         ({"epochs": 0}, "0 epochs"),
         ({"batch_size": 0}, "batches of 0"),
+        ({"target_recall": 95}, "recall of 95"),
         ({"name": "../up"}, "does not name"),
         ({"name": "builtin"}, "ships"),
     ],
