@@ -26,6 +26,10 @@ def evaluate(
     positive: Annotated[
         str | None, typer.Option(help="The class that means crack. [default: by its name]")
     ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(help="Regular expression; its first ( ) in an image's path names its photograph."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the page. [default: evaluation-MODEL-DATASET]")
     ] = None,
@@ -41,7 +45,7 @@ def evaluate(
     from crackmodel.settings import TrainSettings
 
     version = Registry(TrainSettings.read(models=models).models).resolve(model)
-    found = evaluate_model(version, datasets, positive=positive, out=out)
+    found = evaluate_model(version, datasets, positive=positive, group_by=group_by, out=out)
     typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else evaluation_lines(found))
 
 

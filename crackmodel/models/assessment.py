@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from crackmodel.errors import UsageError
-from crackmodel.models.datasets import find_images
+from crackmodel.models.datasets import LabelledImages, find_images
 from crackmodel.models.duplicates import refuse_two_labels
 from crackmodel.models.evaluation import measure, score_images
+from crackmodel.models.grouping import groups_by
+from crackmodel.models.groups import measure_groups
 from crackmodel.models.loading import build_engine
 from crackmodel.models.page import metrics_table, write_page
 from crackmodel.models.presentation import EvaluatedSet, draw_pictures, group_table
-from crackmodel.models.versions import ModelVersion
+from crackmodel.models.splitting import SplitRule
+from crackmodel.models.versions import LITERT_MODEL, ModelVersion
 
 PAGE: Final = "index.html"
 RECORD: Final = "evaluation.json"
@@ -63,6 +66,10 @@ class Evaluation:
             "sets": {
                 name: {
                     **dataclasses.asdict(found.metrics),
+                    "groups": {
+                        group: dataclasses.asdict(own)
+                        for group, own in measure_groups(found.scored, self.threshold).items()
+                    },
                     "unusable": [dataclasses.asdict(bad) for bad in found.scored.bad],
                 }
                 for name, found in self.sets.items()
@@ -77,6 +84,7 @@ def evaluate_model(
     datasets: Sequence[Path | str],
     *,
     positive: str | None = None,
+    group_by: str | None = None,
     out: Path | str | None = None,
 ) -> Evaluation:
     """Measure a model version on labelled images and write a page about it.
@@ -85,6 +93,9 @@ def evaluate_model(
         version: From `Registry.resolve`.
         datasets: Folders of two classes or manifests: see `datasets.find_images`.
         positive: The class of cracks; recognised by its name if None.
+        group_by: Regular expression whose first capture group, found in an image's path, names its photograph
+            or structure: metrics by group, and intervals over whole groups. None takes the data set's own
+            groups.
         out: The folder to write, `evaluation-<model>-<dataset>` if None. What an earlier evaluation left
             there is replaced; a folder with anything else in it is not touched.
 
@@ -92,13 +103,16 @@ def evaluate_model(
         Metrics with intervals by data set, and where the page is.
 
     Raises:
-        UsageError: The folder holds something else, or scikit-learn or matplotlib is not installed.
+        UsageError: The folder holds something else, `group_by` is no such expression, or
+            scikit-learn or matplotlib is not installed.
         DatasetError: A data set is none, holds no picture, or has a picture in both classes.
         ModelCorrupt: The model's file is missing or has changed.
     """
     _require_drawing()
+    if group_by is not None:
+        SplitRule("grouped", group_by).check()
     named = name_datasets(datasets)
-    listed = {name: find_images(path, positive) for name, path in named.items()}
+    listed = {name: _find(path, positive, group_by) for name, path in named.items()}
     directory = Path(out) if out else Path(_default_folder(version.reference, list(named)))
     _check_own(directory)
     engine = build_engine(version, threads=min(4, os.cpu_count() or 1))
@@ -109,7 +123,7 @@ def evaluate_model(
         metrics = measure(scored.labels, scored.probabilities, version.threshold, groups=scored.groups)
         sets[name] = EvaluatedSet(images.root, scored, metrics)
     found = Evaluation(version.reference, version.sha256, version.threshold, sets, directory)
-    _write(found)
+    _write(found, version.read_file(LITERT_MODEL))
     return found
 
 
@@ -133,9 +147,16 @@ def name_datasets(paths: Sequence[Path | str]) -> dict[str, Path]:
     return named
 
 
-def _write(found: Evaluation) -> None:
+def _find(path: Path, positive: str | None, group_by: str | None) -> LabelledImages:
+    images = find_images(path, positive)
+    if group_by is None:
+        return images
+    return dataclasses.replace(images, groups=tuple(groups_by(group_by, images.files)))
+
+
+def _write(found: Evaluation, model: bytes) -> None:
     _clear(found.directory)
-    pictures = draw_pictures(found.directory, found.sets)
+    pictures = draw_pictures(found.directory, found.sets, model)
     metrics = {name: each.metrics for name, each in found.sets.items()}
     tables = [metrics_table(metrics, "Metrics, with 95 % bootstrap intervals")]
     tables += [table for name, each in found.sets.items() if (table := group_table(name, each))]

@@ -87,7 +87,7 @@ def log_odds(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 @contextmanager
-def _without_greeting() -> Iterator[None]:
+def without_greeting() -> Iterator[None]:
     """Keep the line that LiteRT writes to file descriptor 2 for every interpreter off the terminal.
 
     There is no switch for it. What goes wrong meanwhile is raised, not written.
@@ -121,7 +121,7 @@ class LiteRTModel:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            with _without_greeting():
+            with without_greeting():
                 self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as fault:

@@ -1,14 +1,16 @@
-"""Pictures of what a model gets wrong, and of what it gets right."""
+"""Pictures of what a model gets wrong, of what it gets right, and of where it looks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
+from crackmodel.models.attention import activation_maps
 from crackmodel.models.datasets import read_tiles
 from crackmodel.models.figures import new_figure, plain_text
 
@@ -93,17 +95,92 @@ def draw_examples(
     for axis in axes:
         axis.axis("off")
     for axis, tile, row in zip(axes, chunk.tiles, chunk.kept, strict=False):
-        probability, label = float(probabilities[row]), int(labels[row])
-        right = (probability >= threshold) == (label == 1)
-        axis.axis("on")
-        axis.imshow(tile)
-        axis.set(xticks=[], yticks=[])
-        for edge in axis.spines.values():
-            edge.set(color=_GREEN if right else _RED, linewidth=2.5)
-        axis.set_title(f"{'crack' if label else 'clear'}, model {probability:.2f}", fontsize=9, pad=4)
+        _draw_tile(axis, tile, int(labels[row]), float(probabilities[row]), threshold)
         axis.set_xlabel(_short(files[row]), fontsize=7, color="#555555", labelpad=3)
     figure.savefig(path)
     return path
+
+
+def shown_places(
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], threshold: float
+) -> Rows:
+    """Pick what `draw_attention` shows: some cracks that were found, then the worst mistakes.
+
+    Returns:
+        Up to 6 rows; right verdicts on clear images where there are too few mistakes.
+    """
+    right = some_right(labels, probabilities, threshold)
+    found, clear = right[labels[right] == 1], right[labels[right] == 0]
+    others = np.concatenate([most_wrong(labels, probabilities, threshold)[: COLUMNS // 2], clear])
+    first = found[: max(COLUMNS // 2, COLUMNS - len(others))]
+    return np.concatenate([first, others[: COLUMNS - len(first)]])
+
+
+def draw_attention(
+    path: Path,
+    root: Path,
+    files: Sequence[str],
+    labels: npt.NDArray[np.integer],
+    probabilities: npt.NDArray[np.floating],
+    threshold: float,
+    model: bytes,
+) -> Path | None:
+    """Draw images and, below each, which places speak for a crack and which against.
+
+    Args:
+        path: The PNG to write.
+        root: The data set's folder.
+        files: Up to 6 paths relative to it.
+        labels: Integers [n].
+        probabilities: Floats [n].
+        threshold: At or above it the verdict is `crack`.
+        model: The content of `model.tflite`.
+
+    Returns:
+        The path; None where there is no image or the model has another architecture.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    chunk = read_tiles(root, files)
+    maps = activation_maps(model, chunk.tiles)
+    if maps is None or not len(maps):
+        return None
+    limit = max(float(np.abs(maps).max()), 1e-6)
+    colours = ScalarMappable(Normalize(-limit, limit), cmap="RdBu_r")
+    figure = new_figure((1.75 * COLUMNS, 4.6))
+    axes = figure.subplots(2, COLUMNS, squeeze=False)
+    for axis in axes.ravel():
+        axis.axis("off")
+    for (above, below), tile, places, row in zip(axes.T, chunk.tiles, maps, chunk.kept, strict=False):
+        _draw_tile(above, tile, int(labels[row]), float(probabilities[row]), threshold)
+        strength = cv2.resize(places, tile.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        below.axis("on")
+        below.imshow(tile.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+        veil = colours.to_rgba(strength)
+        veil[..., 3] = 0.75 * np.abs(strength) / limit
+        below.imshow(veil)
+        below.set(xticks=[], yticks=[])
+        below.set_xlabel(_short(files[row]), fontsize=7, color="#555555", labelpad=3)
+    bar = figure.colorbar(
+        colours, ax=axes[1, :], orientation="horizontal", fraction=0.06, pad=0.04, aspect=60
+    )
+    bar.set_label("log-odds of a crack at each place; their mean is the verdict's", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    figure.savefig(path)
+    return path
+
+
+def _draw_tile(
+    axis: Any, tile: npt.NDArray[np.uint8], label: int, probability: float, threshold: float
+) -> None:
+    right = (probability >= threshold) == (label == 1)
+    axis.axis("on")
+    axis.imshow(tile)
+    axis.set(xticks=[], yticks=[])
+    for edge in axis.spines.values():
+        edge.set(color=_GREEN if right else _RED, linewidth=2.5)
+    axis.set_title(f"{'crack' if label else 'clear'}, model {probability:.2f}", fontsize=9, pad=4)
 
 
 def _short(file: str) -> str:

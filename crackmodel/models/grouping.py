@@ -45,7 +45,7 @@ def name_groups(
     """
     alike = np.empty(0, np.int64)
     if group_by is not None:
-        given, described = _groups_by(group_by, files), f"by {group_by}"
+        given, described = groups_by(group_by, files), f"by {group_by}"
     elif groups is not None:
         given, described = list(groups), "by the data set's groups"
         if ungrouped is not None and ungrouped.any():
@@ -60,7 +60,16 @@ def name_groups(
     return tuple(names[int(member)] for member in members), described
 
 
-def _groups_by(pattern: str, files: Sequence[str]) -> list[str]:
+def groups_by(pattern: str, files: Sequence[str]) -> list[str]:
+    """Name each image's group by what the first capture group of an expression finds in its name.
+
+    Args:
+        pattern: Checked by `splitting.SplitRule.check`.
+        files: Names of the images.
+
+    Raises:
+        DatasetError: It finds nothing in some name.
+    """
     expression = re.compile(pattern)
     found = [expression.search(file) for file in files]
     named = [match[1] if match else None for match in found]

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Final
 
 from crackmodel.models.card import Epoch, Metrics
+from crackmodel.models.diagram import draw_network
 from crackmodel.models.evaluation import ScoredImages
-from crackmodel.models.examples import draw_examples, most_wrong, some_right
+from crackmodel.models.examples import (
+    draw_attention,
+    draw_examples,
+    most_wrong,
+    shown_places,
+    some_right,
+)
 from crackmodel.models.figures import FEWEST_IN_BIN, draw_evaluation, file_name
+from crackmodel.models.groups import measure_groups
 from crackmodel.models.page import Picture, Table
+
+if TYPE_CHECKING:
+    import keras
 
 _MOST_GROUPS: Final = 50
 
@@ -34,14 +43,20 @@ class EvaluatedSet:
 
 
 def draw_pictures(
-    directory: Path, sets: Mapping[str, EvaluatedSet], history: Sequence[Epoch] = ()
+    directory: Path,
+    sets: Mapping[str, EvaluatedSet],
+    model: bytes,
+    history: Sequence[Epoch] = (),
+    network: keras.Model | None = None,
 ) -> list[Picture]:
     """Draw all pictures of an evaluation.
 
     Args:
         directory: Where to write; it is made.
         sets: By name.
+        model: The content of `model.tflite`, for the maps of where it looks.
         history: Every epoch, where a training is evaluated.
+        network: The Keras model, where there is one, for its diagram.
 
     Returns:
         The pictures with their captions, in the order in which to show them.
@@ -54,30 +69,67 @@ def draw_pictures(
     ]
     for name, found in sets.items():
         pictures += _example_pictures(directory, name, found)
+        pictures += _attention_picture(directory, name, found, model)
+    if network is not None:
+        path = draw_network(directory / "network.png", network)
+        pictures.append(Picture(path, _caption("network", [])))
     return pictures
 
 
 def group_table(name: str, found: EvaluatedSet) -> Table | None:
     """Tabulate a data set by its groups, those with the most mistakes first; None where it has none."""
-    groups = found.scored.groups
-    if groups is None:
+    groups = measure_groups(found.scored, found.metrics.threshold)
+    if not groups:
         return None
-    labels, threshold = found.scored.labels, found.metrics.threshold
-    wrong = (found.scored.probabilities >= threshold) != (labels == 1)
-    names, members = np.unique(np.asarray(groups), return_inverse=True)
-    columns = [
-        np.bincount(members, weights=weights, minlength=len(names)).astype(int)
-        for weights in (np.ones(len(labels)), labels, wrong & (labels == 1), wrong & (labels == 0))
-    ]
-    order = np.lexsort((names, -(columns[2] + columns[3])))[:_MOST_GROUPS]
+    worst = sorted(groups.items(), key=lambda item: (-item[1].mistakes, item[0]))[:_MOST_GROUPS]
     left_out = (
-        f", the {_MOST_GROUPS} of {len(names)} with the most mistakes" if len(names) > len(order) else ""
+        f", the {_MOST_GROUPS} of {len(groups):,} with the most mistakes" if len(groups) > len(worst) else ""
     )
     return Table(
         f"{name} by group{left_out}",
-        ["group", "images", "cracks", "cracks missed", "false alarms"],
-        [[str(names[row]), *(f"{column[row]:,}" for column in columns)] for row in order],
+        [
+            "group",
+            "images",
+            "cracks",
+            "cracks missed",
+            "false alarms",
+            "accuracy",
+            "precision",
+            "recall",
+            "AUROC",
+        ],
+        [
+            [
+                group,
+                *(f"{n:,}" for n in (own.images, own.cracks, own.false_negatives, own.false_positives)),
+                *(
+                    "-" if value is None else f"{value:.4f}"
+                    for value in (own.accuracy, own.precision, own.recall, own.auroc)
+                ),
+            ]
+            for group, own in worst
+        ],
     )
+
+
+def _attention_picture(directory: Path, name: str, found: EvaluatedSet, model: bytes) -> Iterator[Picture]:
+    scored, threshold = found.scored, found.metrics.threshold
+    rows = shown_places(scored.labels, scored.probabilities, threshold)
+    path = draw_attention(
+        directory / f"looks_{file_name(name)}.png",
+        found.root,
+        [scored.files[row] for row in rows],
+        scored.labels[rows],
+        scored.probabilities[rows],
+        threshold,
+        model,
+    )
+    if path:
+        yield Picture(
+            path,
+            f"{name}: where the model looks, in cracks that it found and in its worst mistakes (class "
+            "activation map). Red places speak for a crack, blue ones against.",
+        )
 
 
 def _example_pictures(directory: Path, name: str, found: EvaluatedSet) -> Iterator[Picture]:
@@ -104,6 +156,8 @@ def _caption(stem: str, names: list[str]) -> str:
     kind = stem.split("_", 1)[0]
     shown = next((name for name in names if stem == f"confusion_{file_name(name)}"), "")
     return {
+        "network": "The network: blocks of layers with the size of what they give and their parameters. "
+        "Orange: the block's input is added to what it gives.",
         "training": "Loss and accuracy by epoch.",
         "confusion": f"{shown}: confusion matrix at the model's threshold; shares are of each row.",
         "roc": "ROC: cracks found against false alarms, at every threshold.",

@@ -106,7 +106,7 @@ def write_version(
     threshold = choose_threshold(labels[validation], probabilities[validation], target_recall=target_recall)
 
     scored = {
-        part: (origin.images.root, _scored_part(fitted, origin.images, rows, probabilities))
+        part: (origin.images.root, _scored_part(fitted, origin, rows, probabilities))
         for part, rows in _parts(fitted, origin.images).items()
     }
     engine = LiteRTEngine(fitted.litert, temperature=calibration.temperature)
@@ -198,19 +198,24 @@ def _whole_tests(sets: Mapping[str, tuple[Path, ScoredImages]]) -> dict[str, tup
 
 def _scored_part(
     fitted: Fitted,
-    images: TrainingImages,
+    origin: Origin,
     rows: npt.NDArray[np.int64],
     probabilities: npt.NDArray[np.float32],
 ) -> ScoredImages:
+    images = origin.images
     places = fitted.kept[rows]
-    grouped = images.groups is not None and not images.ungrouped[places].all()
+    groups = None
+    if origin.rule.group_by is not None:
+        groups = fitted.division.groups
+    elif images.groups is not None and not images.ungrouped[places].all():
+        groups = tuple(images.groups[place] for place in fitted.kept)
     return ScoredImages(
         tuple(images.files[place] for place in places),
         fitted.labels[rows],
         probabilities[rows],
         (),
         tuple(fitted.sha256[row] for row in rows),
-        tuple(images.groups[place] for place in places) if images.groups and grouped else None,
+        None if groups is None else tuple(groups[row] for row in rows),
     )
 
 
@@ -222,7 +227,7 @@ def _write_evaluation(
     threshold: Threshold,
     int8: Int8Record,
 ) -> None:
-    pictures = draw_pictures(directory, sets, fitted.history)
+    pictures = draw_pictures(directory, sets, fitted.litert, fitted.history, fitted.network)
     metrics = {name: found.metrics for name, found in sets.items()}
     tables = [metrics_table(metrics, "Metrics, with 95 % bootstrap intervals")]
     tables += [table for name, found in sets.items() if (table := group_table(name, found))]

@@ -103,12 +103,15 @@ def bootstrap(
         seed: The same seed gives the same intervals.
 
     Returns:
-        By the name of the metric. A metric that no resample defines (AUROC of one class) is left out.
+        By the name of the metric. A metric that no resample defines (AUROC of one class) is left out; a
+        single group, or image, says nothing about others and gives no interval.
     """
     members = (
         np.arange(len(labels)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     )
     count = int(members.max()) + 1
+    if count < 2:
+        return {}
     ranking = _Ranking(labels, probabilities)
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {}

@@ -14,7 +14,8 @@ from crackmodel.errors import DatasetError, UsageError
 from crackmodel.models.assessment import evaluate_model, name_datasets
 from crackmodel.models.card import Metrics
 from crackmodel.models.evaluation import ScoredImages
-from crackmodel.models.examples import most_wrong, some_right
+from crackmodel.models.examples import most_wrong, shown_places, some_right
+from crackmodel.models.groups import measure_groups
 from crackmodel.models.page import Picture, Table, metric_text, write_page
 from crackmodel.models.presentation import EvaluatedSet, group_table
 from crackmodel.models.registry import Registry
@@ -161,6 +162,20 @@ def test_most_wrong_shows_both_kinds_of_mistake() -> None:
     assert rows[2:].tolist() == list(range(32, 22, -1))
 
 
+def test_maps_are_shown_of_cracks_found_and_of_mistakes() -> None:
+    labels = np.array([1] * 20 + [0] * 20)
+    probabilities = np.where(labels == 1, 0.9, 0.1)
+    probabilities[[3, 25]] = [0.2, 0.8]
+
+    rows = shown_places(labels, probabilities, 0.5)
+
+    assert len(rows) == 6
+    assert labels[rows[:3]].all()
+    assert (probabilities[rows[:3]] > 0.5).all()
+    assert rows[3:5].tolist() == [3, 25]
+    assert labels[rows[5]] == 0
+
+
 def test_right_examples_are_right_and_of_both_classes() -> None:
     labels = np.tile([0, 1], 50)
     probabilities = np.where(np.arange(100) < 50, labels, 1 - labels).astype(float)
@@ -182,7 +197,45 @@ def test_groups_are_tabulated_with_the_worst_first() -> None:
     table = group_table("bridge", EvaluatedSet(Path(), scored, metrics))
 
     assert table is not None
-    assert table.rows == [["deck", "2", "1", "1", "1"], ["pier", "2", "1", "0", "0"]]
+    assert table.rows == [
+        ["deck", "2", "1", "1", "1", "0.0000", "0.0000", "0.0000", "0.0000"],
+        ["pier", "2", "1", "0", "0", "1.0000", "1.0000", "1.0000", "1.0000"],
+    ]
+
+
+def test_group_says_nothing_of_what_it_does_not_define() -> None:
+    scored = ScoredImages(
+        ("a", "b"), np.array([0, 0], np.int8), np.array([0.1, 0.2], np.float32), (), groups=("pier", "pier")
+    )
+
+    pier = measure_groups(scored, 0.5)["pier"]
+
+    assert (pier.images, pier.cracks, pier.accuracy, pier.true_negatives) == (2, 0, 1.0, 2)
+    assert (pier.precision, pier.recall, pier.auroc) == (None, None, None)
+
+
+def test_groups_are_found_in_names_and_measured_one_by_one(
+    builtin: ModelVersion, slabs: Path, tmp_path: Path
+) -> None:
+    found = evaluate_model(builtin, [slabs], group_by=r"/(\d)", out=tmp_path / "out")
+
+    record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    groups = record["sets"]["slabs"]["groups"]
+    assert list(groups) == ["0", "1", "2", "3"]
+    assert {group["images"] for group in groups.values()} == {20}
+    assert sum(group["accuracy"] for group in groups.values()) / 4 == pytest.approx(
+        found.sets["slabs"].metrics.accuracy
+    )
+    assert "slabs by group" in _read(found.page).words
+
+
+def test_expression_that_names_no_group_is_refused(
+    builtin: ModelVersion, slabs: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="no capture group"):
+        evaluate_model(builtin, [slabs], group_by="cracked", out=tmp_path / "out")
+    with pytest.raises(DatasetError, match="names no group for 40 of 80 images"):
+        evaluate_model(builtin, [slabs], group_by="(cracked)", out=tmp_path / "out")
 
 
 def test_page_escapes_whatever_it_is_told(tmp_path: Path) -> None:

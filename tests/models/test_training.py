@@ -94,6 +94,10 @@ def test_version_has_everything_in_its_place(frozen: ModelVersion, models: Path)
         "evaluation/confusion_test.png",
         "evaluation/confusion_validation.png",
         "evaluation/index.html",
+        "evaluation/looks_again.png",
+        "evaluation/looks_test.png",
+        "evaluation/looks_validation.png",
+        "evaluation/network.png",
         "evaluation/precision_recall.png",
         "evaluation/reliability.png",
         "evaluation/right_again.png",
@@ -208,7 +212,9 @@ def test_grouped_training_saves_its_split(drawn_dataset: Path, weights: Path, tm
     assert "group_by" in version.card.training.command
     assert version.card.training.command.endswith("target_recall=0.9)")
     assert version.card.threshold.target_recall == 0.9
-    assert "recall of 0.9" in (version.path / "evaluation" / "index.html").read_text()
+    page = (version.path / "evaluation" / "index.html").read_text()
+    assert "recall of 0.9" in page
+    assert "test by group" in page
     assert sum(row["part"] == "test" for row in rows) == data.test.images
     version.verify()
 

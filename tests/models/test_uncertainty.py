@@ -85,3 +85,9 @@ def test_reliability_is_the_one_computed_by_hand() -> None:
     assert found.predicted == pytest.approx([0.15, 0.95])
     assert found.observed == pytest.approx([0.5, 1.0])
     assert found.error == pytest.approx((0.35 * 2 + 0.05 * 2) / 4)
+
+
+def test_single_group_gives_no_interval(answers: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, probabilities = answers
+
+    assert bootstrap(labels, probabilities, 0.5, groups=["pier"] * len(labels)) == {}
