@@ -140,7 +140,7 @@ def query(
         Literal["table", "json", "csv", "parquet"], typer.Option(help="How to print the rows.")
     ] = "table",
 ) -> None:
-    """Query a report with SQL: views `report`, `latest`, `tiles`, `rejected`, `runs`.
+    """Query a report with SQL: views `report`, `latest`, `tiles`, `rejected`, `unfamiliar`, `runs`.
 
     Example: `crackmodel query "select image, crack_probability from latest where verdict = 'crack'"`
     """

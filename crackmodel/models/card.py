@@ -203,6 +203,23 @@ class Int8Record:
 
 
 @dataclass(frozen=True, slots=True)
+class OodRecord:
+    """From which distance on a tile is unlike the training images, and how that is measured and was chosen.
+
+    Attributes:
+        method: What the distance is.
+        threshold: A tile with a greater distance is out of distribution.
+        chosen: How the threshold was chosen.
+        training_images: Images that the distance is measured from.
+    """
+
+    method: str
+    threshold: float
+    chosen: str
+    training_images: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileRecord:
     """What a file of the version must be."""
 
@@ -234,6 +251,8 @@ class Card:
         limits: What the model is known not to do.
         int8: Whether there is an int8 model and why; null in cards from before there was any.
         files: Every file of the version but the card itself.
+        ood: How images unlike the training images are told, with `ood.npz`; null in cards from before this
+            was measured.
         format: Of this card.
     """
 
@@ -255,6 +274,7 @@ class Card:
     limits: tuple[str, ...] = ()
     int8: Int8Record | None = None
     files: Mapping[str, FileRecord] = field(default_factory=dict)
+    ood: OodRecord | None = None
     format: int = CARD_FORMAT
 
 

@@ -140,21 +140,31 @@ class LiteRTModel:
         Returns:
             float32 [n, width].
         """
-        return self.run_with_features(tiles)[0]
+        return self._run(tiles, None)
 
     def run_with_features(
         self, tiles: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Run the model on each tile.
 
         Args:
             tiles: uint8 [n, 160, 160, 3] RGB.
 
         Returns:
-            float32 [n, width], and the features float32 [n, 1280] or None without `has_features`.
+            float32 [n, width], and the features float32 [n, 1280].
+
+        Raises:
+            ModelCorrupt: The model does not return them: see `has_features`.
         """
+        if self._features is None:
+            raise ModelCorrupt("The model returns no features beside its vector.", _TRAIN_AGAIN)
+        features = np.empty((len(tiles), FEATURES), np.float32)
+        return self._run(tiles, features), features
+
+    def _run(
+        self, tiles: npt.NDArray[np.uint8], features: npt.NDArray[np.float32] | None
+    ) -> npt.NDArray[np.float32]:
         outputs = np.empty((len(tiles), self.width), np.float32)
-        features = None if self._features is None else np.empty((len(tiles), FEATURES), np.float32)
         interpreter = self._interpreter
         for row, tile in enumerate(tiles):
             # Straight into the interpreter's own buffer. The view must be gone before invoke().
@@ -163,7 +173,7 @@ class LiteRTModel:
             outputs[row] = interpreter.tensor(self._output)()[0]
             if features is not None:
                 features[row] = interpreter.tensor(self._features)()[0]
-        return outputs, features
+        return outputs
 
 
 def _tell_apart(outputs: list[dict[str, Any]]) -> tuple[int, int, int | None]:
@@ -208,10 +218,12 @@ class LiteRTEngine:
 
     def predict(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Score tiles: see `Engine.predict`."""
-        return self.score(tiles).probabilities
+        return calibrate(self._model.run(tiles), self._temperature)
 
     def score(self, tiles: npt.NDArray[np.uint8]) -> Scored:
         """Score tiles: see `Engine.score`."""
+        if not self._model.has_features:
+            return Scored(calibrate(self._model.run(tiles), self._temperature), None)
         outputs, features = self._model.run_with_features(tiles)
         return Scored(calibrate(outputs, self._temperature), features)
 

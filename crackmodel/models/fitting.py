@@ -45,7 +45,8 @@ class Fitted:
         litert: Its LiteRT export.
         labels: int8 [n] of the good files, in the data set's order.
         division: The three parts, and how they came about.
-        outputs: Softmax outputs float32 [n, 2]; rows of the training part may be NaN.
+        outputs: Softmax outputs float32 [n, 2].
+        features: float32 [n, 1280], the trained network's pooled features.
         sha256: Hash of each good file.
         kept: Each row's place among the data set's files.
         stock: What was read, and what was left out.
@@ -60,6 +61,7 @@ class Fitted:
     labels: npt.NDArray[np.int8]
     division: Division
     outputs: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32]
     sha256: tuple[str, ...]
     kept: npt.NDArray[np.int64]
     stock: DatasetRead
@@ -144,6 +146,7 @@ def _fit_frozen(
         labels=labels,
         division=division,
         outputs=outputs,
+        features=features.values,
         sha256=features.sha256,
         kept=features.kept,
         stock=stock,
@@ -210,15 +213,14 @@ def _fit_all_layers(
     else:
         best = finetune(network, chunk.tiles, labels, **given)
     litert = to_litert(with_features(network))
-    judged = np.concatenate([split.validation, split.test])
-    outputs = np.full((len(labels), 2), np.nan, np.float32)
-    outputs[judged] = LiteRTModel(litert).run(chunk.tiles[judged])
+    outputs, moved = LiteRTModel(litert).run_with_features(chunk.tiles)
     return Fitted(
         network=network,
         litert=litert,
         labels=labels,
         division=division,
         outputs=outputs,
+        features=moved,
         sha256=chunk.sha256,
         kept=chunk.kept,
         stock=stock,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from crackmodel.errors import ModelCorrupt
 from crackmodel.models.engines import Engine, KerasEngine, LiteRTEngine
+from crackmodel.models.familiarity import Familiarity
 from crackmodel.models.preprocessing import prepare_tile
 from crackmodel.models.registry import KERAS_MODEL, ModelVersion, Registry
+from crackmodel.models.versions import OOD_STATISTICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +24,12 @@ class LoadedModel:
     Attributes:
         version: Where it came from, with its card.
         engine: What runs it.
+        familiarity: What it was trained on looks like, None where its card does not say.
     """
 
     version: ModelVersion
     engine: Engine
+    familiarity: Familiarity | None = None
 
     def predict(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Score prepared tiles.
@@ -35,6 +41,19 @@ class LoadedModel:
             float32 [n], the calibrated probability of a crack in each.
         """
         return self.engine.predict(tiles)
+
+    def ood_scores(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32] | None:
+        """Measure how unlike the training images prepared tiles are.
+
+        Args:
+            tiles: uint8 [n, 160, 160, 3] RGB, from `prepare_tile`.
+
+        Returns:
+            float32 [n], to be compared with the card's `ood.threshold`; about 1 for a training image. None
+            for models without these statistics.
+        """
+        features = None if self.familiarity is None else self.engine.score(tiles).features
+        return None if features is None else self.familiarity.distances(features)  # type: ignore[union-attr]
 
     def crack_probability(self, pixels: npt.NDArray[np.uint8]) -> float:
         """Score one picture of any size as a single tile.
@@ -73,7 +92,29 @@ def load_model(
         ModelCorrupt: A file is missing or has changed.
     """
     version = Registry(models).resolve(reference)
-    return LoadedModel(version, build_engine(version, engine, threads=threads))
+    return LoadedModel(version, build_engine(version, engine, threads=threads), read_familiarity(version))
+
+
+def read_familiarity(version: ModelVersion) -> Familiarity | None:
+    """Read what a version was trained on looks like; None where its card does not say.
+
+    Raises:
+        ModelCorrupt: The card speaks of it, but the file is missing, has changed or holds something else.
+    """
+    if version.card.ood is None:
+        return None
+    if not version.has_file(OOD_STATISTICS):
+        raise ModelCorrupt(
+            f"The card of {version.reference} has a threshold for unfamiliar images but no {OOD_STATISTICS}.",
+            _OTHER_VERSION,
+        )
+    try:
+        return Familiarity.from_bytes(version.read_file(OOD_STATISTICS))
+    except ValueError as fault:
+        raise ModelCorrupt(
+            f"{version.path / OOD_STATISTICS} holds {fault}.",
+            _OTHER_VERSION,
+        ) from fault
 
 
 def build_engine(version: ModelVersion, engine: str = "litert", *, threads: int = 1) -> Engine:
@@ -88,3 +129,6 @@ def build_engine(version: ModelVersion, engine: str = "litert", *, threads: int 
     if engine == KerasEngine.name:
         return KerasEngine(version.path / KERAS_MODEL, temperature=version.temperature)
     return LiteRTEngine(content, threads=threads, temperature=version.temperature, name=engine)
+
+
+_OTHER_VERSION: Final = "Take another version or train the model again."

@@ -27,6 +27,7 @@ from crackmodel.models.evaluation import (
     measure,
     score_images,
 )
+from crackmodel.models.familiarity import describe_training
 from crackmodel.models.fitting import Fitted
 from crackmodel.models.inventory import describe_data, write_bad_files
 from crackmodel.models.network import CLASS_NAMES, count_parameters, with_features
@@ -36,7 +37,7 @@ from crackmodel.models.presentation import EvaluatedSet, draw_pictures, group_ta
 from crackmodel.models.quantisation import NOT_ASKED, pick_representative, write_int8
 from crackmodel.models.registry import KERAS_MODEL, LITERT_MODEL
 from crackmodel.models.splitting import Division, SplitRule, write_split
-from crackmodel.models.versions import INT8_MODEL
+from crackmodel.models.versions import INT8_MODEL, OOD_STATISTICS
 
 SPLIT: Final = "split.parquet"
 BAD_FILES: Final = "bad_files.csv"
@@ -79,7 +80,7 @@ def write_version(
 ) -> Card:
     """Write a trained network's files and compose its card.
 
-    Temperature and threshold are chosen on the validation part alone.
+    Temperature and both thresholds are chosen on the validation part alone.
 
     Args:
         staged: An empty folder.
@@ -135,6 +136,8 @@ def write_version(
     _write_split(staged / SPLIT, fitted, origin.images)
     if fitted.stock.bad:
         write_bad_files(staged / BAD_FILES, fitted.stock.bad)
+    familiarity, ood = describe_training(fitted.features[fitted.split.train], fitted.features[validation])
+    (staged / OOD_STATISTICS).write_bytes(familiarity.to_bytes())
 
     return Card(
         name="",
@@ -172,6 +175,7 @@ def write_version(
         attribution=(*origin.attribution, BACKBONE_CREDIT),
         limits=_limits(fitted.division),
         int8=quantised,
+        ood=ood,
     )
 
 

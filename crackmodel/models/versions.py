@@ -15,6 +15,7 @@ CARD: Final = "card.json"
 LITERT_MODEL: Final = "model.tflite"
 KERAS_MODEL: Final = "model.keras"
 INT8_MODEL: Final = "model-int8.tflite"
+OOD_STATISTICS: Final = "ood.npz"
 
 ENGINE_FILES: Final[Mapping[str, str]] = {
     "litert": LITERT_MODEL,

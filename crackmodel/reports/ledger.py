@@ -70,6 +70,25 @@ class TopImage:
     worst_tile: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class UnfamiliarImage:
+    """One of the images that look unlike what the model was trained on.
+
+    Attributes:
+        survey: Name of the survey.
+        image: Path of the image within it.
+        ood_score: Median over its tiles, about 1 for a training image.
+        ood_fraction: Share of its tiles over the threshold.
+        verdict: What the model said of it all the same.
+    """
+
+    survey: str
+    image: str
+    ood_score: float
+    ood_fraction: float
+    verdict: str
+
+
 # Of several rows of an image the newest counts, as in the view `latest`: after a file was replaced and
 # restored, its first row is true of the file again, but no longer what the report says.
 _PENDING: Final = """
@@ -95,6 +114,14 @@ _TOP: Final = """
     FROM scored
     WHERE crack_probability IS NOT NULL
     ORDER BY crack_probability DESC, crack_fraction DESC, image
+    LIMIT $n
+"""
+
+_UNFAMILIAR: Final = """
+    SELECT survey, image, ood_score, ood_fraction, verdict
+    FROM scored
+    WHERE ood_score > ood_threshold
+    ORDER BY ood_score DESC, image
     LIMIT $n
 """
 
@@ -157,6 +184,14 @@ def top(rows: ds.Dataset, run_id: str, n: int) -> tuple[TopImage, ...]:
     with open_database({"scored": _of_run(rows, run_id, *columns, *tiles)}) as database:
         worst = database.execute(_TOP, {"n": n}).fetchall()
     return tuple(TopImage(*row) for row in worst)
+
+
+def unfamiliar(rows: ds.Dataset, run_id: str, n: int) -> tuple[UnfamiliarImage, ...]:
+    """The flagged images of a run; see `ReportTable.unfamiliar`."""
+    columns = ("survey", "image", "ood_score", "ood_fraction", "ood_threshold", "verdict")
+    with open_database({"scored": _of_run(rows, run_id, *columns)}) as database:
+        flagged = database.execute(_UNFAMILIAR, {"n": n}).fetchall()
+    return tuple(UnfamiliarImage(*row) for row in flagged)
 
 
 def _of_run(rows: ds.Dataset, run_id: str, *columns: str) -> ds.Scanner:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Final
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow import fs
 
 from crackmodel.errors import ReportIncompatible
 from crackmodel.reports.claims import SURVEY_FOLDER
 from crackmodel.reports.locks import LOCK_FOLDER
-from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
+from crackmodel.reports.schema import LATER_COLUMNS, PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.storage import Place, first_line
 
 _LOG_FOLDER: Final = "_delta_log"
@@ -77,6 +77,32 @@ def load(place: Place) -> DeltaTable:
     return table
 
 
+def add_later_columns(table: DeltaTable) -> None:
+    """Give a report that an older crackmodel made the columns it lacks; its rows have null there.
+
+    The files stay as they are. Whoever does it first of several at once wins; the others find nothing to do.
+
+    Args:
+        table: A report as `load` returned it; it is brought up to date.
+
+    Raises:
+        DeltaError: The log cannot be read or written.
+    """
+    if not (lacking := _lacking(table)):
+        return
+    try:
+        table.alter.add_columns(list(Schema.from_arrow(pa.schema(lacking)).fields))
+    except DeltaError:
+        table.update_incremental()
+        if _lacking(table):
+            raise
+
+
+def _lacking(table: DeltaTable) -> list[pa.Field]:
+    names = pa.schema(table.schema().to_arrow()).names
+    return [REPORT_SCHEMA.field(name) for name in LATER_COLUMNS if name not in names]
+
+
 def _require_same_schema(uri: str, schema: pa.Schema, partition: Sequence[str]) -> None:
     """Tell an older, a newer and a foreign table apart."""
     missing = [name for name in REPORT_SCHEMA.names if name not in schema.names]
@@ -88,7 +114,7 @@ def _require_same_schema(uri: str, schema: pa.Schema, partition: Sequence[str]) 
             f"{uri} is a Delta table, but not a report of crackmodel.",
             "Choose an empty or new folder with --report.",
         )
-    if missing:
+    if set(missing) - set(LATER_COLUMNS):
         raise ReportIncompatible(
             f"The report at {uri} was made by an older crackmodel and lacks: {', '.join(missing)}.",
             "Score into a new report with --report; the old one stays readable with any Parquet reader.",

@@ -50,6 +50,7 @@ VIEWS: Final = {
         FROM cornered
     """,
     "rejected": "SELECT * FROM latest WHERE verdict = 'rejected'",
+    "unfamiliar": "SELECT * FROM latest WHERE ood_score > ood_threshold",
     "runs": """
         SELECT run_id, survey, model, min(scored_at) AS started_at, max(scored_at) AS finished_at,
                count(*) AS images,
@@ -102,7 +103,7 @@ class Report:
         return self._rows
 
     def sql(self, query: str, limit: int | None = None) -> pa.Table:
-        """Answer one SELECT over the views `report`, `latest`, `tiles`, `rejected` and `runs`.
+        """Answer one SELECT over the views `report`, `latest`, `tiles`, `rejected`, `unfamiliar` and `runs`.
 
         The SQL is DuckDB's. Files, network, settings and extensions are out of its reach. Times are UTC.
 

@@ -66,6 +66,10 @@ REPORT_SCHEMA: Final = pa.schema(
         pa.field("reject_code", pa.string()),
         pa.field("reject_stage", pa.string()),
         pa.field("reject_detail", pa.string()),
+        # How unlike the model's training images it is.
+        pa.field("ood_score", pa.float32()),
+        pa.field("ood_fraction", pa.float32()),
+        pa.field("ood_threshold", pa.float32()),
         # Who said so, and when.
         pa.field("model", pa.string(), nullable=False),
         pa.field("model_sha256", pa.string(), nullable=False),
@@ -77,6 +81,10 @@ REPORT_SCHEMA: Final = pa.schema(
     ]
 )
 """Schema of a report. `survey` is the Delta partition column. Times are UTC microseconds."""
+
+LATER_COLUMNS: Final = ("ood_score", "ood_fraction", "ood_threshold")
+"""Columns that reports of crackmodel 0.1 were made without. They are null in its rows, and added to its
+reports by the first run that writes to them."""
 
 PARTITION_COLUMN: Final = "survey"
 

@@ -21,16 +21,16 @@ from deltalake.transaction import AddAction
 from crackmodel.errors import ReportNotFound, ReportWriteFailed
 from crackmodel.reports import ledger
 from crackmodel.reports.claims import claim_survey
-from crackmodel.reports.ledger import RunCounts, TopImage
+from crackmodel.reports.ledger import RunCounts, TopImage, UnfamiliarImage
 from crackmodel.reports.locks import hold_survey
-from crackmodel.reports.opening import is_vacant, load
+from crackmodel.reports.opening import add_later_columns, is_vacant, load
 from crackmodel.reports.orphans import delete_orphans
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.snapshot import committed_rows, named_files
 from crackmodel.reports.storage import Place, first_line, open_place, write_failed
 from crackmodel.reports.writer import ShardFile
 
-__all__ = ["ReportTable", "RunCounts", "TopImage"]
+__all__ = ["ReportTable", "RunCounts", "TopImage", "UnfamiliarImage"]
 
 _COMMIT_RETRIES: Final = 100
 """How often a commit steps behind another writer's; Delta's own 15 are few when many runs end together."""
@@ -73,11 +73,12 @@ class ReportTable:
     def open_or_create(cls, uri: str | Path) -> Self:
         """Open a report, or make an empty one where nothing or an empty folder is.
 
-        Two processes may do this at the same time; both get the same report.
+        Two processes may do this at the same time; both get the same report. A report of an
+        older crackmodel gets the columns that it lacks: see `schema.LATER_COLUMNS`.
 
         Raises:
             ReportIncompatible: The place holds something else.
-            ReportWriteFailed: The report cannot be made there.
+            ReportWriteFailed: The report cannot be made or changed there.
             UsageError: The address makes no sense.
         """
         place = open_place(uri)
@@ -95,7 +96,12 @@ class ReportTable:
             except (DeltaError, OSError) as error:
                 if is_vacant(place):  # otherwise another process was faster, which is as good
                     raise write_failed(error, place.uri) from error
-        return cls(place, load(place))
+        table = load(place)
+        try:
+            add_later_columns(table)
+        except (DeltaError, OSError) as error:
+            raise write_failed(error, place.uri) from error
+        return cls(place, table)
 
     @property
     def version(self) -> int:
@@ -225,6 +231,23 @@ class ReportTable:
         self._refresh()
         with ledger.reading(self.uri):
             return ledger.top(self.dataset(survey), run_id, n)
+
+    def unfamiliar(self, run_id: str, n: int = 10, survey: str | None = None) -> tuple[UnfamiliarImage, ...]:
+        """The `n` images of a run that look least like the model's training images, if they are flagged.
+
+        Highest `ood_score` first.
+
+        Args:
+            run_id: Name of the run.
+            n: How many at most.
+            survey: The run's survey, where it is known: the files of all others are not looked at.
+
+        Raises:
+            ReportError: A committed file cannot be read.
+        """
+        self._refresh()
+        with ledger.reading(self.uri):
+            return ledger.unfamiliar(self.dataset(survey), run_id, n)
 
     def remove_orphans(self, survey: str) -> int:
         """Delete the survey's files that a dead run wrote and nobody committed.

@@ -17,13 +17,15 @@ from pyarrow.fs import LocalFileSystem
 
 import crackmodel
 from crackmodel.errors import ReconciliationError, SurveyError, TooManyRejected
+from crackmodel.models.loading import read_familiarity
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry import ModelVersion, Registry
-from crackmodel.reports.table import ReportTable, TopImage
+from crackmodel.reports.table import ReportTable, TopImage, UnfamiliarImage
 from crackmodel.reports.writer import publish_shard
 from crackmodel.scoring.dispatch import scored_inline, scored_on_ray
 from crackmodel.scoring.events import Listener, RunPlanned, ShardCommitted, ignore
-from crackmodel.scoring.worker import ModelFile, ScoringJob, ShardResult
+from crackmodel.scoring.pictures import ModelFile
+from crackmodel.scoring.worker import ScoringJob, ShardResult
 from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.images import DecodeLimits
 from crackmodel.surveys.listing import Listing, Survey, list_survey, open_location
@@ -62,6 +64,9 @@ class RunResult:
         top: The images with the highest probability of a crack, highest first.
         too_many_rejected: More images were rejected than `max_rejected` allows; files that are not images
             by name or content do not count.
+        unfamiliar: Scored images that look unlike what the model was trained on; None where the model cannot
+            tell. Their verdicts count in `cracks` and `clear` all the same.
+        least_familiar: Those that look least like it, highest `ood_score` first.
     """
 
     run_id: str
@@ -84,6 +89,8 @@ class RunResult:
     seconds: float
     top: tuple[TopImage, ...]
     too_many_rejected: bool
+    unfamiliar: int | None = None
+    least_familiar: tuple[UnfamiliarImage, ...] = ()
 
     def check_rejected(self) -> None:
         """Complain about too many rejected images; everything else of the run is done.
@@ -180,6 +187,10 @@ def score_survey(
         seconds=round(time.monotonic() - started, 3),
         top=tuple(table.top(job.run_id, _TOP_IMAGES, job.survey.name)) if totals.images else (),
         too_many_rejected=chosen.max_rejected is not None and lost_images > chosen.max_rejected,
+        unfamiliar=None if model_file.familiarity is None else totals.unfamiliar,
+        least_familiar=(
+            table.unfamiliar(job.run_id, _TOP_IMAGES, job.survey.name) if totals.unfamiliar else ()
+        ),
     )
 
 
@@ -209,6 +220,7 @@ def load_model_file(version: ModelVersion, engine: str) -> ModelFile:
         ModelCorrupt: The file is not the one that the card describes.
     """
     name = version.engine_file(engine)
+    ood = version.card.ood
     return ModelFile(
         reference=version.reference,
         sha256=version.card.files[name].sha256,
@@ -216,6 +228,8 @@ def load_model_file(version: ModelVersion, engine: str) -> ModelFile:
         temperature=version.card.calibration.temperature,
         threshold=version.threshold,
         content=version.read_file(name),
+        ood_threshold=None if ood is None else ood.threshold,
+        familiarity=read_familiarity(version),
     )
 
 
@@ -224,12 +238,14 @@ class _Totals:
     images: int = 0
     cracks: int = 0
     tiles: int = 0
+    unfamiliar: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
     def add(self, result: ShardResult) -> None:
         self.images += result.images
         self.cracks += result.cracks
         self.tiles += result.tiles
+        self.unfamiliar += result.unfamiliar
         self.rejected += result.rejected
 
 

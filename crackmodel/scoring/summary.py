@@ -35,6 +35,9 @@ def markdown_summary(result: RunResult) -> str:
     if result.reject_codes:
         counts = ", ".join(f"{count:,} `{code}`" for code, count in result.reject_codes.items())
         lines += [f"Rejected: {counts}.", ""]
+    if result.unfamiliar:
+        named = ", ".join(_escaped(image.image) for image in result.least_familiar[:_TOP_LINES])
+        lines += [f"Unlike what the model was trained on: {result.unfamiliar:,} images, first {named}.", ""]
     lines += [
         f"- model `{result.model}`",
         f"- report {_escaped(result.report)}",
@@ -85,6 +88,12 @@ def _plain_lines(result: RunResult) -> Iterator[str]:
         tiles = (image.tile_rows or 0) * (image.tile_columns or 0)
         share = f"{image.crack_fraction:6.1%} of {tiles:,} tiles"
         yield f"  {image.crack_probability:6.4f}  {share:22} {printable(image.image)}"
+    if result.unfamiliar:
+        what = "images look" if result.unfamiliar > 1 else "image looks"
+        yield f"{result.unfamiliar:,} {what} unlike what the model was trained on; do not trust the verdict:"
+    for odd in result.least_familiar[:_TOP_LINES]:
+        share = f"{odd.ood_fraction:6.1%} of tiles, {odd.verdict}"
+        yield f"  {odd.ood_score:6.2f}  {share:22} {printable(odd.image)}"
     yield f"Report: {result.report}"
     yield f"Next:   {_next_command(result)}"
 

@@ -7,36 +7,29 @@ numpy, OpenCV, pyarrow and LiteRT, and neither TensorFlow nor the table format.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pyarrow.fs import FileSystem, FileType
 
 from crackmodel.errors import ImageRejected, SurveyError
-from crackmodel.models.engines import Engine, KerasEngine, LiteRTEngine
-from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile, preprocess_fingerprint
+from crackmodel.models.engines import Engine
+from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.reports.schema import REPORT_SCHEMA
 from crackmodel.reports.writer import ShardFile, write_shard
+from crackmodel.scoring.pictures import ModelFile, cached_engine, is_unfamiliar, score_picture
 from crackmodel.scoring.shards import ListedFile, Shard
 from crackmodel.surveys.images import DecodeLimits, decode_image, identify
 from crackmodel.surveys.listing import Survey, open_location
 from crackmodel.surveys.metadata import read_metadata
-from crackmodel.surveys.tiles import TileGrid, cut_tiles, tile_grid
-
-_TILES_PER_BATCH: Final = 32
-"""Tiles prepared before the model runs. LiteRT is as fast on 1 as on 32, so this only bounds memory."""
 
 _BYTES_PER_FETCH: Final = 2**20
 """Small files are fetched in groups of this size: handing each to a thread costs more than reading it."""
@@ -47,18 +40,6 @@ _PEEK_BYTES: Final = 2**20
 
 _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 """A file that is called an image and is none was damaged or misnamed; any other is no loss."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """The model as workers get it: the bytes, not a path of the driver's disk."""
-
-    reference: str
-    sha256: str
-    engine: str
-    temperature: float
-    threshold: float
-    content: bytes = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +67,7 @@ class ShardResult:
     rejected: Counter[str]
     tiles: int
     seconds: float
-
-
-@lru_cache(maxsize=2)
-def _cached_engine(model: ModelFile) -> Engine:
-    """Load a model once per process; `content` takes no part in the key, the SHA-256 does."""
-    if model.engine == "tensorflow":
-        with tempfile.TemporaryDirectory(prefix="crackmodel-") as folder:
-            path = Path(folder) / "model.keras"
-            path.write_bytes(model.content)
-            return KerasEngine(path, temperature=model.temperature)
-    return LiteRTEngine(model.content, threads=1, temperature=model.temperature, name=model.engine)
+    unfamiliar: int = 0
 
 
 def score_shard(job: ScoringJob, shard: Shard) -> ShardResult:
@@ -110,7 +81,7 @@ def score_shard(job: ScoringJob, shard: Shard) -> ShardResult:
         ModelError: The engine cannot be built.
     """
     started = time.monotonic()
-    engine = _cached_engine(job.model)
+    engine = cached_engine(job.model)
     storage, root = open_location(job.survey.uri)
     with warnings.catch_warnings():
         # Pillow warns of oddities in damaged files; what matters of it is in the rows.
@@ -144,32 +115,9 @@ def _write_rows(job: ScoringJob, shard: Shard, rows: list[dict[str, Any]], start
         cracks=verdicts["crack"],
         rejected=Counter(str(row["reject_code"]) for row in rows if row["verdict"] == "rejected"),
         tiles=sum(len(row.get("tile_probabilities", ())) for row in rows),
+        unfamiliar=sum(is_unfamiliar(row) for row in rows),
         seconds=time.monotonic() - started,
     )
-
-
-def predict_tiles(pixels: npt.NDArray[np.uint8], grid: TileGrid, engine: Engine) -> npt.NDArray[np.float32]:
-    """Run the model on every tile of a picture.
-
-    Args:
-        pixels: uint8 [height, width, 3] RGB.
-        grid: The picture's tile grid.
-        engine: What runs the model.
-
-    Returns:
-        float32 [rows * columns] probabilities of a crack, row-major.
-    """
-    count = grid.rows * grid.columns
-    probabilities = np.empty(count, dtype=np.float32)
-    batch = np.empty((min(count, _TILES_PER_BATCH), TILE_EDGE, TILE_EDGE, 3), dtype=np.uint8)
-    filled, done = 0, 0
-    for tile in cut_tiles(pixels, grid):
-        prepare_tile(tile, out=batch[filled])
-        filled += 1
-        if filled == len(batch) or done + filled == count:
-            probabilities[done : done + filled] = engine.predict(batch[:filled])
-            done, filled = done + filled, 0
-    return probabilities
 
 
 def _key_columns(job: ScoringJob, listed: ListedFile) -> dict[str, Any]:
@@ -203,7 +151,7 @@ def _score_file(
         row["captured_at"] = metadata.captured_at
         row["latitude"], row["longitude"] = metadata.latitude, metadata.longitude
         row["altitude"], row["camera"] = metadata.altitude, metadata.camera
-        row |= _score_pixels(job, engine, pixels)
+        row |= score_picture(pixels, job.model, engine, tile=job.tile, overlap=job.overlap)
     except ImageRejected as rejected:
         called_image = PurePosixPath(image).suffix.lower() in _IMAGE_SUFFIXES
         mislabelled = rejected.code == "not_an_image" and called_image
@@ -215,28 +163,6 @@ def _score_file(
         }
     row["scored_at"] = datetime.now(UTC)
     return row
-
-
-def _score_pixels(job: ScoringJob, engine: Engine, pixels: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    height, width = pixels.shape[:2]
-    grid = tile_grid(height, width, tile=job.tile, overlap=job.overlap)
-    try:
-        probabilities = predict_tiles(pixels, grid, engine)
-    except (RuntimeError, ValueError, MemoryError) as error:
-        raise ImageRejected("scoring_failed", "score", f"{type(error).__name__}: {error}") from error
-    if not np.isfinite(probabilities).all():
-        raise ImageRejected("scoring_failed", "score", "the model returned a probability that is no number")
-    over = probabilities >= np.float32(job.model.threshold)
-    return {
-        "tile_size": grid.tile_size,
-        "tile_overlap": grid.overlap,
-        "tile_rows": grid.rows,
-        "tile_columns": grid.columns,
-        "tile_probabilities": probabilities,
-        "crack_probability": probabilities.max(),
-        "crack_fraction": over.mean(dtype=np.float32),
-        "verdict": "crack" if over.any() else "clear",
-    }
 
 
 def _fetch_ahead(

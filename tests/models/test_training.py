@@ -108,6 +108,7 @@ def test_version_has_everything_in_its_place(frozen: ModelVersion, models: Path)
         "evaluation/wrong_again.png",
         "model.keras",
         "model.tflite",
+        "ood.npz",
         "split.parquet",
     ]
     frozen.verify()

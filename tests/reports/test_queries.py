@@ -277,7 +277,7 @@ def test_a_limit_changes_no_error(table: ReportTable, commit: Commit, query: str
         ("SELECT * FROM read_text('/etc/hostname')", "sees the report alone"),
         ("SELECT * FROM read_parquet('https://example.org/a.parquet')", "sees the report alone|cannot"),
         ("SELECT * FROM glob('/*')", "sees the report alone"),
-        ("SELECT * FROM '/etc/passwd'", "The views are report, latest, tiles, rejected, runs"),
+        ("SELECT * FROM '/etc/passwd'", "The views are report, latest, tiles, rejected, unfamiliar, runs"),
         ("FROM python_arrow_scan(1, 2, 3)", "raw memory"),
         ('SELECT * FROM "PANDAS_SCAN"(1)', "raw memory"),
         ("SELECT getenv('HOME')", "cannot be answered"),

@@ -302,4 +302,4 @@ def test_without_a_lock_only_old_files_are_orphans(table: ReportTable) -> None:
 
 
 def test_public_names_are_the_ones_scoring_uses() -> None:
-    assert set(table_module.__all__) == {"ReportTable", "RunCounts", "TopImage"}
+    assert set(table_module.__all__) == {"ReportTable", "RunCounts", "TopImage", "UnfamiliarImage"}

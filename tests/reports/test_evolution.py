@@ -1,0 +1,127 @@
+"""Reports that an older crackmodel wrote go on being reports."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from crackmodel.reports.queries import open_report
+from crackmodel.reports.schema import LATER_COLUMNS, REPORT_SCHEMA, build_rows
+from crackmodel.reports.table import ReportTable
+from crackmodel.reports.writer import publish_shard, write_shard
+
+from .rows import MODEL, NOON, PREPROCESS, make_listing, make_row
+
+OLDER = pa.schema([field for field in REPORT_SCHEMA if field.name not in LATER_COLUMNS])
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """A report as crackmodel made it before images had an `ood_score`, with one row."""
+    place = tmp_path / "report"
+    DeltaTable.create(str(place), schema=OLDER, partition_by=["survey"])
+    write_deltalake(str(place), build_rows([make_row("old.jpg")]).select(OLDER.names), mode="append")
+    return place
+
+
+def append(place: Path, row: dict[str, Any]) -> None:
+    table = ReportTable.open_or_create(place)
+    file = write_shard(table.uri, row["survey"], row["run_id"], 0, build_rows([row]))
+    publish_shard(table.uri, file)
+    table.commit([file], run_id=row["run_id"], sequence=0)
+
+
+def test_columns_that_may_be_missing_may_be_null() -> None:
+    assert all(REPORT_SCHEMA.field(name).nullable for name in LATER_COLUMNS)
+
+
+def test_older_report_is_read_with_null_and_stays_as_it_is(older: Path) -> None:
+    with open_report(older) as report:
+        assert report.sql("SELECT image, ood_score FROM latest").to_pylist() == [
+            {"image": "old.jpg", "ood_score": None}
+        ]
+        assert report.rows().schema == REPORT_SCHEMA
+        assert report.sql("SELECT * FROM unfamiliar").num_rows == 0
+    assert DeltaTable(older).version() == 1
+
+
+def test_new_run_appends_to_an_older_report(older: Path) -> None:
+    append(older, make_row("new.jpg", run_id="run-2", ood_score=2.5, ood_fraction=1.0, ood_threshold=1.5))
+
+    with open_report(older) as report:
+        assert report.sql("SELECT image, ood_score FROM latest ORDER BY image").to_pylist() == [
+            {"image": "new.jpg", "ood_score": 2.5},
+            {"image": "old.jpg", "ood_score": None},
+        ]
+        assert report.sql("SELECT image FROM unfamiliar").to_pylist() == [{"image": "new.jpg"}]
+    assert sorted(pa.schema(DeltaTable(older).schema().to_arrow()).names) == sorted(REPORT_SCHEMA.names)
+
+
+def test_upgraded_report_is_whole_for_other_programs(older: Path) -> None:
+    append(older, make_row("new.jpg", run_id="run-2", ood_score=2.5))
+
+    rows = DeltaTable(older).to_pandas().sort_values("image")
+
+    assert rows["image"].tolist() == ["new.jpg", "old.jpg"]
+    assert rows["ood_score"].tolist() == pytest.approx([2.5, float("nan")], nan_ok=True)
+
+
+def test_what_an_older_report_holds_is_not_scored_again(older: Path) -> None:
+    listing = make_listing(("old.jpg", 1000, NOON), ("new.jpg", 1000, NOON))
+
+    pending = ReportTable.open_or_create(older).pending(
+        listing, survey="bridge", model_sha256=MODEL, preprocess=PREPROCESS
+    )
+
+    assert pending["image"].to_pylist() == ["new.jpg"]
+
+
+def test_upgrade_happens_once(older: Path) -> None:
+    upgraded = ReportTable.open_or_create(older).version
+
+    assert upgraded == 2
+    assert ReportTable.open_or_create(older).version == 2
+
+
+def test_two_runs_may_upgrade_at_once(older: Path) -> None:
+    faults: list[BaseException] = []
+    start = threading.Barrier(4)
+
+    def score(number: int) -> None:
+        try:
+            start.wait()
+            append(older, make_row(f"{number}.jpg", run_id=f"run-{number}x"))
+        except BaseException as fault:
+            faults.append(fault)
+
+    runs = [threading.Thread(target=score, args=(number,)) for number in range(4)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+
+    assert faults == []
+    assert ReportTable.open(older).dataset().count_rows() == 5
+
+
+def test_run_that_began_before_the_upgrade_loses_nothing(older: Path) -> None:
+    early = ReportTable(*_opened(older))
+    append(older, make_row("first.jpg", run_id="run-2"))
+    file = write_shard(early.uri, "bridge", "run-3", 0, build_rows([make_row("second.jpg", run_id="run-3")]))
+    publish_shard(early.uri, file)
+
+    early.commit([file], run_id="run-3", sequence=0)
+
+    assert ReportTable.open(older).dataset().count_rows() == 3
+
+
+def _opened(place: Path) -> tuple[Any, DeltaTable]:
+    from crackmodel.reports.opening import load
+    from crackmodel.reports.storage import open_place
+
+    return open_place(place), load(open_place(place))
