@@ -135,6 +135,7 @@ def test_card_tells_data_and_recipe(frozen: ModelVersion, weights: Path) -> None
     assert card.attribution[0] == "Drawn by hand"
     assert "MobileNetV2" in card.attribution[-1]
     assert card.export_difference < 1e-4
+    assert (card.ood.training_images, card.ood.threshold > 0) == (56, True)
     assert str(weights.parent) not in (frozen.path / "card.json").read_text()
 
 
