@@ -24,3 +24,15 @@ def draw_crack(rng: np.random.Generator, edge: int = 160) -> Tile:
     picture = np.ascontiguousarray(draw_clear(rng, edge))
     cv2.polylines(picture, [line], isClosed=False, color=(35, 32, 30), thickness=int(rng.integers(3, 7)))
     return np.rot90(picture) if rng.random() < 0.5 else picture
+
+
+def add_crack(tile: Tile, rng: np.random.Generator) -> Tile:
+    """Draw a jagged line, a third as bright as the tile, from side to side over a picture of concrete."""
+    edge = len(tile)
+    xs = np.linspace(-5, edge + 5, 14)
+    ys = np.cumsum(rng.normal(0, edge / 18, 14)) + edge * rng.uniform(0.3, 0.7)
+    line = np.stack([xs, ys], axis=1).round().astype(np.int32)
+    mask = np.zeros((edge, edge), np.float32)
+    cv2.polylines(mask, [line], isClosed=False, color=1.0, thickness=int(rng.integers(3, 7)))
+    mask = cv2.GaussianBlur(mask, (0, 0), 0.8)[..., None]
+    return (tile * (1 - 0.66 * mask)).astype(np.uint8)
