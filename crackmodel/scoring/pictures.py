@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -54,52 +54,61 @@ def cached_engine(model: ModelFile) -> Engine:
     return LiteRTEngine(model.content, threads=1, temperature=model.temperature, name=model.engine)
 
 
+OnFeatures = Callable[[npt.NDArray[np.float32]], None]
+
+
 def predict_tiles(
-    pixels: npt.NDArray[np.uint8], grid: TileGrid, engine: Engine, familiarity: Familiarity | None = None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    pixels: npt.NDArray[np.uint8], grid: TileGrid, engine: Engine, on_features: OnFeatures | None = None
+) -> npt.NDArray[np.float32]:
     """Run the model on every tile of a picture.
 
     Args:
         pixels: uint8 [height, width, 3] RGB.
         grid: The picture's tile grid.
         engine: What runs the model.
-        familiarity: What the model was trained on, where it is known.
+        on_features: Given the features float32 [n, 1280] of the tiles, a batch at a time in the same order,
+            by models that return them.
 
     Returns:
-        Two float32 [rows * columns], row-major: the probabilities of a crack, and the distances from the
-        training images, None where nobody knows those or the model does not return features.
+        float32 [rows * columns] probabilities of a crack, row-major.
     """
     count = grid.rows * grid.columns
     probabilities = np.empty(count, dtype=np.float32)
-    distances = np.empty(count, dtype=np.float32)
-    measured = familiarity is not None
     batch = np.empty((min(count, _TILES_PER_BATCH), TILE_EDGE, TILE_EDGE, 3), dtype=np.uint8)
     filled, done = 0, 0
     for tile in cut_tiles(pixels, grid):
         prepare_tile(tile, out=batch[filled])
         filled += 1
         if filled == len(batch) or done + filled == count:
-            scored = engine.score(batch[:filled])
-            probabilities[done : done + filled] = scored.probabilities
-            if familiarity is None or scored.features is None:
-                measured = False
+            if on_features is None:
+                probabilities[done : done + filled] = engine.predict(batch[:filled])
             else:
-                distances[done : done + filled] = familiarity.distances(scored.features)
+                scored = engine.score(batch[:filled])
+                probabilities[done : done + filled] = scored.probabilities
+                if scored.features is not None:
+                    on_features(scored.features)
             done, filled = done + filled, 0
-    return probabilities, distances if measured else None
+    return probabilities
 
 
 def score_picture(
-    pixels: npt.NDArray[np.uint8], model: ModelFile, engine: Engine, *, tile: int, overlap: int
+    pixels: npt.NDArray[np.uint8],
+    model: ModelFile,
+    engine: Engine,
+    *,
+    tile: int,
+    overlap: int,
+    on_features: OnFeatures | None = None,
 ) -> dict[str, Any]:
     """Fill the columns of a report that say what the model saw and said.
 
     Args:
         pixels: uint8 [height, width, 3] RGB.
-        model: Threshold and statistics.
+        model: Its threshold decides.
         engine: What runs it.
         tile: Edge of the windows in pixels.
         overlap: What neighbouring windows share.
+        on_features: As for `predict_tiles`.
 
     Raises:
         ImageRejected: The picture cannot be tiled, or the model fails on it.
@@ -107,7 +116,7 @@ def score_picture(
     height, width = pixels.shape[:2]
     grid = tile_grid(height, width, tile=tile, overlap=overlap)
     try:
-        probabilities, distances = predict_tiles(pixels, grid, engine, model.familiarity)
+        probabilities = predict_tiles(pixels, grid, engine, on_features)
     except (RuntimeError, ValueError, MemoryError) as error:
         raise ImageRejected("scoring_failed", "score", f"{type(error).__name__}: {error}") from error
     if not np.isfinite(probabilities).all():
@@ -122,26 +131,4 @@ def score_picture(
         "crack_probability": probabilities.max(),
         "crack_fraction": over.mean(dtype=np.float32),
         "verdict": "crack" if over.any() else "clear",
-        **_ood_columns(distances, model.ood_threshold),
     }
-
-
-def _ood_columns(distances: npt.NDArray[np.float32] | None, threshold: float | None) -> dict[str, Any]:
-    """The median, because the question is whether the picture as a whole is of something else.
-
-    Of the 234 tiles of a photograph of nothing but concrete, one in a hundred is over the threshold too.
-    """
-    if distances is None or threshold is None:
-        return {}
-    limit = np.float32(threshold)
-    return {
-        "ood_score": np.float32(np.median(distances)),
-        "ood_fraction": (distances > limit).mean(dtype=np.float32),
-        "ood_threshold": limit,
-    }
-
-
-def is_unfamiliar(row: Mapping[str, Any]) -> bool:
-    """Say whether the columns of a picture flag it as unlike the training images."""
-    score = row.get("ood_score")
-    return score is not None and bool(score > row["ood_threshold"])

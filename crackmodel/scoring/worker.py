@@ -25,8 +25,9 @@ from crackmodel.models.engines import Engine
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.reports.schema import REPORT_SCHEMA
 from crackmodel.reports.writer import ShardFile, write_shard
-from crackmodel.scoring.pictures import ModelFile, cached_engine, is_unfamiliar, score_picture
+from crackmodel.scoring.pictures import ModelFile, OnFeatures, cached_engine, score_picture
 from crackmodel.scoring.shards import ListedFile, Shard
+from crackmodel.scoring.unfamiliar import DistanceMeter, is_unfamiliar
 from crackmodel.surveys.images import DecodeLimits, decode_image, identify
 from crackmodel.surveys.listing import Survey, open_location
 from crackmodel.surveys.metadata import read_metadata
@@ -81,15 +82,19 @@ def score_shard(job: ScoringJob, shard: Shard) -> ShardResult:
         ModelError: The engine cannot be built.
     """
     started = time.monotonic()
-    engine = cached_engine(job.model)
+    engine, meter = cached_engine(job.model), DistanceMeter(job.model)
     storage, root = open_location(job.survey.uri)
     with warnings.catch_warnings():
         # Pillow warns of oddities in damaged files; what matters of it is in the rows.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         rows = [
-            _key_columns(job, listed) | _score_file(job, engine, listed.image, fetched)
-            for listed, fetched in _fetch_ahead(storage, root, shard.files, job.limits)
+            _key_columns(job, listed)
+            | _score_file(job, engine, listed.image, fetched, meter.listener(number))
+            for number, (listed, fetched) in enumerate(_fetch_ahead(storage, root, shard.files, job.limits))
         ]
+    for number, row in enumerate(rows):
+        if row["verdict"] != "rejected":
+            row.update(meter.columns(number))
     return _write_rows(job, shard, rows, started)
 
 
@@ -137,7 +142,11 @@ def _key_columns(job: ScoringJob, listed: ListedFile) -> dict[str, Any]:
 
 
 def _score_file(
-    job: ScoringJob, engine: Engine, image: str, fetched: bytes | ImageRejected
+    job: ScoringJob,
+    engine: Engine,
+    image: str,
+    fetched: bytes | ImageRejected,
+    on_features: OnFeatures | None,
 ) -> dict[str, Any]:
     """Return the columns that depend on the file's content."""
     row: dict[str, Any] = {}
@@ -151,7 +160,9 @@ def _score_file(
         row["captured_at"] = metadata.captured_at
         row["latitude"], row["longitude"] = metadata.latitude, metadata.longitude
         row["altitude"], row["camera"] = metadata.altitude, metadata.camera
-        row |= score_picture(pixels, job.model, engine, tile=job.tile, overlap=job.overlap)
+        row |= score_picture(
+            pixels, job.model, engine, tile=job.tile, overlap=job.overlap, on_features=on_features
+        )
     except ImageRejected as rejected:
         called_image = PurePosixPath(image).suffix.lower() in _IMAGE_SUFFIXES
         mislabelled = rejected.code == "not_an_image" and called_image
