@@ -146,27 +146,27 @@ def draw_attention(
     maps = activation_maps(model, chunk.tiles)
     if maps is None or not len(maps):
         return None
-    limit = max(float(np.abs(maps).max()), 1e-6)
-    colours = ScalarMappable(Normalize(-limit, limit), cmap="RdBu_r")
-    figure = new_figure((1.75 * COLUMNS, 4.6))
+    colours = ScalarMappable(Normalize(-1, 1), cmap="RdBu_r")
+    figure = new_figure((1.75 * COLUMNS, 4.5))
     axes = figure.subplots(2, COLUMNS, squeeze=False)
     for axis in axes.ravel():
         axis.axis("off")
     for (above, below), tile, places, row in zip(axes.T, chunk.tiles, maps, chunk.kept, strict=False):
         _draw_tile(above, tile, int(labels[row]), float(probabilities[row]), threshold)
-        strength = cv2.resize(places, tile.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        # Each map on its own scale: beside a wide crack, what the model saw in a hairline would vanish.
+        limit = max(float(np.abs(places).max()), 1e-6)
+        strength = cv2.resize(places / limit, tile.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         below.axis("on")
         below.imshow(tile.mean(axis=2), cmap="gray", vmin=0, vmax=255)
         veil = colours.to_rgba(strength)
-        veil[..., 3] = 0.75 * np.abs(strength) / limit
+        veil[..., 3] = 0.7 * np.abs(strength)
         below.imshow(veil)
         below.set(xticks=[], yticks=[])
-        below.set_xlabel(_short(files[row]), fontsize=7, color="#555555", labelpad=3)
+        below.set_xlabel(f"{_short(files[row])}\nup to ±{limit:.1f}", fontsize=7, color="#555555", labelpad=3)
     bar = figure.colorbar(
         colours, ax=axes[1, :], orientation="horizontal", fraction=0.06, pad=0.04, aspect=60
     )
-    bar.set_label("log-odds of a crack at each place; their mean is the verdict's", fontsize=8)
-    bar.ax.tick_params(labelsize=8)
+    bar.set_ticks([-1, 0, 1], labels=["against a crack", "0", "for a crack"], fontsize=8)
     figure.savefig(path)
     return path
 

@@ -135,7 +135,7 @@ def _draw_confusion(path: Path, name: str, metrics: Metrics) -> Path:
 def _draw_roc(path: Path, scored: Curves) -> Path:
     from sklearn.metrics import roc_auc_score, roc_curve
 
-    figure, (axis,) = _axes(1, (5.2, 4.8))
+    figure, (axis,) = _axes(1, (5, 4.6))
     axis.plot([0, 1], [0, 1], "--", color="#999999", linewidth=1)
     for (name, (labels, probabilities)), colour in zip(scored.items(), _COLOURS * len(scored), strict=False):
         false, true, _ = roc_curve(labels, probabilities)
@@ -158,7 +158,7 @@ def _draw_roc(path: Path, scored: Curves) -> Path:
 def _draw_precision_recall(path: Path, scored: Curves) -> Path:
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
-    figure, (axis,) = _axes(1, (5.2, 4.8))
+    figure, (axis,) = _axes(1, (5, 4.6))
     for (name, (labels, probabilities)), colour in zip(scored.items(), _COLOURS * len(scored), strict=False):
         precision, recall, _ = precision_recall_curve(labels, probabilities)
         average = average_precision_score(labels, probabilities)

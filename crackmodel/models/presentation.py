@@ -128,7 +128,8 @@ def _attention_picture(directory: Path, name: str, found: EvaluatedSet, model: b
         yield Picture(
             path,
             f"{name}: where the model looks, in cracks that it found and in its worst mistakes (class "
-            "activation map). Red places speak for a crack, blue ones against.",
+            "activation map). Red places speak for a crack, blue ones against, "
+            "each map on its own scale of log-odds.",
         )
 
 
