@@ -319,7 +319,7 @@ def _model_summary(version: Any) -> dict[str, Any]:
 
 
 def _print_model(version: Any) -> None:
-    from crackmodel.models.card import card_to_markdown
+    from crackmodel.models.card_markdown import card_to_markdown
 
     typer.echo(card_to_markdown(version.card))
     typer.echo(f"Model:  {version.path}")

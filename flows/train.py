@@ -12,7 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from crackmodel.models.assessment import name_datasets
-from crackmodel.models.card import card_to_markdown
+from crackmodel.models.card_markdown import card_to_markdown
 from crackmodel.models.events import DatasetRead, EpochFinished, FeaturesExtracted, TrainingEvent
 from crackmodel.models.registry import ModelVersion
 from crackmodel.models.training import train_model

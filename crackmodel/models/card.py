@@ -152,6 +152,29 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitScore:
+    """What is reached on the test part of one way of splitting the data.
+
+    Attributes:
+        kind: `random` or `grouped`.
+        model: What was measured: this model, or a head on frozen features.
+        split: How the parts were made; empty where they could not be.
+        groups: How many groups were kept whole; null where images were divided one by one.
+        near_duplicates: Share of the test images with a near-duplicate in the training part.
+        test: On the test part, with temperature and threshold from the validation part.
+        problem: Why the data cannot be split so.
+    """
+
+    kind: str
+    model: str
+    split: str = ""
+    groups: int | None = None
+    near_duplicates: float | None = None
+    test: Metrics | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """How softmax outputs become probabilities: log-odds divided by `temperature`."""
 
@@ -250,6 +273,8 @@ class Card:
         attribution: Whom to credit for data and weights.
         limits: What the model is known not to do.
         int8: Whether there is an int8 model and why; null in cards from before there was any.
+        splits: Scores on either way of splitting, the training's own first; empty in cards from before these
+            were measured.
         files: Every file of the version but the card itself.
         ood: How images unlike the training images are told, with `ood.npz`; null in cards from before this
             was measured.
@@ -273,6 +298,7 @@ class Card:
     attribution: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     int8: Int8Record | None = None
+    splits: tuple[SplitScore, ...] = ()
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     ood: OodRecord | None = None
     format: int = CARD_FORMAT
@@ -295,39 +321,3 @@ def card_from_json(text: str | bytes) -> Card:
     if isinstance(loaded, dict) and loaded.get("format", 0) != CARD_FORMAT:
         raise ValueError(f"card format {loaded.get('format')!r}, this software reads {CARD_FORMAT}")
     return record_from_json(Card, loaded, "card")
-
-
-def card_to_markdown(card: Card) -> str:
-    """Write what a reader wants to know first: data, metrics by set, threshold, limits."""
-    lines = [
-        f"# {card.name}@{card.version}",
-        "",
-        f"Trained ({card.training.mode}) on {card.data.train.images:,} images of `{card.data.name}`, "
-        f"{card.data.train.cracks:,} with cracks, in {card.training.seconds:,.0f} s. "
-        f"A tile is a crack from {card.threshold.value:.3f} on: {card.threshold.chosen}.",
-        "",
-        "| set | images | accuracy | precision | recall | F1 | AUROC |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, metrics in card.metrics.items():
-        auroc = "" if metrics.auroc is None else f"{metrics.auroc:.4f}"
-        lines.append(
-            f"| {name} | {metrics.images:,} | {metrics.accuracy:.4f} | {metrics.precision:.4f} "
-            f"| {metrics.recall:.4f} | {metrics.f1:.4f} | {auroc} |"
-        )
-    if len(card.data.sets) > 1:
-        lines += [
-            "",
-            "| data set | to learn from | validation | test | left out |",
-            "|---|---:|---:|---:|---:|",
-        ]
-        lines += [
-            f"| {each.name} | {each.train.images:,} | {each.validation.images:,} | {each.test.images:,} "
-            f"| {each.unusable:,} |"
-            for each in card.data.sets
-        ]
-    notes = list(card.limits)
-    if card.int8 is not None:
-        notes.append(f"int8: {'published' if card.int8.published else 'not published'}; {card.int8.reason}.")
-    lines += ["", *(f"- {note}" for note in notes)]
-    return "\n".join(lines).rstrip() + "\n"

@@ -16,6 +16,7 @@ NEAR_DUPLICATE: Final = 0.94
 
 _LISTED: Final = 10
 _BLOCK: Final = 2000
+"""Images compared at once: 16 MB of cosines."""
 
 
 def refuse_two_labels(files: Sequence[str], sha256: Sequence[str], labels: npt.NDArray[np.integer]) -> None:
@@ -44,27 +45,38 @@ def refuse_two_labels(files: Sequence[str], sha256: Sequence[str], labels: npt.N
         )
 
 
-def near_duplicate_pairs(
+def near_duplicate_links(
     features: npt.NDArray[np.float32], similarity: float = NEAR_DUPLICATE
 ) -> npt.NDArray[np.int64]:
-    """Find the pairs of images that look alike.
+    """Find the images that look alike, and whatever hangs together through them.
+
+    Every image is compared with every other, a block with a block at a time. Frames of one film are all
+    alike: their pairs would fill the memory, so what two blocks join is reduced to clusters at once.
 
     Args:
         features: float32 [n, d] of the backbone.
         similarity: Cosine of two images' features from which on they are near-duplicates.
 
     Returns:
-        int64 [pairs, 2] of rows, the smaller one first.
+        int64 [links, 2] of rows, the smaller one first: from the first image of each cluster to the others.
     """
     unit = _unit(features)
-    found = [np.empty((0, 2), np.int64)]
+    member = np.arange(len(unit))
     for start in range(0, len(unit), _BLOCK):
         block = unit[start : start + _BLOCK]
-        # Only columns from the block on: every pair is seen once.
-        left, right = np.nonzero(block @ unit[start:].T >= similarity)
-        pairs = np.stack([left + start, right + start], axis=1)
-        found.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    return np.concatenate(found)
+        for other in range(start, len(unit), _BLOCK):
+            known = np.concatenate([member[start : start + _BLOCK], member[other : other + _BLOCK]])
+            if (known == known[0]).all():
+                continue
+            left, right = np.nonzero(block @ unit[other : other + _BLOCK].T >= similarity)
+            ends = np.stack([member[left + start], member[right + other]], axis=1)
+            new = ends[ends[:, 0] != ends[:, 1]]
+            if len(new):
+                member = _connected(len(unit), new)[member]
+    _, firsts, cluster_of = np.unique(member, return_index=True, return_inverse=True)
+    first = firsts[cluster_of]
+    rows = np.flatnonzero(first != np.arange(len(unit)))
+    return np.stack([first[rows], rows], axis=1).astype(np.int64)
 
 
 def share_with_twin(
@@ -79,7 +91,7 @@ def share_with_twin(
         features: float32 [n, d] of the backbone.
         rows: The images asked about.
         others: Where to look.
-        similarity: See `near_duplicate_pairs`.
+        similarity: See `near_duplicate_links`.
 
     Returns:
         0..1.
@@ -106,15 +118,19 @@ def cluster(
     Returns:
         int64 [count], each image's cluster.
     """
-    from scipy.sparse import coo_array  # type: ignore[import-untyped]
-    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
-
     edges = [pairs]
     for given in names:
         first: dict[str, int] = {}
         edges.append(np.array([(first.setdefault(name, row), row) for row, name in enumerate(given)]))
-    left, right = np.concatenate(edges).T
-    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
+    return _connected(count, np.concatenate(edges))
+
+
+def _connected(count: int, edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    from scipy.sparse import coo_array  # type: ignore[import-untyped]
+    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+
+    left, right = edges.T
+    graph = coo_array((np.ones(len(edges), np.int8), (left, right)), shape=(count, count))
     members: npt.NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
     return members
 

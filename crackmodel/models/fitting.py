@@ -18,11 +18,13 @@ from crackmodel.models.datasets import Split, read_tiles
 from crackmodel.models.engines import LiteRTModel
 from crackmodel.models.events import DatasetRead, EpochFinished, TrainingEvent
 from crackmodel.models.export import TOLERANCE, largest_difference, to_litert
-from crackmodel.models.features import extract_features, tile_features
-from crackmodel.models.finetuning import FinetuneRecipe, epoch_reporter, finetune, one_hot
+from crackmodel.models.features import Features, extract_features, tile_features
+from crackmodel.models.finetuning import FinetuneRecipe, finetune
+from crackmodel.models.heads import HEAD_LEARNING_RATE, as_record, fit_head
 from crackmodel.models.inventory import take_stock
-from crackmodel.models.network import attach_head, build_backbone, build_head, with_features
+from crackmodel.models.network import attach_head, build_backbone, with_features
 from crackmodel.models.splitting import Division, SplitRule, divide_images
+from crackmodel.models.trials import Trial, other_rule, try_splits
 
 if TYPE_CHECKING:
     import keras
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 Mode = Literal["frozen", "finetune"]
 OnEvent = Callable[[TrainingEvent], None]
 
-HEAD_LEARNING_RATE: Final = 1e-3
 WARM_START_EPOCHS: Final = 3
 
 _SAMPLE: Final = 64
@@ -54,6 +55,7 @@ class Fitted:
         best_epoch: The epoch whose weights were kept.
         hyperparameters: Of this mode.
         difference: Largest difference between Keras and what stands for it.
+        trials: Heads on the backbone's features, by which the ways of splitting are compared.
     """
 
     network: Any
@@ -69,6 +71,7 @@ class Fitted:
     best_epoch: int
     hyperparameters: Mapping[str, Any]
     difference: float
+    trials: tuple[Trial, ...]
 
     @property
     def split(self) -> Split:
@@ -160,6 +163,7 @@ def _fit_frozen(
             "trainable": "head",
         },
         difference=max(apart, largest_difference(network, litert, tiles)),
+        trials=try_splits([other_rule(rule)], images, features, epochs, batch_size),
     )
 
 
@@ -177,12 +181,13 @@ def _fit_all_layers(
     stock = take_stock(images, chunk.kept, chunk.sha256, chunk.bad)
     tell(stock)
     labels = images.labels[chunk.kept]
-    features = tile_features(chunk.tiles, chunk.sha256, to_litert(backbone), cache=cache, on_event=tell)
-    division = divide_images(rule, images, chunk.kept, chunk.sha256, features)
+    frozen = tile_features(chunk.tiles, chunk.sha256, to_litert(backbone), cache=cache, on_event=tell)
+    features = Features(frozen, chunk.kept, chunk.sha256, chunk.bad)
+    division = divide_images(rule, images, chunk.kept, chunk.sha256, frozen)
     split = division.split
     # A head of random numbers would send its first, large gradients through the whole backbone.
     head, _ = fit_head(
-        features,
+        frozen,
         labels,
         split,
         epochs=WARM_START_EPOCHS,
@@ -193,7 +198,7 @@ def _fit_all_layers(
     history: list[Epoch] = []
 
     def on_epoch(event: EpochFinished) -> None:
-        history.append(_epoch(event))
+        history.append(as_record(event))
         tell(event)
 
     given: dict[str, Any] = {
@@ -228,60 +233,8 @@ def _fit_all_layers(
         best_epoch=best,
         hyperparameters=recipe.as_record() | ({"train_workers": train_workers} if train_workers else {}),
         difference=largest_difference(network, litert, chunk.tiles[_sample(labels, split)]),
+        trials=try_splits([rule, other_rule(rule)], images, features),
     )
-
-
-def fit_head(
-    features: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.int8],
-    split: Split,
-    *,
-    epochs: int,
-    batch_size: int,
-    on_epoch: Callable[[EpochFinished], None],
-) -> tuple[keras.Model, list[Epoch]]:
-    """Fit a softmax head to features with Keras; the last epoch's weights stay.
-
-    Args:
-        features: float32 [n, 1280].
-        labels: Integers [n].
-        split: Its training rows are learnt, its validation rows measured after every epoch.
-        epochs: Passes.
-        batch_size: Rows a step.
-        on_epoch: Told after every epoch.
-
-    Returns:
-        The head and its history.
-    """
-    import keras
-
-    history: list[Epoch] = []
-
-    def remember(event: EpochFinished) -> None:
-        history.append(_epoch(event))
-        on_epoch(event)
-
-    head = build_head()
-    head.compile(
-        optimizer=keras.optimizers.Adam(HEAD_LEARNING_RATE),
-        loss="categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    head.fit(
-        features[split.train],
-        one_hot(labels[split.train]),
-        validation_data=(features[split.validation], one_hot(labels[split.validation])),
-        epochs=epochs,
-        batch_size=batch_size,
-        callbacks=[epoch_reporter(epochs, remember)],
-        verbose=0,
-    )
-    return head, history
-
-
-def _epoch(event: EpochFinished) -> Epoch:
-    return Epoch(event.epoch, event.loss, event.accuracy, event.val_loss, event.val_accuracy)
 
 
 def _sample(labels: npt.NDArray[np.int8], split: Split) -> npt.NDArray[np.int64]:

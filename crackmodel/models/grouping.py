@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from crackmodel.errors import DatasetError
 from crackmodel.models.datasets import Split
-from crackmodel.models.duplicates import cluster, near_duplicate_pairs
+from crackmodel.models.duplicates import cluster, near_duplicate_links
 
 SHARES: Final = (0.70, 0.24, 0.06)
 """Of the training, validation and test part."""
@@ -54,7 +54,7 @@ def name_groups(
     else:
         given, described = list(files), "by near-duplicates"
         alike = np.arange(len(files))
-    pairs = alike[near_duplicate_pairs(features[alike])]
+    pairs = alike[near_duplicate_links(features[alike])]
     members = cluster(len(files), [given, sha256], pairs)
     names = {int(member): given[row] for row, member in reversed(list(enumerate(members)))}
     return tuple(names[int(member)] for member in members), described

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from crackmodel.models.card import Metrics
+from crackmodel.models.card import Metrics, SplitScore
 
 METRIC_NAMES: Final[Mapping[str, str]] = {
     "accuracy": "accuracy",
@@ -54,6 +54,30 @@ def metrics_table(metrics: Mapping[str, Metrics], title: str = "Metrics") -> Tab
     rows.append(["cracks missed", *(f"{found.false_negatives:,}" for found in metrics.values())])
     rows.append(["false alarms", *(f"{found.false_positives:,}" for found in metrics.values())])
     return Table(title, ["", *metrics], rows)
+
+
+def splits_table(splits: Sequence[SplitScore]) -> Table:
+    """Put the scores on either way of splitting side by side."""
+    problems = "".join(f"; {each.kind}: {each.problem}" for each in splits if each.problem)
+    return Table(
+        f"Test part of either split{problems}",
+        ["split", *(f"{each.kind}: {each.model}" for each in splits)],
+        [
+            ["images", *("-" if each.test is None else f"{each.test.images:,}" for each in splits)],
+            ["groups", *("-" if each.groups is None else f"{each.groups:,}" for each in splits)],
+            [
+                "with a near-duplicate in training",
+                *("-" if each.near_duplicates is None else f"{each.near_duplicates:.1%}" for each in splits),
+            ],
+            *(
+                [
+                    METRIC_NAMES[key],
+                    *("-" if each.test is None else metric_text(each.test, key) for each in splits),
+                ]
+                for key in ("accuracy", "f1", "auroc")
+            ),
+        ],
+    )
 
 
 def metric_text(metrics: Metrics, name: str) -> str:

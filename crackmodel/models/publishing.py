@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.models.card import TEST_OF, Card, Int8Record, Threshold, TrainingRecord
+from crackmodel.models.card import TEST_OF, Card, Int8Record, SplitScore, Threshold, TrainingRecord
 from crackmodel.models.combining import TrainingImages
 from crackmodel.models.datasets import LabelledImages, read_tiles
 from crackmodel.models.duplicates import NEAR_DUPLICATE, refuse_two_labels
@@ -31,12 +31,13 @@ from crackmodel.models.familiarity import describe_training
 from crackmodel.models.fitting import Fitted
 from crackmodel.models.inventory import describe_data, write_bad_files
 from crackmodel.models.network import CLASS_NAMES, count_parameters, with_features
-from crackmodel.models.page import metrics_table, write_page
+from crackmodel.models.page import metrics_table, splits_table, write_page
 from crackmodel.models.preprocessing import RESIZE, TILE_EDGE
 from crackmodel.models.presentation import EvaluatedSet, draw_pictures, group_table
 from crackmodel.models.quantisation import NOT_ASKED, pick_representative, write_int8
 from crackmodel.models.registry import KERAS_MODEL, LITERT_MODEL
 from crackmodel.models.splitting import Division, SplitRule, write_split
+from crackmodel.models.trials import score_trials
 from crackmodel.models.versions import INT8_MODEL, OOD_STATISTICS
 
 SPLIT: Final = "split.parquet"
@@ -132,7 +133,10 @@ def write_version(
             calibration.temperature,
             threshold.value,
         )
-    _write_evaluation(staged / "evaluation", origin, fitted, sets, threshold, quantised)
+    splits = score_trials(
+        fitted.trials, labels, fitted.division, origin.rule.kind, metrics["test"], target_recall
+    )
+    _write_evaluation(staged / "evaluation", origin, fitted, sets, threshold, quantised, splits)
     _write_split(staged / SPLIT, fitted, origin.images)
     if fitted.stock.bad:
         write_bad_files(staged / BAD_FILES, fitted.stock.bad)
@@ -176,6 +180,7 @@ def write_version(
         limits=_limits(fitted.division),
         int8=quantised,
         ood=ood,
+        splits=splits,
     )
 
 
@@ -230,10 +235,12 @@ def _write_evaluation(
     sets: Mapping[str, EvaluatedSet],
     threshold: Threshold,
     int8: Int8Record,
+    splits: Sequence[SplitScore],
 ) -> None:
     pictures = draw_pictures(directory, sets, fitted.litert, fitted.history, fitted.network)
     metrics = {name: found.metrics for name, found in sets.items()}
     tables = [metrics_table(metrics, "Metrics, with 95 % bootstrap intervals")]
+    tables.append(splits_table(splits))
     tables += [table for name, found in sets.items() if (table := group_table(name, found))]
     facts = [
         ("Training", origin.command),

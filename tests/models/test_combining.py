@@ -203,7 +203,7 @@ def test_two_sets_are_trained_on_together_and_measured_apart(
     drawn_dataset: Path, weights: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorflow")
-    from crackmodel.models.card import card_to_markdown
+    from crackmodel.models.card_markdown import card_to_markdown
     from crackmodel.models.training import train_model
 
     tiles = shutil.copytree(drawn_dataset, tmp_path / "far" / "tiles")

@@ -26,7 +26,7 @@ from crackmodel.models.datasets import Split, find_images, read_tiles
 from crackmodel.models.distributed import DistributedFit, finetune_on_ray, require_shared
 from crackmodel.models.events import EpochFinished
 from crackmodel.models.finetuning import FinetuneRecipe, finetune
-from crackmodel.models.fitting import fit_head
+from crackmodel.models.heads import fit_head
 from crackmodel.models.network import attach_head, build_backbone
 from crackmodel.models.training import train_model
 

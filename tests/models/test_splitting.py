@@ -8,7 +8,7 @@ import pytest
 
 from crackmodel.errors import DatasetError, UsageError
 from crackmodel.models.datasets import split_70_24_6
-from crackmodel.models.duplicates import near_duplicate_pairs, refuse_two_labels, share_with_twin
+from crackmodel.models.duplicates import near_duplicate_links, refuse_two_labels, share_with_twin
 from crackmodel.models.splitting import Division, SplitRule, divide, write_split
 
 FILES = [f"{'crack' if row % 2 else 'clear'}/bridge{row // 10:02}_{row % 10}.jpg" for row in range(600)]
@@ -106,7 +106,7 @@ def test_near_duplicates_across_a_random_split_are_counted(features: np.ndarray)
 
     assert found.near_duplicates == pytest.approx((torn.sum() + torn_back.sum()) / (parts == "test").sum())
     assert share_with_twin(features, np.arange(1, 20, 2), np.arange(100, 200)) == 1
-    assert len(near_duplicate_pairs(features)) == 10
+    assert len(near_duplicate_links(features)) == 10
 
 
 @pytest.mark.parametrize(
@@ -165,3 +165,25 @@ def test_split_is_written_as_a_table(features: np.ndarray, tmp_path: Path) -> No
     assert table.slice(13, 1).to_pylist() == [row | {"part": found.parts()[13]}]
     assert write_split(tmp_path / "a.parquet", plain, FILES, HASHES, names).read_bytes()
     assert pq.read_table(tmp_path / "a.parquet")["group"].null_count == 600
+
+
+def test_images_that_all_look_alike_are_one_cluster_without_all_their_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("crackmodel.models.duplicates._BLOCK", 7)
+    film = (
+        np.ones((50, 8), np.float32) + np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32) / 50
+    )
+    apart = np.eye(8, dtype=np.float32)[:3]
+
+    links = near_duplicate_links(np.concatenate([film, apart, film]))
+
+    assert links.tolist() == [[0, row] for row in (*range(1, 50), *range(53, 103))]
+
+
+def test_chain_of_near_duplicates_hangs_together_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crackmodel.models.duplicates._BLOCK", 3)
+    angles = np.deg2rad(15.0 * np.array([4, 0, 2, 1, 3, 5, 12]))  # neighbours have a cosine of 0.966
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+    assert near_duplicate_links(circle).tolist() == [[0, row] for row in range(1, 6)]

@@ -29,6 +29,7 @@ from crackmodel.models.loading import load_model
 from crackmodel.models.network import build_backbone, build_network
 from crackmodel.models.registry import Registry
 from crackmodel.models.training import train_model
+from crackmodel.models.trials import HEAD
 from crackmodel.models.versions import ModelVersion
 
 pytestmark = pytest.mark.integration
@@ -217,6 +218,11 @@ def test_grouped_training_saves_its_split(drawn_dataset: Path, weights: Path, tm
     page = (version.path / "evaluation" / "index.html").read_text()
     assert "recall of 0.9" in page
     assert "test by group" in page
+    assert "Test part of either split" in page
+    ours, other = version.card.splits
+    assert (ours.kind, ours.test, other.kind) == ("grouped", version.card.metrics["test"], "random")
+    assert other.test is not None
+    assert other.test.images == 5
     assert sum(row["part"] == "test" for row in rows) == data.test.images
     version.verify()
 
@@ -257,6 +263,7 @@ def test_finetuned_model_is_published_like_any_other(finetuned: ModelVersion, mo
     assert card.training.mode == "finetune"
     assert card.training.hyperparameters["augmentation"]["jpeg"] > 0
     assert (len(card.training.history), card.training.best_epoch) == (1, 1)
+    assert [(each.kind, each.model) for each in card.splits] == [("random", HEAD), ("grouped", HEAD)]
     assert card.metrics["validation"].images == 19
 
 

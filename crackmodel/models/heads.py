@@ -1,0 +1,74 @@
+"""The softmax head that is fitted to a frozen backbone's features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from crackmodel.models.card import Epoch
+from crackmodel.models.datasets import Split
+from crackmodel.models.events import EpochFinished
+from crackmodel.models.finetuning import epoch_reporter, one_hot
+from crackmodel.models.network import build_head
+
+if TYPE_CHECKING:
+    import keras
+
+HEAD_LEARNING_RATE: Final = 1e-3
+
+
+def fit_head(
+    features: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int8],
+    split: Split,
+    *,
+    epochs: int,
+    batch_size: int,
+    on_epoch: Callable[[EpochFinished], None],
+) -> tuple[keras.Model, list[Epoch]]:
+    """Fit a softmax head to features with Keras; the last epoch's weights stay.
+
+    Args:
+        features: float32 [n, 1280].
+        labels: Integers [n].
+        split: Its training rows are learnt, its validation rows measured after every epoch.
+        epochs: Passes.
+        batch_size: Rows a step.
+        on_epoch: Told after every epoch.
+
+    Returns:
+        The head and its history.
+    """
+    import keras
+
+    history: list[Epoch] = []
+
+    def remember(event: EpochFinished) -> None:
+        history.append(as_record(event))
+        on_epoch(event)
+
+    head = build_head()
+    head.compile(
+        optimizer=keras.optimizers.Adam(HEAD_LEARNING_RATE),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    head.fit(
+        features[split.train],
+        one_hot(labels[split.train]),
+        validation_data=(features[split.validation], one_hot(labels[split.validation])),
+        epochs=epochs,
+        batch_size=batch_size,
+        callbacks=[epoch_reporter(epochs, remember)],
+        verbose=0,
+    )
+    return head, history
+
+
+def as_record(event: EpochFinished) -> Epoch:
+    """Turn an epoch that was told into one for the card."""
+    return Epoch(event.epoch, event.loss, event.accuracy, event.val_loss, event.val_accuracy)
