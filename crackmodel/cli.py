@@ -24,6 +24,7 @@ from crackmodel.options import (
     GroupByOption,
     Int8Option,
     JsonOption,
+    LikeOption,
     LimitOption,
     MaxRejectedOption,
     ModelNameOption,
@@ -179,8 +180,9 @@ def sample(
 def train(
     datasets: DatasetsArgument,
     name: ModelNameOption = None,
-    mode: ModeOption = "frozen",
-    split: SplitOption = "random",
+    like: LikeOption = None,
+    mode: ModeOption = None,
+    split: SplitOption = None,
     group_by: GroupByOption = None,
     positive: PositiveOption = None,
     test: TestOption = None,
@@ -188,7 +190,7 @@ def train(
     models: ModelsOption = None,
     features: FeaturesOption = None,
     epochs: EpochsOption = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     workers: WorkersOption = None,
     train_workers: TrainWorkersOption = None,
     target_recall: TargetRecallOption = None,
@@ -209,6 +211,7 @@ def train(
     version = train_model(
         datasets,
         name=name,
+        like=like,
         mode=mode,
         split=split,
         group_by=group_by,
@@ -244,7 +247,10 @@ def list_models(models: ModelsOption = None, as_json: JsonOption = False) -> Non
     def lines() -> None:
         for row in rows:
             aliases = f"  <- {', '.join(row['aliases'])}" if row["aliases"] else ""
-            typer.echo(f"{row['model']:30} {row['sha256'][:12]}  threshold {row['threshold']:.3f}{aliases}")
+            typer.echo(
+                f"{row['model']:30} {row['sha256'][:12]}  threshold {row['threshold']:.3f}"
+                f"{_key_metrics(row['metrics'])}{aliases}"
+            )
 
     _print({"models": rows}, as_json, lines)
 
@@ -253,14 +259,19 @@ def list_models(models: ModelsOption = None, as_json: JsonOption = False) -> Non
 def show_model(
     model: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, NAME@ALIAS or builtin.")],
     models: ModelsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Print a model's card as JSON: data, metrics, threshold, hashes.
+    """Show a model's card: data, metrics, threshold, limits; with `--json` everything in it.
 
     Example: `crackmodel models show builtin`
     """
     from crackmodel.models.card import card_to_json
 
-    typer.echo(card_to_json(_registry(models).resolve(model).card), nl=False)
+    version = _registry(models).resolve(model)
+    if as_json:
+        typer.echo(card_to_json(version.card), nl=False)
+    else:
+        _print_model(version)
 
 
 @models_app.command("promote")
@@ -316,6 +327,15 @@ def _model_summary(version: Any) -> dict[str, Any]:
         "threshold": version.threshold,
         "metrics": {part: asdict(metrics) for part, metrics in version.card.metrics.items()},
     }
+
+
+def _key_metrics(metrics: dict[str, dict[str, Any]]) -> str:
+    """Write accuracy and AUROC on the test part, for a list of models."""
+    test = metrics.get("test")
+    if test is None:
+        return ""
+    auroc = "-" if test["auroc"] is None else f"{test['auroc']:.4f}"
+    return f"  test accuracy {test['accuracy']:.4f}, AUROC {auroc}"
 
 
 def _print_model(version: Any) -> None:

@@ -16,13 +16,21 @@ DatasetsArgument = Annotated[
 ModelNameOption = Annotated[
     str | None, typer.Option("--name", help="Name in the registry. [default: the folder's]")
 ]
+LikeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--like", help="NAME@VERSION whose recipe is repeated; the options given here go before it."
+    ),
+]
 ModeOption = Annotated[
-    Literal["frozen", "finetune"],
-    typer.Option("--mode", help="Train the head on frozen features, or all layers."),
+    Literal["frozen", "finetune"] | None,
+    typer.Option("--mode", help="Train the head on frozen features, or all layers. [default: frozen]"),
 ]
 SplitOption = Annotated[
-    Literal["random", "grouped"],
-    typer.Option("--split", help="How 70:24:6 is divided: image by image, or by whole groups."),
+    Literal["random", "grouped"] | None,
+    typer.Option(
+        "--split", help="How 70:24:6 is divided: image by image, or by whole groups. [default: random]"
+    ),
 ]
 GroupByOption = Annotated[
     str | None,
@@ -48,7 +56,9 @@ WeightsOption = Annotated[
 EpochsOption = Annotated[
     int | None, typer.Option("--epochs", min=1, help="Passes over the training images. [default: 10]")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Decides the split and the order of images.")]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", help="Decides the split and the order of images. [default: 0]")
+]
 TrainWorkersOption = Annotated[
     int | None,
     typer.Option(

@@ -19,7 +19,13 @@ from rich.progress import (
 from rich.text import Text
 
 from crackmodel.errors import printable
-from crackmodel.models.events import DatasetRead, EpochFinished, FeaturesExtracted, TrainingEvent
+from crackmodel.models.events import (
+    DatasetRead,
+    EpochFinished,
+    FeaturesExtracted,
+    RecipeRepeated,
+    TrainingEvent,
+)
 from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted
 
 _SECONDS_BETWEEN_LINES: Final = 10.0
@@ -110,6 +116,8 @@ class TrainingLines:
                 text = f"features of {done:,} of {total:,} images"
             case DatasetRead():
                 text = stock_line(event)
+            case RecipeRepeated():
+                text = repeated_line(event)
             case EpochFinished():
                 text = (
                     f"epoch {event.epoch:3} of {event.epochs}: "
@@ -126,3 +134,10 @@ def stock_line(stock: DatasetRead) -> str:
     shown = "; ".join(printable(f"{each.file}: {each.reason}") for each in stock.bad[:_SHOWN_FILES])
     more = f"; and {len(stock.bad) - _SHOWN_FILES:,} more" if len(stock.bad) > _SHOWN_FILES else ""
     return f"{stock.usable:,} images; {len(stock.bad):,} files are left out: {shown}{more}"
+
+
+def repeated_line(repeated: RecipeRepeated) -> str:
+    """Say which recipe is repeated, and what is different besides."""
+    if not repeated.differences:
+        return f"the recipe, images, weights and software of {repeated.reference}"
+    return f"the recipe of {repeated.reference}, but {printable('; '.join(repeated.differences))}"

@@ -13,7 +13,13 @@ from prefect.cache_policies import NO_CACHE
 
 from crackmodel.models.assessment import name_datasets
 from crackmodel.models.card_markdown import card_to_markdown
-from crackmodel.models.events import DatasetRead, EpochFinished, FeaturesExtracted, TrainingEvent
+from crackmodel.models.events import (
+    DatasetRead,
+    EpochFinished,
+    FeaturesExtracted,
+    RecipeRepeated,
+    TrainingEvent,
+)
 from crackmodel.models.registry import ModelVersion
 from crackmodel.models.training import train_model
 from crackmodel.options import (
@@ -22,6 +28,7 @@ from crackmodel.options import (
     FeaturesOption,
     GroupByOption,
     Int8Option,
+    LikeOption,
     ModelNameOption,
     ModelsOption,
     ModeOption,
@@ -35,7 +42,7 @@ from crackmodel.options import (
     WeightsOption,
     WorkersOption,
 )
-from crackmodel.progress import stock_line
+from crackmodel.progress import repeated_line, stock_line
 from crackmodel.settings import TrainSettings
 from flows.embedded import run_embedded
 
@@ -62,6 +69,8 @@ def train_on_ray(datasets: Sequence[Path], settings: dict[str, Any]) -> ModelVer
                 log.info("Features of %d images extracted", total)
             case DatasetRead():
                 log.log(30 if event.bad else 20, "%s", stock_line(event))
+            case RecipeRepeated():
+                log.log(30 if event.differences else 20, "%s", repeated_line(event))
             case EpochFinished():
                 log.info(
                     "Epoch %d of %d: validation loss %.4f, accuracy %.4f",
@@ -79,8 +88,9 @@ def train_on_ray(datasets: Sequence[Path], settings: dict[str, Any]) -> ModelVer
 def train(
     datasets: list[Path],
     name: str | None = None,
-    mode: Literal["frozen", "finetune"] = "frozen",
-    split: Literal["random", "grouped"] = "random",
+    like: str | None = None,
+    mode: Literal["frozen", "finetune"] | None = None,
+    split: Literal["random", "grouped"] | None = None,
     group_by: str | None = None,
     positive: list[str] | None = None,
     test: list[Path] | None = None,
@@ -88,7 +98,7 @@ def train(
     models: Path | None = None,
     features: Path | None = None,
     epochs: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     workers: int | None = None,
     train_workers: int | None = None,
     target_recall: float | None = None,
@@ -100,6 +110,7 @@ def train(
     Args:
         datasets: Folders with one folder of images per class, or manifests.
         name: Name in the registry; the folder's by default.
+        like: `NAME@VERSION` whose recipe is repeated; what is given here goes before it.
         mode: `frozen` trains the head on ImageNet features, `finetune` all layers.
         split: `random` divides image by image, `grouped` by whole groups.
         group_by: Regular expression whose first group in an image's path names its group.
@@ -122,6 +133,7 @@ def train(
     places = TrainSettings.read(weights=weights, models=models, features=features)
     settings = {
         "name": name,
+        "like": like,
         "mode": mode,
         "split": split,
         "group_by": group_by,
@@ -148,8 +160,9 @@ def train(
 def main(
     datasets: DatasetsArgument,
     name: ModelNameOption = None,
-    mode: ModeOption = "frozen",
-    split: SplitOption = "random",
+    like: LikeOption = None,
+    mode: ModeOption = None,
+    split: SplitOption = None,
     group_by: GroupByOption = None,
     positive: PositiveOption = None,
     test: TestOption = None,
@@ -157,7 +170,7 @@ def main(
     models: ModelsOption = None,
     features: FeaturesOption = None,
     epochs: EpochsOption = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = None,
     workers: WorkersOption = None,
     train_workers: TrainWorkersOption = None,
     target_recall: TargetRecallOption = None,
@@ -172,6 +185,7 @@ def main(
         lambda: train(
             datasets,
             name=name,
+            like=like,
             mode=mode,
             split=split,
             group_by=group_by,

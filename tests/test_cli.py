@@ -113,10 +113,16 @@ def test_sample_says_how_to_score_it(tmp_path: Path) -> None:
 
 def test_models_lists_and_shows_the_model_that_ships(tmp_path: Path) -> None:
     listed = json.loads(run("models", "list", "--json", cwd=tmp_path).stdout)["models"]
-    card = json.loads(run("models", "show", "builtin", cwd=tmp_path).stdout)
+    card = json.loads(run("models", "show", "builtin", "--json", cwd=tmp_path).stdout)
+    shown = run("models", "show", "builtin", cwd=tmp_path).stdout
+    lines = run("models", "list", cwd=tmp_path).stdout
 
     assert [model["model"].partition("@")[0] for model in listed] == ["builtin"]
     assert card["files"]["model.tflite"]["sha256"] == listed[0]["sha256"]
+    accuracy = f"{card['metrics']['test']['accuracy']:.4f}"
+    assert f"# {listed[0]['model']}" in shown
+    assert re.search(rf"^\| test \|.* {accuracy} \|", shown, re.MULTILINE)
+    assert f"test accuracy {accuracy}, AUROC" in lines
 
 
 def test_promoting_an_unknown_version_fails(tmp_path: Path) -> None:

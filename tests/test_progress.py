@@ -8,7 +8,7 @@ import pytest
 
 from crackmodel import progress
 from crackmodel.models.datasets import BadFile
-from crackmodel.models.events import DatasetRead, EpochFinished, FeaturesExtracted
+from crackmodel.models.events import DatasetRead, EpochFinished, FeaturesExtracted, RecipeRepeated
 from crackmodel.progress import ProgressBar, TrainingLines
 from crackmodel.scoring.events import RunPlanned, ShardCommitted
 
@@ -74,3 +74,15 @@ def test_training_counts_files_left_out_and_names_the_first() -> None:
     assert many.startswith(r"100 images; 5 files are left out: crack/0\x1b.jpg: empty; crack/1\x1b.jpg")
     assert many.endswith("; and 2 more")
     assert one == r"100 images; 1 files are left out: crack/0\x1b.jpg: empty"
+
+
+def test_training_says_what_differs_from_the_model_it_repeats() -> None:
+    log = io.StringIO()
+    tell = TrainingLines(log)
+    tell(RecipeRepeated("walls@v1", ()))
+    tell(RecipeRepeated("walls@v1", ("keras is 3.1, was 3.0", "the data set deck is missing")))
+
+    assert log.getvalue().splitlines() == [
+        "the recipe, images, weights and software of walls@v1",
+        "the recipe of walls@v1, but keras is 3.1, was 3.0; the data set deck is missing",
+    ]

@@ -103,6 +103,7 @@ class TrainingRecord:
         history: Every epoch.
         seconds: Wall time of everything, reading and evaluation included.
         parameters: Numbers in the network.
+        recipe: A `recipes.Recipe`, for `crackmodel train --like`; empty in cards from before there was any.
     """
 
     mode: str
@@ -114,6 +115,7 @@ class TrainingRecord:
     history: tuple[Epoch, ...]
     seconds: float
     parameters: int
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

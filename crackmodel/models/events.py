@@ -32,6 +32,14 @@ class DatasetRead:
 
 
 @dataclass(frozen=True, slots=True)
+class RecipeRepeated:
+    """A training repeats another one's recipe; these differences are not the recipe's."""
+
+    reference: str
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EpochFinished:
     """One pass over the training part is over; epochs are counted from 1."""
 
@@ -43,4 +51,4 @@ class EpochFinished:
     val_accuracy: float
 
 
-TrainingEvent = FeaturesExtracted | DatasetRead | EpochFinished
+TrainingEvent = FeaturesExtracted | DatasetRead | RecipeRepeated | EpochFinished

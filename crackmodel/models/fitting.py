@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +20,16 @@ from crackmodel.models.events import DatasetRead, EpochFinished, TrainingEvent
 from crackmodel.models.export import TOLERANCE, largest_difference, to_litert
 from crackmodel.models.features import Features, extract_features, tile_features
 from crackmodel.models.finetuning import FinetuneRecipe, finetune
-from crackmodel.models.heads import HEAD_LEARNING_RATE, as_record, fit_head
+from crackmodel.models.heads import as_record, fit_head
 from crackmodel.models.inventory import take_stock
 from crackmodel.models.network import attach_head, build_backbone, with_features
+from crackmodel.models.recipes import Recipe
 from crackmodel.models.splitting import Division, SplitRule, divide_images
 from crackmodel.models.trials import Trial, other_rule, try_splits
 
 if TYPE_CHECKING:
     import keras
 
-Mode = Literal["frozen", "finetune"]
 OnEvent = Callable[[TrainingEvent], None]
 
 WARM_START_EPOCHS: Final = 3
@@ -81,18 +81,15 @@ class Fitted:
 
 def fit_network(
     images: TrainingImages,
-    mode: Mode,
+    recipe: Recipe,
     weights: Path,
-    epochs: int,
-    batch_size: int,
-    rule: SplitRule,
     workers: int | None,
     train_workers: int | None,
     folder: Path,
     cache: Path,
     tell: OnEvent,
 ) -> Fitted:
-    """Train a network; the arguments are those of `training.train_model`, whose seed is the rule's.
+    """Train a network by a recipe; the other arguments are those of `training.train_model`.
 
     `folder` is where training workers meet; what they write there is gone when this returns. `cache` is the
     folder of known features.
@@ -105,20 +102,17 @@ def fit_network(
     """
     import keras
 
-    keras.utils.set_random_seed(rule.seed)
+    keras.utils.set_random_seed(recipe.seed)
     backbone = build_backbone(weights)
-    if mode == "frozen":
-        return _fit_frozen(images, backbone, epochs, batch_size, rule, workers, cache, tell)
-    recipe = FinetuneRecipe(epochs=epochs, batch_size=batch_size)
-    return _fit_all_layers(images, backbone, recipe, rule, train_workers, folder, cache, tell)
+    if recipe.finetune is None:
+        return _fit_frozen(images, backbone, recipe, workers, cache, tell)
+    return _fit_all_layers(images, backbone, recipe.finetune, recipe.rule, train_workers, folder, cache, tell)
 
 
 def _fit_frozen(
     images: TrainingImages,
     backbone: keras.Model,
-    epochs: int,
-    batch_size: int,
-    rule: SplitRule,
+    recipe: Recipe,
     workers: int | None,
     cache: Path,
     tell: OnEvent,
@@ -127,10 +121,16 @@ def _fit_frozen(
     labels = images.labels[features.kept]
     stock = take_stock(images, features.kept, features.sha256, features.bad)
     tell(stock)
-    division = divide_images(rule, images, features.kept, features.sha256, features.values)
+    division = divide_images(recipe.rule, images, features.kept, features.sha256, features.values)
     split = division.split
     head, history = fit_head(
-        features.values, labels, split, epochs=epochs, batch_size=batch_size, on_epoch=tell
+        features.values,
+        labels,
+        split,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.head_learning_rate,
+        on_epoch=tell,
     )
     outputs = np.asarray(head.predict(features.values, batch_size=1024, verbose=0))
     network = attach_head(backbone, head)
@@ -154,16 +154,16 @@ def _fit_frozen(
         kept=features.kept,
         stock=stock,
         history=tuple(history),
-        best_epoch=epochs,
+        best_epoch=recipe.epochs,
         hyperparameters={
-            "epochs": epochs,
-            "batch_size": batch_size,
+            "epochs": recipe.epochs,
+            "batch_size": recipe.batch_size,
             "optimizer": "Adam",
-            "learning_rate": HEAD_LEARNING_RATE,
+            "learning_rate": recipe.head_learning_rate,
             "trainable": "head",
         },
         difference=max(apart, largest_difference(network, litert, tiles)),
-        trials=try_splits([other_rule(rule)], images, features, epochs, batch_size),
+        trials=try_splits([other_rule(recipe.rule)], images, features, recipe.epochs, recipe.batch_size),
     )
 
 

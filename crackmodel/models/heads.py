@@ -27,6 +27,7 @@ def fit_head(
     *,
     epochs: int,
     batch_size: int,
+    learning_rate: float = HEAD_LEARNING_RATE,
     on_epoch: Callable[[EpochFinished], None],
 ) -> tuple[keras.Model, list[Epoch]]:
     """Fit a softmax head to features with Keras; the last epoch's weights stay.
@@ -37,6 +38,7 @@ def fit_head(
         split: Its training rows are learnt, its validation rows measured after every epoch.
         epochs: Passes.
         batch_size: Rows a step.
+        learning_rate: Adam's.
         on_epoch: Told after every epoch.
 
     Returns:
@@ -52,7 +54,7 @@ def fit_head(
 
     head = build_head()
     head.compile(
-        optimizer=keras.optimizers.Adam(HEAD_LEARNING_RATE),
+        optimizer=keras.optimizers.Adam(learning_rate),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -35,8 +34,9 @@ from crackmodel.models.page import metrics_table, splits_table, write_page
 from crackmodel.models.preprocessing import RESIZE, TILE_EDGE
 from crackmodel.models.presentation import EvaluatedSet, draw_pictures, group_table
 from crackmodel.models.quantisation import NOT_ASKED, pick_representative, write_int8
+from crackmodel.models.recipes import Recipe
 from crackmodel.models.registry import KERAS_MODEL, LITERT_MODEL
-from crackmodel.models.splitting import Division, SplitRule, write_split
+from crackmodel.models.splitting import Division, write_split
 from crackmodel.models.trials import score_trials
 from crackmodel.models.versions import INT8_MODEL, OOD_STATISTICS
 
@@ -62,9 +62,10 @@ class Origin:
 
     data: str
     images: TrainingImages
-    mode: str
-    rule: SplitRule
+    recipe: Recipe
     weights: Path
+    weights_sha256: str
+    software: Mapping[str, str]
     command: str
     attribution: tuple[str, ...]
 
@@ -77,7 +78,6 @@ def write_version(
     started: float,
     *,
     int8: bool = True,
-    target_recall: float | None = None,
 ) -> Card:
     """Write a trained network's files and compose its card.
 
@@ -90,7 +90,6 @@ def write_version(
         test_sets: Further data sets to evaluate, by name.
         started: `time.monotonic()` at the training's start.
         int8: Quantise the network too; its file is written only if it passes.
-        target_recall: What the threshold is chosen for: see `evaluation.choose_threshold`.
 
     Returns:
         The card, still without name, version and files: `Registry.publish` knows these.
@@ -105,6 +104,7 @@ def write_version(
     labels, validation = fitted.labels, fitted.split.validation
     calibration = fit_temperature(log_odds(fitted.outputs[validation]), labels[validation])
     probabilities = calibrate(fitted.outputs, calibration.temperature)
+    target_recall = origin.recipe.target_recall
     threshold = choose_threshold(labels[validation], probabilities[validation], target_recall=target_recall)
 
     scored = {
@@ -134,7 +134,7 @@ def write_version(
             threshold.value,
         )
     splits = score_trials(
-        fitted.trials, labels, fitted.division, origin.rule.kind, metrics["test"], target_recall
+        fitted.trials, labels, fitted.division, origin.recipe.split, metrics["test"], target_recall
     )
     _write_evaluation(staged / "evaluation", origin, fitted, sets, threshold, quantised, splits)
     _write_split(staged / SPLIT, fitted, origin.images)
@@ -157,25 +157,26 @@ def write_version(
             fitted.kept,
             fitted.sha256,
             fitted.division,
-            origin.rule.seed,
+            origin.recipe.seed,
             fitted.stock,
         ),
         training=TrainingRecord(
-            mode=origin.mode,
+            mode=origin.recipe.mode,
             command=origin.command,
             hyperparameters=fitted.hyperparameters,
             weights=origin.weights.name,
-            weights_sha256=hashlib.sha256(origin.weights.read_bytes()).hexdigest(),
+            weights_sha256=origin.weights_sha256,
             best_epoch=fitted.best_epoch,
             history=fitted.history,
             seconds=round(time.monotonic() - started, 1),
             parameters=count_parameters(fitted.network),
+            recipe=origin.recipe.as_record(),
         ),
         metrics=metrics,
         calibration=calibration,
         threshold=threshold,
         export_difference=fitted.difference,
-        software=_software(),
+        software=origin.software,
         attribution=(*origin.attribution, BACKBONE_CREDIT),
         limits=_limits(fitted.division),
         int8=quantised,
@@ -196,7 +197,7 @@ def _parts(fitted: Fitted, images: TrainingImages) -> dict[str, npt.NDArray[np.i
 
 
 def _representative_tiles(fitted: Fitted, origin: Origin) -> npt.NDArray[np.uint8]:
-    rows = pick_representative(fitted.labels, fitted.split.train, origin.rule.seed)
+    rows = pick_representative(fitted.labels, fitted.split.train, origin.recipe.seed)
     return read_tiles(origin.images.root, [origin.images.files[fitted.kept[row]] for row in rows]).tiles
 
 
@@ -214,7 +215,7 @@ def _scored_part(
     images = origin.images
     places = fitted.kept[rows]
     groups = None
-    if origin.rule.group_by is not None:
+    if origin.recipe.group_by is not None:
         groups = fitted.division.groups
     elif images.groups is not None and not images.ungrouped[places].all():
         groups = tuple(images.groups[place] for place in fitted.kept)
@@ -270,7 +271,8 @@ def _limits(division: Division) -> tuple[str, ...]:
     return (share,) if division.groups is not None else (RANDOM_SPLIT_LIMIT, share)
 
 
-def _software() -> dict[str, str]:
+def installed_software() -> dict[str, str]:
+    """Tell the versions of what decides how a model comes out."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in _PACKAGES:
         try:

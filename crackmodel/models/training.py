@@ -10,9 +10,11 @@ ten over 1,280 remembered numbers an image.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,13 +23,14 @@ from crackmodel.models.assessment import name_datasets
 from crackmodel.models.card import TEST_OF
 from crackmodel.models.combining import combine, find_datasets
 from crackmodel.models.comparison import promote_version
-from crackmodel.models.datasets import split_70_24_6
-from crackmodel.models.evaluation import check_target_recall
-from crackmodel.models.fitting import Mode, OnEvent, fit_network
+from crackmodel.models.datasets import LabelledImages, split_70_24_6
+from crackmodel.models.events import DatasetRead, RecipeRepeated, TrainingEvent
+from crackmodel.models.fitting import OnEvent, fit_network
 from crackmodel.models.network import find_weights, require_training
-from crackmodel.models.publishing import Origin, write_version
-from crackmodel.models.registry import ModelVersion, Registry
-from crackmodel.models.splitting import SplitKind, SplitRule
+from crackmodel.models.publishing import Origin, installed_software, write_version
+from crackmodel.models.recipes import Mode, Recipe, choose_recipe, differences
+from crackmodel.models.registry import BUILTIN, ModelVersion, Registry
+from crackmodel.models.splitting import SplitKind
 
 _LONGEST_NAME: Final = 80
 
@@ -37,8 +40,9 @@ Datasets = Path | str | Sequence[Path | str] | Mapping[str, Path | str]
 def train_model(
     datasets: Datasets,
     *,
-    mode: Mode = "frozen",
-    split: SplitKind = "random",
+    like: ModelVersion | str | None = None,
+    mode: Mode | None = None,
+    split: SplitKind | None = None,
     group_by: str | None = None,
     name: str | None = None,
     positive: str | Sequence[str] | None = None,
@@ -46,8 +50,8 @@ def train_model(
     models: Path | str = Path("models"),
     features: Path | str | None = None,
     epochs: int | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
+    batch_size: int | None = None,
+    seed: int | None = None,
     workers: int | None = None,
     train_workers: int | None = None,
     target_recall: float | None = None,
@@ -67,21 +71,23 @@ def train_model(
         datasets: A folder with two class folders of images, or a CSV or Parquet manifest; several of
             these, also by the names they get in the card. Several are trained on together, split alike,
             and measured one by one as `test:NAME` too.
-        mode: `frozen` trains a head on the features of the ImageNet backbone, in minutes; `finetune`
-            trains every layer on augmented tiles and holds all tiles in memory (77 kB each).
-        split: `random`, the 70:24:6 reference split, alike in classes, or `grouped`, which keeps the images
-            of a group in one part.
+        like: A model whose recipe is repeated, as a version or a reference in `models`; what is given here
+            goes before it. `RecipeRepeated` tells what differs besides: images, weights, software.
+        mode: `frozen`, the default, trains a head on the features of the ImageNet backbone, in minutes;
+            `finetune` trains every layer on augmented tiles and holds all tiles in memory (77 kB each).
+        split: `random`, the default: the 70:24:6 reference split, alike in classes; or `grouped`, which
+            keeps the images of a group in one part.
         group_by: With `grouped`, see `splitting.SplitRule`.
-        name: The model's name; the data set's if None.
+        name: The model's name; that of `like`, or the data set's, if None.
         positive: Classes that mean cracks: `CLASS`, or `NAME=CLASS` for one of several data sets; recognised
             by their names if None.
         weights: ImageNet weights of the backbone; see `network.find_weights`.
         models: The registry's folder.
         features: Folder where features are kept for the next training on the same pictures; `.features` in
             the registry's folder if None.
-        epochs: Passes over the training part, 10 if None; fine-tuning may stop earlier.
-        batch_size: Images a step.
-        seed: Of the split, the head's first weights, the order and the augmentation.
+        epochs: Passes over the training part, 10 by default; fine-tuning may stop earlier.
+        batch_size: Images a step, 16 by default.
+        seed: 0 by default; of the split, the head's first weights, the order and the augmentation.
         workers: CPUs of an embedded Ray for the features, None for all; 0 works without Ray.
         train_workers: Processes that fine-tune together, a CPU of Ray's each; None or 0 fine-tunes in this
             process. On several nodes `models` has to be on a file system that all of them share.
@@ -101,48 +107,69 @@ def train_model(
         UsageError: An argument makes no sense, or TensorFlow is not installed.
         DatasetError: The folder is no such data set, or too small; so for every test set.
         WeightsNotFound: There are no weights to start from.
+        ModelNotFound: There is no model `like`.
         ModelExportFailed: The export is not equal to the network; nothing was published.
-        ModelError: The registry cannot be written; or the version is published but not promoted, because
+        ModelError: The registry cannot be written, the card of `like` has no recipe, or the version is
+            published but not promoted, because
             the one in production is better.
         ClusterError: Ray failed.
     """
     # Everything that can be refused is refused before the hours of work.
-    epochs = 10 if epochs is None else epochs
-    rule = SplitRule(split, group_by, seed)
-    rule.check()
-    _check(mode, epochs, batch_size, train_workers)
-    check_target_recall(target_recall)
     tell: OnEvent = on_event or (lambda _: None)
     registry = Registry(models)
+    model = registry.resolve(like) if isinstance(like, str) else like
+    recipe = choose_recipe(
+        model,
+        {
+            "mode": mode,
+            "split": split,
+            "group_by": group_by,
+            "seed": seed,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "target_recall": target_recall,
+            "positive": None if positive is None else _classes(positive),
+        },
+    )
+    _check_workers(train_workers, recipe.mode)
     named, data_name = _name(datasets, dataset_name)
+    if model is not None and model.name != BUILTIN:
+        name = name or model.name
     name = name or re.sub(r"[^A-Za-z0-9.-]+", "-", data_name).strip("-.")[:_LONGEST_NAME] or "crack"
     with registry.staging(name) as staged:
         require_training()
-        classes = [positive] if isinstance(positive, str) else list(positive or ())
-        images = combine(find_datasets(named, classes))
-        further = find_datasets(test_sets or {}, classes, all_used=False)
+        listed = find_datasets(named, recipe.positive, all_used=positive is not None)
+        recipe = replace(recipe, positive=_told(listed))
+        images = combine(listed)
+        further = find_datasets(test_sets or {}, recipe.positive, all_used=False)
         _check_names(further)
-        if rule.kind == "random":
-            split_70_24_6(images.labels, seed)  # too few files are too few images
+        if recipe.split == "random":
+            split_70_24_6(images.labels, recipe.seed)  # too few files are too few images
         weights_file = find_weights(weights)
+        weights_sha256 = hashlib.sha256(weights_file.read_bytes()).hexdigest()
+        software = installed_software()
         started = time.monotonic()
         cache = registry.root / ".features" if features is None else Path(features).expanduser()
-        fitted = fit_network(
-            images, mode, weights_file, epochs, batch_size, rule, workers, train_workers, staged, cache, tell
-        )
+
+        def listen(event: TrainingEvent) -> None:
+            tell(event)
+            if model is not None and isinstance(event, DatasetRead):
+                found = differences(model.card, event, weights_sha256, software)
+                tell(RecipeRepeated(model.reference, found))
+
+        fitted = fit_network(images, recipe, weights_file, workers, train_workers, staged, cache, listen)
         origin = Origin(
             data=data_name,
             images=images,
-            mode=mode,
-            rule=rule,
+            recipe=recipe,
             weights=weights_file,
-            command=_command(named, mode, rule, epochs, batch_size, target_recall),
+            weights_sha256=weights_sha256,
+            software=software,
+            command=_command(named, recipe),
             attribution=tuple(attribution),
         )
         try:
-            card = write_version(
-                staged, fitted, origin, further, started, int8=int8, target_recall=target_recall
-            )
+            card = write_version(staged, fitted, origin, further, started, int8=int8)
             version = registry.publish(name, staged, card)
         except OSError as fault:
             raise ModelError(
@@ -179,13 +206,18 @@ def _check_names(test_sets: Iterable[str]) -> None:
             )
 
 
-def _check(mode: str, epochs: int, batch_size: int, train_workers: int | None) -> None:
-    if mode not in ("frozen", "finetune"):
-        raise UsageError(f"There is no training mode {mode!r}.", "Take frozen or finetune.")
-    if epochs < 1 or batch_size < 1:
-        raise UsageError(
-            f"{epochs} epochs of batches of {batch_size} cannot be trained.", "Give at least 1 of each."
-        )
+def _classes(positive: str | Sequence[str]) -> tuple[str, ...]:
+    return (positive,) if isinstance(positive, str) else tuple(positive)
+
+
+def _told(listed: Mapping[str, LabelledImages]) -> tuple[str, ...]:
+    """Say every data set's class of cracks, so that a card tells it without the data."""
+    if len(listed) == 1:
+        return tuple(images.positive for images in listed.values())
+    return tuple(f"{name}={images.positive}" for name, images in sorted(listed.items()))
+
+
+def _check_workers(train_workers: int | None, mode: str) -> None:
     if train_workers and (train_workers < 2 or mode != "finetune"):
         raise UsageError(
             f"{train_workers} training workers cannot share a training of mode {mode}.",
@@ -193,18 +225,11 @@ def _check(mode: str, epochs: int, batch_size: int, train_workers: int | None) -
         )
 
 
-def _command(
-    named: Iterable[str],
-    mode: str,
-    rule: SplitRule,
-    epochs: int,
-    batch_size: int,
-    target_recall: float | None,
-) -> str:
+def _command(named: Iterable[str], recipe: Recipe) -> str:
     quoted = [f'"{name}"' for name in sorted(named)]
     data = quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
-    split = "" if rule.kind == "random" else f'split="{rule.kind}", '
-    split += "" if rule.group_by is None else f"group_by={rule.group_by!r}, "
-    recipe = f"epochs={epochs}, batch_size={batch_size}, seed={rule.seed}"
-    recipe += "" if target_recall is None else f", target_recall={target_recall:g}"
-    return f'train_model({data}, mode="{mode}", {split}{recipe})'
+    split = "" if recipe.split == "random" else f'split="{recipe.split}", '
+    split += "" if recipe.group_by is None else f"group_by={recipe.group_by!r}, "
+    numbers = f"epochs={recipe.epochs}, batch_size={recipe.batch_size}, seed={recipe.seed}"
+    numbers += "" if recipe.target_recall is None else f", target_recall={recipe.target_recall:g}"
+    return f'train_model({data}, mode="{recipe.mode}", {split}{numbers})'

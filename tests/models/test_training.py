@@ -21,7 +21,13 @@ from crackmodel.errors import (
     WeightsNotFound,
 )
 from crackmodel.models.datasets import find_images, read_tiles
-from crackmodel.models.events import DatasetRead, EpochFinished, FeaturesExtracted, TrainingEvent
+from crackmodel.models.events import (
+    DatasetRead,
+    EpochFinished,
+    FeaturesExtracted,
+    RecipeRepeated,
+    TrainingEvent,
+)
 from crackmodel.models.export import largest_difference, to_litert
 from crackmodel.models.features import extract_features
 from crackmodel.models.finetuning import augmented_batch
@@ -167,31 +173,31 @@ def test_both_engines_give_the_same_probabilities(
 
 
 def test_same_training_gives_the_same_model(
-    frozen: ModelVersion,
-    drawn_dataset: Path,
-    weights: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    drawn_dataset: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(seed: int) -> ModelVersion:
-        return train_model(
-            drawn_dataset,
-            weights=weights,
-            models=tmp_path,
-            features=tmp_path / "kept",
-            workers=0,
-            epochs=1,
-            seed=seed,
-            int8=False,
-        )
+    given = {"weights": weights, "models": tmp_path, "workers": 0, "int8": False}
+    told: list[TrainingEvent] = []
+    moved = shutil.copytree(drawn_dataset, tmp_path / "elsewhere" / "tiles")
+    (moved / "plain" / "00.png").unlink()
 
-    one = train(3)
+    one = train_model(drawn_dataset, epochs=1, seed=3, batch_size=8, **given)
     monkeypatch.setattr("crackmodel.models.features.chunk_features", None)  # the features are there
-    two, other = train(3), train(4)
+    two = train_model(drawn_dataset, epochs=1, seed=3, batch_size=8, **given)
+    like = train_model(drawn_dataset, like="slabs@v1", on_event=told.append, **given)
+    other = train_model(moved, like=one, seed=4, on_event=told.append, **given)
 
-    assert [version.version for version in (one, two, other)] == ["v1", "v2", "v3"]
-    assert one.sha256 == two.sha256 != other.sha256
-    assert one.card.data.fingerprint == two.card.data.fingerprint
+    assert [version.reference for version in (two, like, other)] == [f"slabs@v{n}" for n in (2, 3, 4)]
+    assert one.sha256 == two.sha256 == like.sha256 != other.sha256
+    for same in (two, like):
+        assert (same.card.metrics, same.card.splits) == (one.card.metrics, one.card.splits)
+        assert same.card.data == one.card.data
+        assert same.card.training.recipe == one.card.training.recipe
+    assert other.card.training.recipe == {**one.card.training.recipe, "seed": 4}
+    assert other.card.training.recipe["batch_size"] == 8
+    assert [event for event in told if isinstance(event, RecipeRepeated)] == [
+        RecipeRepeated("slabs@v1", ()),
+        RecipeRepeated("slabs@v1", ("the images, names or labels of tiles are not those of slabs",)),
+    ]
 
 
 def test_grouped_training_saves_its_split(drawn_dataset: Path, weights: Path, tmp_path: Path) -> None:
