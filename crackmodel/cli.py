@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +46,7 @@ from crackmodel.options import (
     WeightsOption,
     WorkersOption,
 )
+from crackmodel.registering import list_models, model_summary, print_model, promote_model, show_model
 
 
 class _Commands(typer.core.TyperGroup):
@@ -67,6 +67,9 @@ app = typer.Typer(
 models_app = typer.Typer(help="List, show and promote trained models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.command()(evaluate)
+models_app.command("list")(list_models)
+models_app.command("show")(show_model)
+models_app.command("promote")(promote_model)
 models_app.command("compare")(compare_models)
 
 
@@ -229,71 +232,7 @@ def train(
         promote=promote,
         on_event=TrainingLines(sys.stderr),
     )
-    _print(_model_summary(version), as_json, lambda: _print_model(version))
-
-
-@models_app.command("list")
-def list_models(models: ModelsOption = None, as_json: JsonOption = False) -> None:
-    """List models, their versions and aliases.
-
-    Example: `crackmodel models list`
-    """
-    registry = _registry(models)
-    found = [registry.resolve("builtin")]
-    for name in registry.names():
-        found += [registry.resolve(f"{name}@{version}") for version in registry.versions(name)]
-    rows = [_model_summary(version) | {"aliases": _aliases(registry, version)} for version in found]
-
-    def lines() -> None:
-        for row in rows:
-            aliases = f"  <- {', '.join(row['aliases'])}" if row["aliases"] else ""
-            typer.echo(
-                f"{row['model']:30} {row['sha256'][:12]}  threshold {row['threshold']:.3f}"
-                f"{_key_metrics(row['metrics'])}{aliases}"
-            )
-
-    _print({"models": rows}, as_json, lines)
-
-
-@models_app.command("show")
-def show_model(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, NAME@ALIAS or builtin.")],
-    models: ModelsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show a model's card: data, metrics, threshold, limits; with `--json` everything in it.
-
-    Example: `crackmodel models show builtin`
-    """
-    from crackmodel.models.card import card_to_json
-
-    version = _registry(models).resolve(model)
-    if as_json:
-        typer.echo(card_to_json(version.card), nl=False)
-    else:
-        _print_model(version)
-
-
-@models_app.command("promote")
-def promote_model(
-    model: Annotated[str, typer.Argument(help="NAME@VERSION to point the alias at.")],
-    alias: Annotated[str, typer.Option(help="Alias to move.")] = "production",
-    force: Annotated[bool, typer.Option("--force", help="Promote it though it is worse.")] = False,
-    models: ModelsOption = None,
-) -> None:
-    """Point an alias at a version; `crackmodel score --model NAME` uses `production`.
-
-    A version with lower accuracy or AUROC than the alias' current one, on a test set that both cards
-    share, is refused.
-
-    Example: `crackmodel models promote walls@v2`
-    """
-    from crackmodel.models.comparison import promote_version
-
-    registry = _registry(models)
-    version = registry.resolve(model)
-    promote_version(registry, version, alias, force=force)
-    typer.echo(f"{version.name}@{alias} is now {version.reference}")
+    _print(model_summary(version), as_json, lambda: print_model(version))
 
 
 def _print(values: dict[str, Any], as_json: bool, for_people: Callable[[], None]) -> None:
@@ -302,45 +241,3 @@ def _print(values: dict[str, Any], as_json: bool, for_people: Callable[[], None]
         typer.echo(json.dumps(values, default=str, allow_nan=False))
     else:
         for_people()
-
-
-def _registry(models: Path | None) -> Any:
-    from crackmodel.models.registry import Registry
-    from crackmodel.settings import TrainSettings
-
-    return Registry(TrainSettings.read(models=models).models)
-
-
-def _aliases(registry: Any, version: Any) -> list[str]:
-    if version.name == "builtin":
-        return []
-    return sorted(
-        alias for alias, target in registry.aliases(version.name).items() if target == version.version
-    )
-
-
-def _model_summary(version: Any) -> dict[str, Any]:
-    return {
-        "model": version.reference,
-        "path": str(version.path),
-        "sha256": version.sha256,
-        "threshold": version.threshold,
-        "metrics": {part: asdict(metrics) for part, metrics in version.card.metrics.items()},
-    }
-
-
-def _key_metrics(metrics: dict[str, dict[str, Any]]) -> str:
-    """Write accuracy and AUROC on the test part, for a list of models."""
-    test = metrics.get("test")
-    if test is None:
-        return ""
-    auroc = "-" if test["auroc"] is None else f"{test['auroc']:.4f}"
-    return f"  test accuracy {test['accuracy']:.4f}, AUROC {auroc}"
-
-
-def _print_model(version: Any) -> None:
-    from crackmodel.models.card_markdown import card_to_markdown
-
-    typer.echo(card_to_markdown(version.card))
-    typer.echo(f"Model:  {version.path}")
-    typer.echo(f"Next:   crackmodel score SURVEY --model {version.reference}")

@@ -87,6 +87,17 @@ def test_only_the_same_images_are_compared(registry: Registry, card: Card) -> No
     assert compare_versions(first, other).shared == ("pier",)
 
 
+def test_a_data_sets_share_of_the_test_part_is_compared_like_the_whole_part(
+    registry: Registry, card: Card
+) -> None:
+    walls = {"test:walls": _metrics(0.9)}
+    first, same = (_publish(registry, card, **walls) for _ in range(2))
+    other = _publish(registry, card, seed=1, **walls)
+
+    assert compare_versions(first, same).shared == ("test:walls",)
+    assert compare_versions(first, other).shared == ()
+
+
 def test_comparison_shows_both_in_columns(registry: Registry, card: Card) -> None:
     first = _publish(registry, card, deck=_metrics(0.9), pier=_metrics(0.7))
     second = _publish(registry, card, deck=_metrics(0.8, images=90))
