@@ -133,7 +133,8 @@ def stock_line(stock: DatasetRead) -> str:
         return f"{stock.usable:,} images"
     shown = "; ".join(printable(f"{each.file}: {each.reason}") for each in stock.bad[:_SHOWN_FILES])
     more = f"; and {len(stock.bad) - _SHOWN_FILES:,} more" if len(stock.bad) > _SHOWN_FILES else ""
-    return f"{stock.usable:,} images; {len(stock.bad):,} files are left out: {shown}{more}"
+    left_out = "1 file is" if len(stock.bad) == 1 else f"{len(stock.bad):,} files are"
+    return f"{stock.usable:,} images; {left_out} left out: {shown}{more}"
 
 
 def repeated_line(repeated: RecipeRepeated) -> str:

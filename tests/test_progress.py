@@ -73,7 +73,7 @@ def test_training_counts_files_left_out_and_names_the_first() -> None:
     many, one = log.getvalue().splitlines()
     assert many.startswith(r"100 images; 5 files are left out: crack/0\x1b.jpg: empty; crack/1\x1b.jpg")
     assert many.endswith("; and 2 more")
-    assert one == r"100 images; 1 files are left out: crack/0\x1b.jpg: empty"
+    assert one == r"100 images; 1 file is left out: crack/0\x1b.jpg: empty"
 
 
 def test_training_says_what_differs_from_the_model_it_repeats() -> None:
