@@ -50,12 +50,9 @@ def sample_survey(sample: SampleSurvey) -> Path:
     return sample.directory
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def embedded_ray() -> Iterator[None]:
-    """One embedded Ray with two task slots for a module's tests.
-
-    Not for all modules: a training that was cut short leaves CPUs reserved until its Ray ends.
-    """
+    """One embedded Ray with two task slots for all tests that need one."""
     from crackmodel.cluster import ray_session
 
     with ray_session(workers=2):

@@ -33,6 +33,8 @@ MAX_FAILURES: Final = 2
 
 _SECONDS_BETWEEN_LOOKS: Final = 0.5
 
+_SECONDS_TO_END: Final = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerStart:
@@ -119,11 +121,27 @@ def finetune_on_ray(
                 "Run it again; leave --train-workers out to train in one process and see the fault there.",
             ) from fault
         finally:
-            ray.cancel(fit, force=True)  # whoever interrupts the wait does not want the workers to go on
+            _end(fit)
     _tell(folder, told, on_epoch)
     state = State.read(folder / STATE_FILE)
     network.set_weights(state.best_weights)
     return DistributedFit(state.best, _starts(folder))
+
+
+def _end(fit: Any) -> None:
+    """End what `_fit` started, whoever interrupted the wait for it; nothing is left where it is over.
+
+    Ray Train ends itself on Ctrl-C, which is how Ray cancels a task: its workers go and their placement
+    group with them. Ending it by force leaves the group, and its CPUs, reserved for as long as Ray
+    lives: the actor that Ray Train leaves behind to give them back needs Ray's dashboard.
+    """
+    import ray
+
+    try:
+        ray.cancel(fit)
+        ray.wait([fit], timeout=_SECONDS_TO_END)
+    finally:
+        ray.cancel(fit, force=True)
 
 
 def require_shared(folder: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 import keras
+import ray
 
 from crackmodel.errors import ClusterError, UsageError
 from crackmodel.models.checkpoints import State
@@ -224,7 +225,7 @@ def test_model_fine_tuned_by_two_is_published_and_leaves_nothing_else(
     assert not list(version.path.rglob("tiles.npy"))
 
 
-def test_training_ends_with_the_listener_that_gives_up(
+def test_training_that_its_listener_gives_up_ends_and_gives_its_cpus_back(
     problem: Problem, tmp_path: Path, embedded_ray: None
 ) -> None:
     class GivenUp(Exception):
@@ -241,6 +242,9 @@ def test_training_ends_with_the_listener_that_gives_up(
     deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "the workers go on"
+        time.sleep(0.2)
+    while ray.available_resources().get("CPU") != 2:
+        assert time.monotonic() < deadline, "the CPUs stay reserved"
         time.sleep(0.2)
 
 
