@@ -59,6 +59,13 @@ EpochsOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Decides the split and the order of images. [default: 0]")
 ]
+GpusPerWorkerOption = Annotated[
+    int, typer.Option("--gpus-per-worker", help="GPUs of each training worker, 0 or 1; for --mode finetune.")
+]
+PrecisionOption = Annotated[
+    Literal["float32", "mixed"] | None,
+    typer.Option("--precision", help="For --mode finetune: mixed calculates in bfloat16. [default: float32]"),
+]
 TrainWorkersOption = Annotated[
     int | None,
     typer.Option(

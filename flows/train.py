@@ -26,6 +26,7 @@ from crackmodel.options import (
     DatasetsArgument,
     EpochsOption,
     FeaturesOption,
+    GpusPerWorkerOption,
     GroupByOption,
     Int8Option,
     LikeOption,
@@ -33,6 +34,7 @@ from crackmodel.options import (
     ModelsOption,
     ModeOption,
     PositiveOption,
+    PrecisionOption,
     PromoteOption,
     SeedOption,
     SplitOption,
@@ -102,6 +104,8 @@ def train(
     workers: int | None = None,
     train_workers: int | None = None,
     target_recall: float | None = None,
+    gpus_per_worker: int = 0,
+    precision: Literal["float32", "mixed"] | None = None,
     int8: bool = True,
     promote: bool = False,
 ) -> ModelVersion:
@@ -124,6 +128,8 @@ def train(
         workers: Parallel feature tasks; 0 runs without Ray.
         train_workers: Processes that fine-tune together, on Ray; the task's own by default.
         target_recall: Share of the validation part's cracks that the threshold is chosen for.
+        gpus_per_worker: GPUs of each training worker, 0 or 1.
+        precision: Of fine-tuning: `mixed` calculates in bfloat16.
         int8: Make an int8 model too, published where it passes.
         promote: Point the alias `production` at the new version.
 
@@ -147,6 +153,8 @@ def train(
         "workers": workers,
         "train_workers": train_workers,
         "target_recall": target_recall,
+        "gpus_per_worker": gpus_per_worker,
+        "precision": precision,
         "int8": int8,
         "promote": promote,
     }
@@ -174,6 +182,8 @@ def main(
     workers: WorkersOption = None,
     train_workers: TrainWorkersOption = None,
     target_recall: TargetRecallOption = None,
+    gpus_per_worker: GpusPerWorkerOption = 0,
+    precision: PrecisionOption = None,
     int8: Int8Option = True,
     promote: PromoteOption = False,
 ) -> None:
@@ -199,6 +209,8 @@ def main(
             workers=workers,
             train_workers=train_workers,
             target_recall=target_recall,
+            gpus_per_worker=gpus_per_worker,
+            precision=precision,
             int8=int8,
             promote=promote,
         )

@@ -1,8 +1,9 @@
-"""Where a distributed training stands, as one file: what its workers start from."""
+"""Where a distributed training stands, as one file: what its workers start from, besides the tiles."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from crackmodel.models.events import EpochFinished
 
 STATE_FILE: Final = "state.npz"
+TILES_FILE: Final = "tiles.npy"
 
 Arrays = list[npt.NDArray[Any]]
 """A network's or an optimizer's variables, in Keras' order."""
@@ -39,6 +41,28 @@ class State:
     best_loss: float
     best_weights: Arrays
     history: tuple[EpochFinished, ...]
+
+    @classmethod
+    def first(cls, weights: Arrays) -> State:
+        """Where a training starts that begins with these variables."""
+        return cls(0, weights, [], 0, math.inf, weights, ())
+
+    def after(self, done: EpochFinished, weights: Arrays, optimizer: Arrays) -> State:
+        """Return the state after one more epoch, whose weights are the best so far or not."""
+        better = done.val_loss < self.best_loss
+        return State(
+            epoch=done.epoch,
+            weights=weights,
+            optimizer=optimizer,
+            best=done.epoch if better else self.best,
+            best_loss=done.val_loss if better else self.best_loss,
+            best_weights=weights if better else self.best_weights,
+            history=(*self.history, done),
+        )
+
+    def is_last(self, epochs: int, patience: int) -> bool:
+        """Tell whether training is over: all epochs are done, or `patience` of them were no improvement."""
+        return self.epoch >= epochs or self.epoch - self.best >= patience
 
     def write(self, path: Path) -> None:
         """Write everything into one `.npz` file."""

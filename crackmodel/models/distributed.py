@@ -10,7 +10,6 @@ read and write: any on one machine, a shared file system on several.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,10 @@ import numpy.typing as npt
 
 from crackmodel.cluster import ray_session
 from crackmodel.errors import ClusterError
-from crackmodel.models.checkpoints import STATE_FILE, State
+from crackmodel.models.checkpoints import STATE_FILE, TILES_FILE, State
 from crackmodel.models.events import EpochFinished
 from crackmodel.models.finetuning import FinetuneRecipe, Labels, Tiles
+from crackmodel.models.precision import in_precision
 
 if TYPE_CHECKING:
     import keras
@@ -76,6 +76,7 @@ def finetune_on_ray(
     recipe: FinetuneRecipe,
     seed: int,
     workers: int,
+    gpus: int = 0,
     folder: Path,
     on_epoch: Callable[[EpochFinished], None],
 ) -> DistributedFit:
@@ -85,31 +86,34 @@ def finetune_on_ray(
 
     Args:
         network: As for `finetune`.
-        tiles: As for `finetune`; written to `folder`, where the workers map them into memory.
+        tiles: As for `finetune`; written to `folder`, where the workers map them into memory, unless they are
+            there already, as `TILES_FILE`.
         labels: As for `finetune`.
         train: As for `finetune`.
         validation: As for `finetune`.
         recipe: As for `finetune`; `batch_size` is that of all workers together.
         seed: As for `finetune`.
         workers: Processes that share every batch, a CPU and a thread each.
-        folder: An empty folder that every node of the cluster can write to; the caller's to remove.
+        gpus: Of each worker, 0 or 1.
+        folder: A folder that every node of the cluster can write to, with nothing else in it; the caller's
+            to remove.
         on_epoch: Called once for every epoch, in order, in the calling thread.
 
     Returns:
         The best epoch and the workers' starts.
 
     Raises:
-        ClusterError: Too few CPUs, a node that cannot see `folder`, no room in it, or a training
+        ClusterError: Too few CPUs or GPUs, a node that cannot see `folder`, no room in it, or a training
             that failed for good.
     """
     folder = folder.absolute()
     with ray_session(workers):
         import ray
 
-        _require_cpus(workers)
-        _write_job(folder, network, tiles, labels, train, validation)
+        _require_processors(workers, gpus)
+        _write_job(folder, in_precision(network, recipe.precision), tiles, labels, train, validation)
         require_shared(folder)
-        fit = ray.remote(num_cpus=0, max_retries=0)(_fit).remote(folder, workers, recipe, seed)
+        fit = ray.remote(num_cpus=0, max_retries=0)(_fit).remote(folder, workers, gpus, recipe, seed)
         told = 0
         try:
             while not ray.wait([fit], timeout=_SECONDS_BETWEEN_LOOKS)[0]:
@@ -172,13 +176,20 @@ def require_shared(folder: Path) -> None:
 
 
 def _sees(folder: Path) -> bool:
-    return (folder / "tiles.npy").is_file()
+    return (folder / TILES_FILE).is_file()
 
 
-def _require_cpus(workers: int) -> None:
+def _require_processors(workers: int, gpus: int) -> None:
     import ray
 
-    cpus = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    if (has := int(resources.get("GPU", 0))) < workers * gpus:
+        raise ClusterError(
+            f"{workers} training workers need a GPU each, and Ray has {has or 'none'}.",
+            "Leave --gpus-per-worker out to train on CPUs, take as many --train-workers as there are GPUs, "
+            "or set RAY_ADDRESS to a cluster that has them.",
+        )
+    cpus = int(resources.get("CPU", 0))
     if cpus < workers:
         raise ClusterError(
             f"{workers} training workers need a CPU each, and Ray has {cpus}.",
@@ -194,12 +205,12 @@ def _write_job(
     train: npt.NDArray[np.int64],
     validation: npt.NDArray[np.int64],
 ) -> None:
-    weights = network.get_weights()
     try:
-        np.save(folder / "tiles.npy", tiles)
+        if not (folder / TILES_FILE).exists():
+            np.save(folder / TILES_FILE, tiles)
         np.savez(folder / "rows.npz", labels=labels, train=train, validation=validation)
         (folder / "network.json").write_text(network.to_json())
-        State(0, weights, [], 0, math.inf, weights, ()).write(folder / STATE_FILE)
+        State.first(network.get_weights()).write(folder / STATE_FILE)
     except OSError as fault:
         raise ClusterError(
             f"The tiles cannot be written for the training workers below {folder}: {fault.strerror}.",
@@ -207,7 +218,7 @@ def _write_job(
         ) from fault
 
 
-def _fit(folder: Path, workers: int, recipe: FinetuneRecipe, seed: int) -> None:
+def _fit(folder: Path, workers: int, gpus: int, recipe: FinetuneRecipe, seed: int) -> None:
     """Run Ray Train; in a Ray task, so that cancelling the task ends everything that it started."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -216,9 +227,13 @@ def _fit(folder: Path, workers: int, recipe: FinetuneRecipe, seed: int) -> None:
 
     trainer = DataParallelTrainer(
         run_replica,
-        train_loop_config={"folder": str(folder), "recipe": recipe, "seed": seed},
+        train_loop_config={"folder": str(folder), "recipe": recipe, "seed": seed, "gpus": gpus},
         backend_config=TensorFlowCluster(),
-        scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1},
+        ),
         run_config=RunConfig(
             name="run",
             storage_path=str(folder),

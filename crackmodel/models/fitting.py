@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from crackmodel.errors import ModelExportFailed
 from crackmodel.models.card import Epoch
+from crackmodel.models.checkpoints import TILES_FILE
 from crackmodel.models.combining import TrainingImages
 from crackmodel.models.datasets import Split, read_tiles
 from crackmodel.models.engines import LiteRTModel
@@ -23,6 +24,7 @@ from crackmodel.models.finetuning import FinetuneRecipe, finetune
 from crackmodel.models.heads import as_record, fit_head
 from crackmodel.models.inventory import take_stock
 from crackmodel.models.network import attach_head, build_backbone, with_features
+from crackmodel.models.pipeline import map_tiles
 from crackmodel.models.recipes import Recipe
 from crackmodel.models.splitting import Division, SplitRule, divide_images
 from crackmodel.models.trials import Trial, other_rule, try_splits
@@ -85,19 +87,21 @@ def fit_network(
     weights: Path,
     workers: int | None,
     train_workers: int | None,
+    gpus_per_worker: int,
     folder: Path,
     cache: Path,
     tell: OnEvent,
 ) -> Fitted:
     """Train a network by a recipe; the other arguments are those of `training.train_model`.
 
-    `folder` is where training workers meet; what they write there is gone when this returns. `cache` is the
-    folder of known features.
+    `folder` is where tiles are kept and training workers meet; all of that is gone when this returns.
+    `cache` is the folder of known features.
 
     Raises:
         DatasetError: A class without pictures, or too few images for the split.
         WeightsNotFound: The file does not hold the backbone's weights.
         ModelExportFailed: LiteRT, Keras and the head on the features do not agree.
+        ModelError: There is no room for the tiles or the features.
         ClusterError: Ray failed.
     """
     import keras
@@ -106,7 +110,19 @@ def fit_network(
     backbone = build_backbone(weights)
     if recipe.finetune is None:
         return _fit_frozen(images, backbone, recipe, workers, cache, tell)
-    return _fit_all_layers(images, backbone, recipe.finetune, recipe.rule, train_workers, folder, cache, tell)
+    # Workers that are still ending when a training is interrupted may write there.
+    with tempfile.TemporaryDirectory(prefix=".workers-", dir=folder, ignore_cleanup_errors=True) as meeting:
+        return _fit_all_layers(
+            images,
+            backbone,
+            recipe.finetune,
+            recipe.rule,
+            train_workers,
+            gpus_per_worker,
+            Path(meeting),
+            cache,
+            tell,
+        )
 
 
 def _fit_frozen(
@@ -173,11 +189,12 @@ def _fit_all_layers(
     recipe: FinetuneRecipe,
     rule: SplitRule,
     train_workers: int | None,
+    gpus_per_worker: int,
     folder: Path,
     cache: Path,
     tell: OnEvent,
 ) -> Fitted:
-    chunk = read_tiles(images.root, images.files)
+    chunk = map_tiles(images.root, images.files, folder / TILES_FILE)
     stock = take_stock(images, chunk.kept, chunk.sha256, chunk.bad)
     tell(stock)
     labels = images.labels[chunk.kept]
@@ -211,10 +228,15 @@ def _fit_all_layers(
     if train_workers:
         from crackmodel.models.distributed import finetune_on_ray
 
-        with tempfile.TemporaryDirectory(prefix=".workers-", dir=folder) as meeting:
-            best = finetune_on_ray(
-                network, chunk.tiles, labels, workers=train_workers, folder=Path(meeting), **given
-            ).best_epoch
+        best = finetune_on_ray(
+            network,
+            chunk.tiles,
+            labels,
+            workers=train_workers,
+            gpus=gpus_per_worker,
+            folder=folder,
+            **given,
+        ).best_epoch
     else:
         best = finetune(network, chunk.tiles, labels, **given)
     litert = to_litert(with_features(network))

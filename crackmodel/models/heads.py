@@ -11,7 +11,7 @@ import numpy.typing as npt
 from crackmodel.models.card import Epoch
 from crackmodel.models.datasets import Split
 from crackmodel.models.events import EpochFinished
-from crackmodel.models.finetuning import epoch_reporter, one_hot
+from crackmodel.models.finetuning import one_hot
 from crackmodel.models.network import build_head
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def fit_head(
         validation_data=(features[split.validation], one_hot(labels[split.validation])),
         epochs=epochs,
         batch_size=batch_size,
-        callbacks=[epoch_reporter(epochs, remember)],
+        callbacks=[_epoch_reporter(epochs, remember)],
         verbose=0,
     )
     return head, history
@@ -74,3 +74,22 @@ def fit_head(
 def as_record(event: EpochFinished) -> Epoch:
     """Turn an epoch that was told into one for the card."""
     return Epoch(event.epoch, event.loss, event.accuracy, event.val_loss, event.val_accuracy)
+
+
+def _epoch_reporter(epochs: int, on_epoch: Callable[[EpochFinished], None]) -> keras.callbacks.Callback:
+    """Turn Keras' end of an epoch into an `EpochFinished`."""
+    import keras
+
+    def report(epoch: int, logs: dict[str, float]) -> None:
+        on_epoch(
+            EpochFinished(
+                epoch=epoch + 1,
+                epochs=epochs,
+                loss=float(logs["loss"]),
+                accuracy=float(logs["accuracy"]),
+                val_loss=float(logs["val_loss"]),
+                val_accuracy=float(logs["val_accuracy"]),
+            )
+        )
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=report)

@@ -68,7 +68,7 @@ def choose_recipe(like: ModelVersion | None, given: Mapping[str, Any]) -> Recipe
 
     Args:
         like: The other model.
-        given: Fields of `Recipe`; None means "not given".
+        given: Fields of `Recipe`, and `precision` of its `finetune`; None means "not given".
 
     Returns:
         A recipe that makes sense.
@@ -79,6 +79,7 @@ def choose_recipe(like: ModelVersion | None, given: Mapping[str, Any]) -> Recipe
     """
     base = Recipe() if like is None else recipe_of(like)
     told = {name: value for name, value in given.items() if value is not None}
+    precision = told.pop("precision", None)
     if told.get("split", base.split) == "random" and "group_by" not in told:
         told["group_by"] = None
     recipe = dataclasses.replace(base, **told)
@@ -93,11 +94,18 @@ def choose_recipe(like: ModelVersion | None, given: Mapping[str, Any]) -> Recipe
             f"{recipe.epochs} epochs of batches of {recipe.batch_size} cannot be trained.",
             "Give at least 1 of each.",
         )
+    if precision not in (None, "float32", "mixed") or (precision == "mixed" and recipe.mode == "frozen"):
+        raise UsageError(
+            f"A training of mode {recipe.mode} has no precision {precision!r}.",
+            "Take float32, or mixed with --mode finetune.",
+        )
     if recipe.mode == "frozen":
         return dataclasses.replace(recipe, finetune=None)
     layers = dataclasses.replace(
         recipe.finetune or FinetuneRecipe(), epochs=recipe.epochs, batch_size=recipe.batch_size
     )
+    if precision is not None:
+        layers = dataclasses.replace(layers, precision=precision)
     return dataclasses.replace(recipe, finetune=layers)
 
 

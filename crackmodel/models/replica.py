@@ -21,6 +21,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ import ray
 import ray.train
 from ray.train.backend import Backend, BackendConfig
 
-from crackmodel.models.checkpoints import STATE_FILE, State
+from crackmodel.models.checkpoints import STATE_FILE, TILES_FILE, State
 from crackmodel.models.events import EpochFinished
 from crackmodel.models.finetuning import (
     VALIDATION_BATCH,
@@ -41,10 +42,13 @@ from crackmodel.models.finetuning import (
     one_hot,
     validation_batch,
 )
+from crackmodel.models.pipeline import in_batches, prefetched
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+Array = npt.NDArray[np.float32]
 
 
 class TensorFlowCluster(BackendConfig):
@@ -87,12 +91,16 @@ def run_replica(job: dict[str, Any]) -> None:
     """Train as one of several workers; Ray Train calls this on each of them.
 
     Args:
-        job: `folder` (str), `recipe` (FinetuneRecipe) and `seed` (int).
+        job: `folder` (str), `recipe` (FinetuneRecipe), `seed` (int) and `gpus` (int, 0 or 1).
     """
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    for gpu in tf.config.list_physical_devices("GPU"):  # Ray shows each worker its own
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if not job["gpus"]:
+        tf.config.set_visible_devices([], "GPU")
     folder, context = Path(job["folder"]), ray.train.get_context()
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     replica = Replica(
@@ -102,7 +110,7 @@ def run_replica(job: dict[str, Any]) -> None:
     _note_start(folder, replica.rank, state.epoch)
     replica.restore(state)
     _announce(folder, replica.rank, state)  # again: the first worker may have died before it did
-    while state.epoch < replica.recipe.epochs and state.epoch - state.best < replica.recipe.patience:
+    while not state.is_last(replica.recipe.epochs, replica.recipe.patience):
         state = replica.next_epoch(state)
         _save(folder, replica.rank, state)
         _announce(folder, replica.rank, state)
@@ -159,7 +167,7 @@ class Replica:
 
         self.recipe, self.rank = recipe, rank
         self._seed, self._strategy, self._workers = seed, strategy, workers
-        self._tiles = np.load(folder / "tiles.npy", mmap_mode="r")
+        self._tiles = np.load(folder / TILES_FILE, mmap_mode="r")
         with np.load(folder / "rows.npz") as rows:
             self._labels, self._train, self._validation = rows["labels"], rows["train"], rows["validation"]
         with strategy.scope():
@@ -187,52 +195,50 @@ class Replica:
 
     def next_epoch(self, state: State) -> State:
         """Train one more epoch and measure it."""
-        loss, accuracy = self._train_epoch(state.epoch)
-        val_loss, val_accuracy = self._validate()
-        epoch, weights = state.epoch + 1, self._network.get_weights()
-        better = val_loss < state.best_loss
-        done = EpochFinished(epoch, self.recipe.epochs, loss, accuracy, val_loss, val_accuracy)
-        return State(
-            epoch=epoch,
-            weights=weights,
-            optimizer=[np.asarray(variable) for variable in self._optimizer.variables],
-            best=epoch if better else state.best,
-            best_loss=val_loss if better else state.best_loss,
-            best_weights=weights if better else state.best_weights,
-            history=(*state.history, done),
-        )
+        learnt, seen = self._train_epoch(state.epoch), self._validate()
+        done = EpochFinished(state.epoch + 1, self.recipe.epochs, *learnt, *seen)
+        optimizer = [np.asarray(variable) for variable in self._optimizer.variables]
+        return state.after(done, self._network.get_weights(), optimizer)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         order = epoch_order(self._train, self._seed, epoch)
         loss, hits = 0.0, 0
-        most = math.ceil(self.recipe.batch_size / self._workers)
-        for start in range(0, len(order), self.recipe.batch_size):
-            everyones = order[start : start + self.recipe.batch_size]
-            rows = np.array_split(everyones, self._workers)[self.rank]
-            made, wanted = augmented_batch(
-                self._tiles, self._labels, rows, self._train,
-                how=self.recipe.augmentation, seed=self._seed, epoch=epoch,
-            )  # fmt: skip
-            # Rows that weigh nothing fill the last batch: no worker's share is ever empty.
-            batch = np.zeros((most, *made.shape[1:]), np.float32)
-            targets = np.tile(one_hot(np.zeros(1, np.int64)), (most, 1))
-            shares = np.zeros(most, np.float32)
-            batch[: len(rows)], targets[: len(rows)] = made, wanted
-            shares[: len(rows)] = 1 / len(everyones)
+        batches = list(in_batches(order, self.recipe.batch_size))
+        slices = prefetched(partial(self._share, epoch), batches)
+        for everyones, (batch, targets, shares) in zip(batches, slices, strict=True):
             part, outputs = self._step(batch, targets, shares)
             loss += float(part) * len(everyones)
-            hits += int(np.sum(np.argmax(outputs[: len(rows)], axis=1) == self._labels[rows]))
+            right = np.argmax(outputs, axis=1) == np.argmax(targets, axis=1)
+            hits += int(np.sum(right & (shares > 0)))
         loss, accuracy = self._sum((loss, hits)) / len(order)
         return float(loss), float(accuracy)
 
+    def _share(self, epoch: int, everyones: npt.NDArray[np.int64]) -> tuple[Array, Array, Array]:
+        """Make this worker's slice of a batch, and what each of its rows weighs in the batch's loss."""
+        rows = np.array_split(everyones, self._workers)[self.rank]
+        made, wanted = augmented_batch(
+            self._tiles, self._labels, rows, self._train,
+            how=self.recipe.augmentation, seed=self._seed, epoch=epoch,
+        )  # fmt: skip
+        # Rows that weigh nothing fill the last batch: no worker's share is ever empty.
+        most = math.ceil(self.recipe.batch_size / self._workers)
+        batch = np.zeros((most, *made.shape[1:]), np.float32)
+        targets = np.tile(one_hot(np.zeros(1, np.int64)), (most, 1))
+        shares = np.zeros(most, np.float32)
+        batch[: len(rows)], targets[: len(rows)] = made, wanted
+        shares[: len(rows)] = 1 / len(everyones)
+        return batch, targets, shares
+
     def _validate(self) -> tuple[float, float]:
-        rows = np.array_split(self._validation, self._workers)[self.rank]
-        loss, hits = 0.0, 0
-        for start in range(0, len(rows), VALIDATION_BATCH):
-            batch, wanted = validation_batch(
-                self._tiles, self._labels, rows[start : start + VALIDATION_BATCH], self._validation,
+        def make(some: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], Array]:
+            return validation_batch(
+                self._tiles, self._labels, some, self._validation,
                 how=self.recipe.augmentation, seed=self._seed,
             )  # fmt: skip
+
+        loss, hits = 0.0, 0
+        mine = np.array_split(self._validation, self._workers)[self.rank]
+        for batch, wanted in prefetched(make, in_batches(mine, VALIDATION_BATCH)):
             outputs = self._network(batch.astype(np.float32), training=False)
             loss += float(np.sum(self._entropy(wanted, outputs)))
             hits += int(np.sum(np.argmax(outputs, axis=1) == np.argmax(wanted, axis=1)))

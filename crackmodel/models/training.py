@@ -27,6 +27,7 @@ from crackmodel.models.datasets import LabelledImages, split_70_24_6
 from crackmodel.models.events import DatasetRead, RecipeRepeated, TrainingEvent
 from crackmodel.models.fitting import OnEvent, fit_network
 from crackmodel.models.network import find_weights, require_training
+from crackmodel.models.precision import Precision
 from crackmodel.models.publishing import Origin, installed_software, write_version
 from crackmodel.models.recipes import Mode, Recipe, choose_recipe, differences
 from crackmodel.models.registry import BUILTIN, ModelVersion, Registry
@@ -55,6 +56,8 @@ def train_model(
     workers: int | None = None,
     train_workers: int | None = None,
     target_recall: float | None = None,
+    gpus_per_worker: int = 0,
+    precision: Precision | None = None,
     int8: bool = True,
     promote: bool = False,
     test_sets: Mapping[str, Path | str] | None = None,
@@ -74,7 +77,7 @@ def train_model(
         like: A model whose recipe is repeated, as a version or a reference in `models`; what is given here
             goes before it. `RecipeRepeated` tells what differs besides: images, weights, software.
         mode: `frozen`, the default, trains a head on the features of the ImageNet backbone, in minutes;
-            `finetune` trains every layer on augmented tiles and holds all tiles in memory (77 kB each).
+            `finetune` trains every layer on augmented tiles, which lie in a file meanwhile (77 kB each).
         split: `random`, the default: the 70:24:6 reference split, alike in classes; or `grouped`, which
             keeps the images of a group in one part.
         group_by: With `grouped`, see `splitting.SplitRule`.
@@ -93,6 +96,9 @@ def train_model(
             process. On several nodes `models` has to be on a file system that all of them share.
         target_recall: Choose the threshold for this share of the validation part's cracks, in place of the
             best F1: see `evaluation.choose_threshold`.
+        gpus_per_worker: GPUs of each training worker, 0 or 1.
+        precision: Of fine-tuning: `float32`, the default, or `mixed` for convolutions in bfloat16. What is
+            published is float32 in either case.
         int8: Make a `model-int8.tflite` too, published where it passes: see `quantisation.check_int8`.
         promote: Let the alias `production` point at the new version, unless it is worse.
         test_sets: Further labelled folders to evaluate, by the name they get in the card.
@@ -128,10 +134,11 @@ def train_model(
             "epochs": epochs,
             "batch_size": batch_size,
             "target_recall": target_recall,
+            "precision": precision,
             "positive": None if positive is None else _classes(positive),
         },
     )
-    _check_workers(train_workers, recipe.mode)
+    _check_workers(train_workers, gpus_per_worker, recipe.mode)
     named, data_name = _name(datasets, dataset_name)
     if model is not None and model.name != BUILTIN:
         name = name or model.name
@@ -157,7 +164,17 @@ def train_model(
                 found = differences(model.card, event, weights_sha256, software)
                 tell(RecipeRepeated(model.reference, found))
 
-        fitted = fit_network(images, recipe, weights_file, workers, train_workers, staged, cache, listen)
+        fitted = fit_network(
+            images,
+            recipe,
+            weights_file,
+            workers,
+            train_workers,
+            gpus_per_worker,
+            staged,
+            cache,
+            listen,
+        )
         origin = Origin(
             data=data_name,
             images=images,
@@ -217,11 +234,16 @@ def _told(listed: Mapping[str, LabelledImages]) -> tuple[str, ...]:
     return tuple(f"{name}={images.positive}" for name, images in sorted(listed.items()))
 
 
-def _check_workers(train_workers: int | None, mode: str) -> None:
+def _check_workers(train_workers: int | None, gpus: int, mode: str) -> None:
     if train_workers and (train_workers < 2 or mode != "finetune"):
         raise UsageError(
             f"{train_workers} training workers cannot share a training of mode {mode}.",
             "Give --train-workers 2 or more with --mode finetune, or leave it out to train in one process.",
+        )
+    if gpus not in (0, 1) or (gpus and not train_workers):
+        raise UsageError(
+            f"{gpus} GPUs per worker cannot be used by {train_workers or 'no'} training workers.",
+            "Give --gpus-per-worker 1 with as many --train-workers as there are GPUs.",
         )
 
 
@@ -231,5 +253,6 @@ def _command(named: Iterable[str], recipe: Recipe) -> str:
     split = "" if recipe.split == "random" else f'split="{recipe.split}", '
     split += "" if recipe.group_by is None else f"group_by={recipe.group_by!r}, "
     numbers = f"epochs={recipe.epochs}, batch_size={recipe.batch_size}, seed={recipe.seed}"
+    numbers += ', precision="mixed"' if recipe.finetune and recipe.finetune.precision == "mixed" else ""
     numbers += "" if recipe.target_recall is None else f", target_recall={recipe.target_recall:g}"
     return f'train_model({data}, mode="{recipe.mode}", {split}{numbers})'
