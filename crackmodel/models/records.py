@@ -17,8 +17,8 @@ def record_from_json(kind: type[Record], value: Any, where: str) -> Record:
     Fields that the dataclass does not have are ignored; those with a default may be missing.
 
     Args:
-        kind: The dataclass. Its fields are strings, numbers, booleans, dataclasses, tuples of one type,
-            mappings from strings, one of these or None, or Any.
+        kind: The dataclass. Its fields are strings, numbers, booleans, literals of these, dataclasses,
+            tuples of one type, mappings from strings, one of these or None, or Any.
         value: What `json.loads` gave.
         where: What to call the value in a complaint.
 
@@ -45,6 +45,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one lin
         return record_from_json(typing.cast("type[Any]", hint), value, where)
     if origin is types.UnionType:
         return None if value is None else _value(arguments[0], value, where)
+    if origin is typing.Literal and value in arguments:
+        return value
     if origin is tuple and isinstance(value, list):
         return tuple(_value(arguments[0], item, f"{where}[{place}]") for place, item in enumerate(value))
     if origin is Mapping and isinstance(value, dict):

@@ -38,6 +38,7 @@ def test_recipe_in_a_card_is_repeated_to_the_last_number(card: Card) -> None:
         finetune=dataclasses.replace(
             first.finetune,
             learning_rate=0.125,
+            precision="mixed",
             augmentation=dataclasses.replace(first.finetune.augmentation, zoom=0.75),
         ),
     )
@@ -52,6 +53,7 @@ def test_what_is_given_goes_before_the_card(card: Card) -> None:
     assert (again.epochs, again.seed, again.positive, again.batch_size) == (5, 0, ("riss",), 32)
     assert again.finetune is not None
     assert again.finetune.epochs == 5
+    assert choose_recipe(like, {"precision": "mixed"}).finetune.precision == "mixed"
     assert choose_recipe(like, {"split": "random"}).group_by is None
     assert choose_recipe(like, {"mode": "frozen"}).finetune is None
 
