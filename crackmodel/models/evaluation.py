@@ -24,6 +24,16 @@ TEMPERATURES: Final = (0.5, 10.0)
 SURVEY_CRACKS: Final = 0.1
 """Share of cracked tiles that the threshold is chosen for."""
 
+F1_THRESHOLDS: Final = (
+    *(step / 20 for step in range(1, 20)), *(step / 100 for step in range(96, 100)),
+    *(step / 1000 for step in range(991, 1000)),
+)  # fmt: skip
+"""Where a threshold for the best F1 may lie: finer towards 1, where the probabilities are."""
+
+HIGHEST_OF_EQUALS: Final = 0.90
+"""A threshold above this has to be better than all below: a few images that a model tells apart without a
+mistake would ask for 0.999, and lose the next crack."""
+
 RECALL_THRESHOLDS: Final = (0.01, 0.90)
 """Where a threshold for a recall may lie: below, nearly everything would be a crack."""
 
@@ -152,10 +162,10 @@ def choose_threshold(
 
     Best F1 is that of a survey where one tile in ten is cracked: a validation part is half cracks, a survey
     mostly clear, and without weights the threshold would come out too low for surveys. Candidates are
-    0.05, 0.10 ... 0.90.
+    `F1_THRESHOLDS`. Of equals the highest is taken, up to `HIGHEST_OF_EQUALS`.
 
-    For a recall it is the highest threshold that reaches it, within `RECALL_THRESHOLDS`. Of equals the
-    highest is taken either way: a survey shows more that is not concrete than any validation part does.
+    For a recall it is the highest threshold that reaches it, within `RECALL_THRESHOLDS`. The highest
+    either way, because a survey shows more that is not concrete than any validation part does.
 
     Args:
         labels: Integers [n] of the validation part, both classes.
@@ -170,18 +180,17 @@ def choose_threshold(
     if target_recall is not None:
         return _for_recall(probabilities[cracks], target_recall)
     best, best_f1 = 0.5, -1.0
-    for step in range(1, 19):
-        threshold = step / 20
+    for threshold in F1_THRESHOLDS:
         recall = float(np.mean(probabilities[cracks] >= threshold))
         alarms = float(np.mean(probabilities[~cracks] >= threshold))
         hits = SURVEY_CRACKS * recall
         f1 = 2 * hits / (hits + (1 - SURVEY_CRACKS) * alarms + SURVEY_CRACKS)
-        if f1 >= best_f1:
+        if f1 > best_f1 or (f1 == best_f1 and threshold <= HIGHEST_OF_EQUALS):
             best, best_f1 = threshold, f1
     return Threshold(
         best,
         "best F1 on the validation part, weighted as if one tile in ten were cracked, "
-        "among 0.05, 0.10 ... 0.90; of equals the highest",
+        "among 0.05, 0.10 ... 0.95, 0.96 ... 0.99, 0.991 ... 0.999; of equals the highest up to 0.90",
     )
 
 

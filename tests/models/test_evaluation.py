@@ -96,6 +96,15 @@ def test_highest_of_equal_thresholds_is_taken_but_not_certainty() -> None:
     assert choose_threshold(np.array([0, 0, 1, 1]), np.array([0.01, 0.02, 0.98, 0.99])).value == 0.9
 
 
+def test_threshold_near_certainty_is_taken_only_where_it_is_better() -> None:
+    labels = np.array([0] * 100 + [1] * 100)
+    sure = np.r_[np.full(99, 0.01), 0.95, np.full(100, 0.9985)]
+
+    assert choose_threshold(labels, sure).value == 0.96
+    assert choose_threshold(labels, np.r_[np.full(99, 0.01), 0.9955, np.full(100, 0.9985)]).value == 0.996
+    assert choose_threshold(labels, np.r_[np.full(100, 0.01), np.full(100, 0.9985)]).value == 0.9
+
+
 def test_threshold_for_a_recall_is_the_highest_that_reaches_it() -> None:
     # 20 cracks: 0.95 of them are 19, so the second lowest decides; false alarms have no say.
     labels = np.array([1] * 20 + [0] * 5)
