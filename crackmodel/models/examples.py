@@ -180,7 +180,7 @@ def _draw_tile(
     axis.set(xticks=[], yticks=[])
     for edge in axis.spines.values():
         edge.set(color=_GREEN if right else _RED, linewidth=2.5)
-    axis.set_title(f"{'crack' if label else 'clear'}, model {probability:.2f}", fontsize=9, pad=4)
+    axis.set_title(f"{'crack' if label else 'clear'}, model {probability:.3f}", fontsize=9, pad=4)
 
 
 def _short(file: str) -> str:
