@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from crackmodel.errors import UsageError
-from crackmodel.models.datasets import LabelledImages, find_images
+from crackmodel.models.datasets import find_images
 from crackmodel.models.duplicates import refuse_two_labels
 from crackmodel.models.evaluation import measure, score_images
 from crackmodel.models.grouping import groups_by
@@ -112,13 +112,15 @@ def evaluate_model(
     if group_by is not None:
         SplitRule("grouped", group_by).check()
     named = name_datasets(datasets)
-    listed = {name: _find(path, positive, group_by) for name, path in named.items()}
+    listed = {name: find_images(path, positive) for name, path in named.items()}
     directory = Path(out) if out else Path(_default_folder(version.reference, list(named)))
     _check_own(directory)
     engine = build_engine(version, threads=min(4, os.cpu_count() or 1))
     sets = {}
     for name, images in listed.items():
         scored = score_images(engine, images)
+        if group_by is not None:
+            scored = dataclasses.replace(scored, groups=tuple(groups_by(group_by, scored.files)))
         refuse_two_labels(scored.files, scored.sha256, scored.labels)
         metrics = measure(scored.labels, scored.probabilities, version.threshold, groups=scored.groups)
         sets[name] = EvaluatedSet(images.root, scored, metrics)
@@ -145,13 +147,6 @@ def name_datasets(paths: Sequence[Path | str]) -> dict[str, Path]:
             )
         named[name] = Path(given)
     return named
-
-
-def _find(path: Path, positive: str | None, group_by: str | None) -> LabelledImages:
-    images = find_images(path, positive)
-    if group_by is None:
-        return images
-    return dataclasses.replace(images, groups=tuple(groups_by(group_by, images.files)))
 
 
 def _write(found: Evaluation, model: bytes) -> None:

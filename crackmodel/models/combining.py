@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,7 @@ def combine(sets: Mapping[str, LabelledImages]) -> TrainingImages:
             else [f"{name}: {group}" if several else group for group in images.groups]
         )
     if len(set(files)) != len(files):
-        twice = next(file for file in files if files.count(file) > 1)
+        twice, _ = Counter(files).most_common(1)[0]
         raise DatasetError(f"The file {twice} is in two data sets.", "Give each data set once.")
     members = tuple(
         Member(name, images.positive, images.negative, images.groups is not None) for name, images in ordered

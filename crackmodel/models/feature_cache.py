@@ -2,17 +2,19 @@
 
     FEATURES/<fingerprint>/<chunk>.parquet    columns sha256, features
 
-The fingerprint stands for the backbone and the preprocessing, the SHA-256 for a file's bytes: renamed,
-moved and copied files are found, and features of another backbone are not. A chunk is written as soon as
-its features are known, so that an interrupted training leaves what it has done to the next one.
+The fingerprint stands for the backbone, the preprocessing and the software that does both, the SHA-256 for a
+file's bytes: renamed, moved and copied files are found, and features of another backbone are not. A chunk is
+written as soon as its features are known, so that an interrupted training leaves what it has done to the next
+one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
+import uuid
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,9 @@ Values = npt.NDArray[np.float32]
 _HASHES: Final = "sha256"
 _VALUES: Final = "features"
 
+_EXTRACTING: Final = ("ai-edge-litert", "opencv-python-headless", "pillow")
+"""Packages between a file and its features: another version of one may decode or calculate otherwise."""
+
 
 def fingerprint(backbone: bytes, preprocess: str = RESIZE) -> str:
     """Name what features depend on besides the picture, in 32 hexadecimal digits.
@@ -37,7 +42,9 @@ def fingerprint(backbone: bytes, preprocess: str = RESIZE) -> str:
         backbone: The LiteRT export, the same for the same weights and TensorFlow.
         preprocess: Name of the way from a file to a tile.
     """
-    return hashlib.sha256(hashlib.sha256(backbone).digest() + preprocess.encode()).hexdigest()[:32]
+    software = [f"{package} {metadata.version(package)}" for package in _EXTRACTING]
+    names = "\n".join([preprocess, *software])
+    return hashlib.sha256(hashlib.sha256(backbone).digest() + names.encode()).hexdigest()[:32]
 
 
 class FeatureCache:
@@ -54,7 +61,8 @@ class FeatureCache:
     def load(self) -> Mapping[str, Values]:
         """Read everything: from a file's SHA-256 to its features, float32 [width].
 
-        A chunk that cannot be read, or whose checksums are wrong, is removed: its pictures count as new.
+        A chunk that is damaged is removed, and one that cannot be read now is passed over: their pictures
+        count as new.
         """
         found: dict[str, Values] = {}
         for chunk in sorted(self._folder.glob("[!.]*.parquet")):
@@ -64,9 +72,11 @@ class FeatureCache:
                 values = rows[_VALUES].combine_chunks()
                 # `flatten` leaves nulls out; a chunk with one is none of ours and fails to reshape.
                 table = values.flatten().to_numpy().reshape(len(hashes), values.type.list_size)
-            except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError):
-                with contextlib.suppress(OSError):
-                    chunk.unlink()
+            except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError) as fault:
+                # A number means that the storage failed; Arrow's own complaints have none.
+                if getattr(fault, "errno", None) is None:
+                    with contextlib.suppress(OSError):
+                        chunk.unlink()
                 continue
             found.update(zip(hashes, table, strict=True))
         return found
@@ -91,7 +101,7 @@ class FeatureCache:
         )
         # Two trainings that extract the same chunk at once write the same file.
         name = hashlib.sha256("".join(sha256).encode()).hexdigest()[:32]
-        unfinished = self._folder / f".{name}.{os.getpid()}"
+        unfinished = self._folder / f".{name}.{uuid.uuid4().hex}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             # Floats of a network's features do not compress.
@@ -100,9 +110,10 @@ class FeatureCache:
             )
             unfinished.replace(self._folder / f"{name}.parquet")
         except OSError as fault:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
             raise ModelError(
                 f"The features cannot be kept below {self._folder}: {fault.strerror or fault}.",
                 "Free space or choose another folder with --features or CRACKMODEL_FEATURES.",
             ) from fault
+        finally:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()

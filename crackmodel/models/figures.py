@@ -62,9 +62,14 @@ def _legend(name: str, measured: str) -> str:
     return f"{plain_text(name.lstrip('_'))}  ({measured})"
 
 
+_IN_FILE_NAMES: Final = {"/": "_", ":": "--"}
+
+
 def file_name(name: str) -> str:
     """Turn a data set's name into a part of a file name."""
-    return "".join(letter if letter.isalnum() else "_" for letter in name)
+    return "".join(
+        letter if letter.isalnum() or letter in "_-." else _IN_FILE_NAMES.get(letter, "+") for letter in name
+    )
 
 
 def new_figure(size: tuple[float, float]) -> Any:

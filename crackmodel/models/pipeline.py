@@ -23,6 +23,9 @@ _CHUNK: Final = 250
 
 _TILE_BYTES: Final = TILE_EDGE * TILE_EDGE * 3
 
+_NO_TILES: Final = np.empty((0, TILE_EDGE, TILE_EDGE, 3), np.uint8)
+"""Stands for tiles that are in the file: an empty view of them would keep all of them in memory."""
+
 Job = TypeVar("Job")
 Made = TypeVar("Made")
 
@@ -53,7 +56,7 @@ def map_tiles(root: Path, files: Sequence[str], path: Path) -> TileChunk:
                 chunk = read_tiles(root, files[start : start + _CHUNK])
                 file.write(chunk.tiles.data)
                 good += len(chunk.tiles)
-                chunks.append(replace(chunk, tiles=chunk.tiles[:0], kept=start + chunk.kept))
+                chunks.append(replace(chunk, tiles=_NO_TILES, kept=start + chunk.kept))
             file.seek(0)
             _write_header(file, good)  # as long as before: NumPy leaves room for the number of rows
     except OSError as fault:

@@ -80,6 +80,8 @@ def choose_recipe(like: ModelVersion | None, given: Mapping[str, Any]) -> Recipe
     base = Recipe() if like is None else recipe_of(like)
     told = {name: value for name, value in given.items() if value is not None}
     precision = told.pop("precision", None)
+    if told.get("mode", base.mode) == "finetune" and base.finetune is None:
+        told.setdefault("batch_size", FinetuneRecipe().batch_size)  # what its learning rate goes with
     if told.get("split", base.split) == "random" and "group_by" not in told:
         told["group_by"] = None
     recipe = dataclasses.replace(base, **told)

@@ -235,7 +235,8 @@ _PROMOTE_AGAIN: Final = "Remove the file and promote a version again."
 def _hash_files(folder: Path) -> dict[str, FileRecord]:
     records = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        # Hidden is what somebody else left, such as a network share for a file that was removed while in use.
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             content = path.read_bytes()
             records[path.relative_to(folder).as_posix()] = FileRecord(
                 hashlib.sha256(content).hexdigest(), len(content)

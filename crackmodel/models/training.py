@@ -89,9 +89,9 @@ def train_model(
         features: Folder where features are kept for the next training on the same pictures; `.features` in
             the registry's folder if None.
         epochs: Passes over the training part, 10 by default; fine-tuning may stop earlier.
-        batch_size: Images a step, 16 by default.
+        batch_size: Images a step; by default 16, and 32 with `finetune`.
         seed: 0 by default; of the split, the head's first weights, the order and the augmentation.
-        workers: CPUs of an embedded Ray for the features, None for all; 0 works without Ray.
+        workers: CPUs of an embedded Ray for the features of `frozen`, None for all; 0 works without Ray.
         train_workers: Processes that fine-tune together, a CPU of Ray's each; None or 0 fine-tunes in this
             process. On several nodes `models` has to be on a file system that all of them share.
         target_recall: Choose the threshold for this share of the validation part's cracks, in place of the
@@ -145,10 +145,13 @@ def train_model(
     name = name or re.sub(r"[^A-Za-z0-9.-]+", "-", data_name).strip("-.")[:_LONGEST_NAME] or "crack"
     with registry.staging(name) as staged:
         require_training()
-        listed = find_datasets(named, recipe.positive, all_used=positive is not None)
+        asked = recipe.positive
+        not_ours = {f"{test_set}=" for test_set in (test_sets or {}).keys() - named.keys()}
+        ours = [cls for cls in asked if not cls.startswith(tuple(not_ours))]
+        listed = find_datasets(named, ours, all_used=positive is not None)
         recipe = replace(recipe, positive=_told(listed))
         images = combine(listed)
-        further = find_datasets(test_sets or {}, recipe.positive, all_used=False)
+        further = find_datasets(test_sets or {}, _anywhere(asked, test_sets or {}), all_used=False)
         _check_names(further)
         if recipe.split == "random":
             split_70_24_6(images.labels, recipe.seed)  # too few files are too few images
@@ -232,6 +235,12 @@ def _told(listed: Mapping[str, LabelledImages]) -> tuple[str, ...]:
     if len(listed) == 1:
         return tuple(images.positive for images in listed.values())
     return tuple(f"{name}={images.positive}" for name, images in sorted(listed.items()))
+
+
+def _anywhere(asked: Iterable[str], test_sets: Iterable[str]) -> list[str]:
+    """Let a class that means cracks in one set mean it in a test set that has it, too."""
+    own = set(test_sets)
+    return [cls if cls.partition("=")[0] in own else cls.partition("=")[2] or cls for cls in asked]
 
 
 def _check_workers(train_workers: int | None, gpus: int, mode: str) -> None:

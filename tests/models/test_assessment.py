@@ -15,6 +15,7 @@ from crackmodel.models.assessment import evaluate_model, name_datasets
 from crackmodel.models.card import Metrics
 from crackmodel.models.evaluation import ScoredImages
 from crackmodel.models.examples import most_wrong, shown_places, some_right
+from crackmodel.models.figures import file_name
 from crackmodel.models.groups import measure_groups
 from crackmodel.models.page import Picture, Table, metric_text, write_page
 from crackmodel.models.presentation import EvaluatedSet, group_table
@@ -251,3 +252,18 @@ def test_page_escapes_whatever_it_is_told(tmp_path: Path) -> None:
 
     assert "script" not in page.tags
     assert page.sources == ["data:image/png;base64,cG5n"]
+
+
+def test_files_that_are_no_pictures_need_no_group(builtin: ModelVersion, slabs: Path, tmp_path: Path) -> None:
+    (slabs / "cracked" / "Thumbs.db").write_bytes(b"not a picture")
+
+    found = evaluate_model(builtin, [slabs], group_by=r"/(\d)", out=tmp_path / "out")
+
+    assert [bad.file for bad in found.sets["slabs"].scored.bad] == ["cracked/Thumbs.db"]
+    assert set(found.sets["slabs"].scored.groups or ()) >= {"0", "1"}
+
+
+def test_pictures_of_sets_with_like_names_do_not_meet() -> None:
+    names = ["test:walls", "test_walls", "test walls"]
+
+    assert len({file_name(name) for name in names}) == 3

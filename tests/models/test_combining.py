@@ -212,6 +212,11 @@ def test_two_sets_are_trained_on_together_and_measured_apart(
         with path.open("ab") as file:
             file.write(b"another file")
     (tiles / "riss" / "broken.png").write_bytes(b"no picture")
+    # What means cracks was said of data sets that are trained on, and holds for a test set too.
+    for ours, theirs in (("cracked", "riss"), ("plain", "glatt")):
+        (tmp_path / "more" / theirs).mkdir(parents=True)
+        for number in range(4):
+            shutil.copy(drawn_dataset / ours / f"{number:02}.png", tmp_path / "more" / theirs)
 
     version = train_model(
         [drawn_dataset, tiles],
@@ -221,6 +226,7 @@ def test_two_sets_are_trained_on_together_and_measured_apart(
         models=tmp_path / "models",
         workers=0,
         int8=False,
+        test_sets={"more": tmp_path / "more"},
     )
 
     assert version.reference == "slabs-tiles@v1"
@@ -235,7 +241,8 @@ def test_two_sets_are_trained_on_together_and_measured_apart(
         assert card.metrics[f"test:{each.name}"].images == each.test.images
     assert sum(each.test.images for each in card.data.sets) == card.data.test.images
     assert card.data.sets[0].fingerprint != card.data.sets[1].fingerprint
-    assert list(card.metrics) == ["validation", "test", "test:slabs", "test:tiles"]
+    assert list(card.metrics) == ["validation", "test", "test:slabs", "test:tiles", "more"]
+    assert (card.metrics["more"].images, card.metrics["more"].cracks) == (8, 4)
     page = (version.path / "evaluation" / "index.html").read_text()
     assert "test:tiles" in page
     tiles_row = card.data.sets[1]

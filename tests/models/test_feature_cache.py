@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -190,3 +191,30 @@ def test_folder_that_cannot_be_written_is_named(slabs: Path, backbone: bytes) ->
 
     with pytest.raises(ModelError, match=r"kept.*--features"):
         _extract(slabs, backbone)
+
+
+def test_other_software_extracts_again(
+    slabs: Path, backbone: bytes, extracted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _extract(slabs, backbone)
+    before = len(extracted)
+
+    monkeypatch.setattr("crackmodel.models.feature_cache.metadata.version", lambda package: "0")
+    _extract(slabs, backbone)
+
+    assert len(extracted) == 2 * before
+
+
+def test_chunk_that_cannot_be_read_now_is_kept(
+    slabs: Path, backbone: bytes, extracted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "the share went away")
+
+    _extract(slabs, backbone)
+    chunks = sorted((slabs.parent / "kept").rglob("*.parquet"))
+    with monkeypatch.context() as share:
+        share.setattr(pq, "read_table", fail)
+        assert FeatureCache(slabs.parent / "kept", backbone).load() == {}
+
+    assert sorted((slabs.parent / "kept").rglob("*.parquet")) == chunks != []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +76,17 @@ def test_mapped_tiles_are_the_tiles(
 def test_place_that_takes_no_tiles_is_named(drawn_dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"tiles of .*nowhere.*--models"):
         map_tiles(drawn_dataset, find_images(drawn_dataset).files, tmp_path / "nowhere" / "tiles.npy")
+
+
+def test_tiles_that_are_in_the_file_are_not_in_memory(
+    drawn_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_CHUNK", 4)
+    images = find_images(drawn_dataset)
+    tracemalloc.start()
+
+    tiles = map_tiles(images.root, images.files, tmp_path / "tiles.npy").tiles
+
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < tiles.nbytes / 3

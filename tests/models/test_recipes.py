@@ -11,6 +11,7 @@ import pytest
 from crackmodel.errors import ModelError, ModelNotFound, UsageError
 from crackmodel.models.card import Card, SetRecord, card_from_json, card_to_json
 from crackmodel.models.events import DatasetRead
+from crackmodel.models.finetuning import FinetuneRecipe
 from crackmodel.models.recipes import Recipe, choose_recipe, differences, recipe_of
 from crackmodel.models.registry import Registry
 from crackmodel.models.training import train_model
@@ -28,6 +29,14 @@ def _version(card: Card, recipe: dict[str, object]) -> ModelVersion:
 
 def test_reference_recipe_is_the_default() -> None:
     assert choose_recipe(None, {"mode": None, "seed": None}) == Recipe("frozen", "random", None, 0, 10, 16)
+
+
+def test_fine_tuning_takes_the_batches_that_its_learning_rate_goes_with() -> None:
+    tuned = choose_recipe(None, {"mode": "finetune"})
+
+    assert tuned.finetune is not None
+    assert tuned.batch_size == tuned.finetune.batch_size == FinetuneRecipe().batch_size == 32
+    assert choose_recipe(None, {"mode": "finetune", "batch_size": 8}).batch_size == 8
 
 
 def test_recipe_in_a_card_is_repeated_to_the_last_number(card: Card) -> None:
