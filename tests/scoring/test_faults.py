@@ -70,6 +70,8 @@ def test_a_stopped_run_is_finished_by_the_next(
         [_CRACKMODEL, "score", many, "--report", report, "--workers", workers],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"CRACKMODEL_SHARD_IMAGES": "5"},
+        # Whoever runs the tests in the background may have them ignore Ctrl-C, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     while run.poll() is None and not (report / "_delta_log" / f"{1:020}.json").exists():
         time.sleep(0.02)
