@@ -59,6 +59,7 @@ def _over_pixels(dataset: Path, weights: Path) -> tuple[float, float]:
 
     def batches(rows: np.ndarray) -> tf.data.Dataset:
         data = tf.data.Dataset.from_tensor_slices((tiles[rows], one_hot(labels[rows])))
+        data = data.shuffle(len(rows), seed=0)  # the files come class by class
         return data.batch(BATCH).map(lambda x, y: (tf.cast(x, tf.float32), y)).prefetch(2)
 
     keras.utils.set_random_seed(0)
