@@ -24,7 +24,7 @@ LikeOption = Annotated[
 ]
 ModeOption = Annotated[
     Literal["frozen", "finetune"] | None,
-    typer.Option("--mode", help="Train the head on frozen features, or all layers. [default: frozen]"),
+    typer.Option("--mode", help="Train the head on frozen features, or most layers. [default: frozen]"),
 ]
 SplitOption = Annotated[
     Literal["random", "grouped"] | None,

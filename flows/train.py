@@ -115,7 +115,7 @@ def train(
         datasets: Folders with one folder of images per class, or manifests.
         name: Name in the registry; the folder's by default.
         like: `NAME@VERSION` whose recipe is repeated; what is given here goes before it.
-        mode: `frozen` trains the head on ImageNet features, `finetune` all layers.
+        mode: `frozen` trains the head on ImageNet features, `finetune` most layers.
         split: `random` divides image by image, `grouped` by whole groups.
         group_by: Regular expression whose first group in an image's path names its group.
         positive: Classes that mean cracks: `CLASS`, or `SET=CLASS` for one of several sets.

@@ -37,7 +37,7 @@ class Recipe:
         head_learning_rate: Adam's, for the head on frozen features.
         target_recall: What the threshold is chosen for: see `evaluation.choose_threshold`.
         positive: Each data set's class of cracks.
-        finetune: How all layers are trained; null in mode `frozen`.
+        finetune: How the layers are trained; null in mode `frozen`.
     """
 
     mode: str = "frozen"

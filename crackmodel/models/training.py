@@ -1,7 +1,7 @@
 """From labelled folders to a published model version.
 
     frozen:    images -> features once (Ray tasks) -> a softmax head on them -> assembled, checked, exported
-    finetune:  images -> features -> head, as a start -> every layer on augmented tiles -> exported
+    finetune:  images -> features -> head, as a start -> more layers on augmented tiles -> exported
                (in this process, or by several workers of Ray Train)
 
 Nothing is augmented in frozen training and the backbone does not move, so ten epochs over pixels equal
@@ -77,7 +77,7 @@ def train_model(
         like: A model whose recipe is repeated, as a version or a reference in `models`; what is given here
             goes before it. `RecipeRepeated` tells what differs besides: images, weights, software.
         mode: `frozen`, the default, trains a head on the features of the ImageNet backbone, in minutes;
-            `finetune` trains every layer on augmented tiles, which lie in a file meanwhile (77 kB each).
+            `finetune` trains most layers on augmented tiles, which lie in a file meanwhile (77 kB each).
         split: `random`, the default: the 70:24:6 reference split, alike in classes; or `grouped`, which
             keeps the images of a group in one part.
         group_by: With `grouped`, see `splitting.SplitRule`.
