@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,16 @@ _EMBEDDED_ENVIRONMENT: Final = {
 }
 
 
+def joins_cluster() -> bool:
+    """Tell whether `ray_session` would use a Ray that is there already: this process's, or a cluster's."""
+    ray = sys.modules.get("ray")
+    return _address() != "local" or (ray is not None and bool(ray.is_initialized()))
+
+
+def _address() -> str:
+    return os.environ.get("RAY_ADDRESS", "").strip() or "local"
+
+
 @contextmanager
 def ray_session(workers: int | None = None) -> Iterator[None]:
     """Connect to Ray for as long as the block lasts.
@@ -40,7 +51,7 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
     Raises:
         ClusterError: The address is of a kind that cannot be joined, or nothing answers there.
     """
-    address = os.environ.get("RAY_ADDRESS", "").strip() or "local"
+    address = _address()
     if address.startswith(("http://", "https://", "ray://")):
         raise ClusterError(
             f"RAY_ADDRESS={address} is an address for clients, and scoring runs inside the cluster.",

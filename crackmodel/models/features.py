@@ -1,24 +1,30 @@
-"""A data set's features: every image once through the frozen backbone, by Ray tasks.
+"""A data set's features: every image once through the frozen backbone, by Ray tasks or by threads.
 
 The backbone goes through LiteRT here: three to five times faster than Keras on a CPU, equal up to float
 error, and no worker has to import TensorFlow. Training checks the assembled Keras network
 against these features before anything is published. What an earlier training extracted is not extracted
 again: see `crackmodel.models.feature_cache`.
+
+Threads are as fast as Ray's processes here (LiteRT and OpenCV let go of the interpreter lock) and start at
+once, so a machine alone needs Ray only where there are so many images that its start does not matter and
+Python's share of the work might: see `_RAY_FROM`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from crackmodel.cluster import joins_cluster, ray_session
 from crackmodel.errors import ClusterError
 from crackmodel.models.datasets import BadFile, LabelledImages, read_tiles
 from crackmodel.models.engines import LiteRTModel
@@ -29,7 +35,13 @@ from crackmodel.models.network import FEATURES
 CHUNK: Final = 250
 """Files a task reads: half a second of work, 1.3 MB of features."""
 
+_RAY_FROM: Final = 100
+"""Chunks from which on a machine alone starts a Ray of its own: 25,000 images, a minute on two cores."""
+
 _ATTEMPTS: Final = 2
+
+_LOADED: Final = threading.local()
+"""The backbone that a thread has loaded: an interpreter runs one image at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +75,8 @@ def extract_features(
         images: The data set; its folder must be readable by every worker.
         backbone: The LiteRT export of the backbone.
         cache: Folder of features that are known already, and of those that become so; None for none.
-        workers: CPUs of an embedded Ray, None for all; 0 works in this process, without Ray, and so does
-            what is left for a single chunk.
+        workers: Threads, or CPUs of an embedded Ray, None for all; 0 works in this thread, and so does what
+            is left for a single chunk.
         on_event: Told of what the cache held, and after every chunk.
 
     Returns:
@@ -83,12 +95,7 @@ def extract_features(
     places = [pending[start : start + CHUNK] for start in range(0, len(pending), CHUNK)]
     chunks = [[images.files[place] for place in chunk] for chunk in places]
     bad: dict[int, BadFile] = {}
-    run = (
-        _run_inline(images.root, chunks, backbone)
-        if workers == 0 or len(chunks) <= 1  # Ray takes longer to start than a chunk takes
-        else _run_on_ray(images.root, chunks, backbone, workers)
-    )
-    for number, part in run:
+    for number, part in _run(images.root, chunks, backbone, workers):
         good = [places[number][row] for row in part.kept]
         rows |= zip(good, zip(part.sha256, part.values, strict=True), strict=True)
         bad |= zip(sorted(set(places[number]) - set(good)), part.bad, strict=True)
@@ -174,7 +181,7 @@ def chunk_features(root: Path, files: Sequence[str], backbone: bytes) -> Feature
     Args:
         root: The data set's folder.
         files: Paths relative to it.
-        backbone: The LiteRT export of the backbone; loaded once a process.
+        backbone: The LiteRT export of the backbone; loaded once a thread.
 
     Returns:
         Features in the order of `files`; `kept` counts within them.
@@ -184,25 +191,22 @@ def chunk_features(root: Path, files: Sequence[str], backbone: bytes) -> Feature
 
 
 def _backbone(content: bytes) -> LiteRTModel:
-    return _loaded_backbone(hashlib.sha256(content).hexdigest(), _Content(content))
+    digest = hashlib.sha256(content).digest()
+    if getattr(_LOADED, "digest", None) != digest:
+        _LOADED.model, _LOADED.digest = LiteRTModel(content), digest
+    model: LiteRTModel = _LOADED.model
+    return model
 
 
-class _Content:
-    """Bytes that all compare equal: the cache goes by the digest beside them."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Content)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-@lru_cache(maxsize=1)
-def _loaded_backbone(digest: str, backbone: _Content) -> LiteRTModel:
-    return LiteRTModel(backbone.content)
+def _run(
+    root: Path, chunks: Sequence[Sequence[str]], backbone: bytes, workers: int | None
+) -> Iterator[tuple[int, Features]]:
+    """Choose who works: this thread, several, or Ray."""
+    if workers == 0 or len(chunks) <= 1:
+        return _run_inline(root, chunks, backbone)
+    if joins_cluster() or len(chunks) >= _RAY_FROM:
+        return _run_on_ray(root, chunks, backbone, workers)
+    return _run_in_threads(root, chunks, backbone, workers or os.cpu_count() or 1)
 
 
 def _run_inline(
@@ -212,11 +216,19 @@ def _run_inline(
         yield number, chunk_features(root, files, backbone)
 
 
+def _run_in_threads(
+    root: Path, chunks: Sequence[Sequence[str]], backbone: bytes, threads: int
+) -> Iterator[tuple[int, Features]]:
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="features")
+    try:
+        yield from enumerate(pool.map(lambda files: chunk_features(root, files, backbone), chunks))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _run_on_ray(
     root: Path, chunks: Sequence[Sequence[str]], backbone: bytes, workers: int | None
 ) -> Iterator[tuple[int, Features]]:
-    from crackmodel.cluster import ray_session
-
     with ray_session(workers):
         import ray
 

@@ -104,9 +104,6 @@ def fit_network(
         ModelError: There is no room for the tiles or the features.
         ClusterError: Ray failed.
     """
-    import keras
-
-    keras.utils.set_random_seed(recipe.seed)
     backbone = build_backbone(weights)
     if recipe.finetune is None:
         return _fit_frozen(images, backbone, recipe, workers, cache, tell)
@@ -145,6 +142,7 @@ def _fit_frozen(
         split,
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
+        seed=recipe.seed,
         learning_rate=recipe.head_learning_rate,
         on_epoch=tell,
     )
@@ -209,6 +207,7 @@ def _fit_all_layers(
         split,
         epochs=WARM_START_EPOCHS,
         batch_size=recipe.batch_size,
+        seed=rule.seed,
         on_epoch=lambda _: None,
     )
     network = attach_head(backbone, head)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 HEAD_LEARNING_RATE: Final = 1e-3
 
+_STEPS_PER_CALL: Final = 32
+"""Steps that TensorFlow takes without returning to Python: the same weights, in half the time."""
+
 
 def fit_head(
     features: npt.NDArray[np.float32],
@@ -27,6 +30,7 @@ def fit_head(
     *,
     epochs: int,
     batch_size: int,
+    seed: int,
     learning_rate: float = HEAD_LEARNING_RATE,
     on_epoch: Callable[[EpochFinished], None],
 ) -> tuple[keras.Model, list[Epoch]]:
@@ -38,6 +42,8 @@ def fit_head(
         split: Its training rows are learnt, its validation rows measured after every epoch.
         epochs: Passes.
         batch_size: Rows a step.
+        seed: Of the first weights and the order. Keras', NumPy's and Python's global generators are set to
+            it here, since whatever ran before (Ray, above all) has drawn from them.
         learning_rate: Adam's.
         on_epoch: Told after every epoch.
 
@@ -52,12 +58,14 @@ def fit_head(
         history.append(as_record(event))
         on_epoch(event)
 
+    keras.utils.set_random_seed(seed)
     head = build_head()
     head.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,
+        steps_per_execution=_STEPS_PER_CALL,
     )
     head.fit(
         features[split.train],

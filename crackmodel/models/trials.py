@@ -76,20 +76,17 @@ def try_splits(
 
 
 def _try(rule: SplitRule, images: TrainingImages, features: Features, epochs: int, batch_size: int) -> Trial:
-    import keras
-
     try:
         division = divide_images(rule, images, features.kept, features.sha256, features.values)
     except DatasetError as fault:
         return Trial(rule.kind, problem=fault.problem)
-    # The same head from the same start, whatever was trained before.
-    keras.utils.set_random_seed(rule.seed)
     head, _ = fit_head(
         features.values,
         images.labels[features.kept],
         division.split,
         epochs=epochs,
         batch_size=batch_size,
+        seed=rule.seed,
         on_epoch=lambda _: None,
     )
     return Trial(rule.kind, division, np.asarray(head.predict(features.values, batch_size=1024, verbose=0)))

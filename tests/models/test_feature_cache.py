@@ -82,12 +82,13 @@ def test_second_extraction_reads_and_extracts_nothing(
     _same(second, plain)
 
 
-def test_where_everything_is_known_no_ray_starts(
+def test_where_everything_is_known_nobody_is_started(
     slabs: Path, backbone: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "CHUNK", 10)
     first = _extract(slabs, backbone)
     monkeypatch.setattr(features, "_run_on_ray", None)
+    monkeypatch.setattr(features, "_run_in_threads", None)
 
     _same(extract_features(find_images(slabs), backbone, cache=slabs.parent / "kept"), first)
 
