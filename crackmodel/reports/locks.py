@@ -1,8 +1,8 @@
 """One run at a time for a survey: an advisory lock on a file inside the report.
 
 The kernel holds the lock for the process, so it ends with the process, however that ends. Object stores
-have no such thing and get none; there the transaction log alone keeps the rows right, and two runs of one
-survey at the same time would score the same images twice.
+have no such thing and get none; there the transaction log alone keeps two runs of one survey apart: see
+`crackmodel.reports.fence`.
 """
 
 from __future__ import annotations

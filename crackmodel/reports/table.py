@@ -12,22 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-import pyarrow as pa
-import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
-from crackmodel.errors import ReportNotFound, ReportWriteFailed
-from crackmodel.reports import ledger
+from crackmodel.errors import ReportBusy, ReportNotFound, ReportWriteFailed
 from crackmodel.reports.claims import claim_survey
+from crackmodel.reports.committed import CommittedRows
 from crackmodel.reports.ledger import RunCounts, TopImage, UnfamiliarImage
 from crackmodel.reports.locks import hold_survey
 from crackmodel.reports.opening import add_later_columns, is_vacant, load
 from crackmodel.reports.orphans import delete_orphans
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
-from crackmodel.reports.snapshot import committed_rows, named_files
-from crackmodel.reports.storage import Place, first_line, open_place, write_failed
+from crackmodel.reports.snapshot import named_files
+from crackmodel.reports.storage import open_place, write_failed
 from crackmodel.reports.writer import ShardFile
 
 __all__ = ["ReportTable", "RunCounts", "TopImage", "UnfamiliarImage"]
@@ -40,17 +38,12 @@ _CHECKPOINT_INTERVAL: Final = 20
 it takes 40 ms of CPU on average, with 20 half of that."""
 
 
-class ReportTable:
+class ReportTable(CommittedRows):
     """A report as a table that shards are committed to. Make one with `open` or `open_or_create`.
 
     Attributes:
         uri: Absolute local path or object store URI of the report.
     """
-
-    def __init__(self, place: Place, table: DeltaTable) -> None:
-        self.uri = place.uri
-        self._place = place
-        self._table = table
 
     @classmethod
     def open(cls, uri: str | Path) -> Self:
@@ -103,77 +96,6 @@ class ReportTable:
             raise write_failed(error, place.uri) from error
         return cls(place, table)
 
-    @property
-    def version(self) -> int:
-        """Number of the newest commit that this object knows of."""
-        return int(self._table.version())
-
-    def dataset(self, survey: str | None = None) -> ds.Dataset:
-        """The committed rows as this object knows them, with `REPORT_SCHEMA`; nothing is read yet.
-
-        Args:
-            survey: Leave out the files of all other surveys.
-        """
-        return committed_rows(self._table, self._place, survey)
-
-    def pending(
-        self,
-        listing: pa.Table,
-        *,
-        survey: str,
-        model_sha256: str,
-        preprocess: str,
-        retry_rejected: bool = False,
-    ) -> pa.Table:
-        """What of a listing this model has to score; other models and tile sizes do not count.
-
-        A file is done when the newest row of its image is of the same size and time, and is no rejection
-        for one of `TRANSIENT_REJECT_CODES`.
-
-        Args:
-            listing: `image` string, `bytes` int64, `modified_at` timestamp[us, UTC], and any others.
-            survey: Name of the survey that was listed.
-            model_sha256: The model that is going to score.
-            preprocess: Fingerprint of its preprocessing.
-            retry_rejected: Count all rejected images as not scored.
-
-        Returns:
-            The same columns, the files to score, sorted by `image`.
-
-        Raises:
-            ReportError: A committed file cannot be read.
-        """
-        self._refresh()
-        with ledger.reading(self.uri):
-            return ledger.pending(
-                listing,
-                self.dataset(survey),
-                model_sha256=model_sha256,
-                preprocess=preprocess,
-                retry_rejected=retry_rejected,
-            )
-
-    def missing(self, listing: pa.Table, *, survey: str, model_sha256: str, preprocess: str) -> int:
-        """Count the listed files without any row of this model, neither scored nor rejected for any reason.
-
-        Unlike `pending` it does not ask whether a row still counts: right after a run this is what the run
-        lost or postponed.
-
-        Args:
-            listing: As in `pending`.
-            survey: Name of the survey that was listed.
-            model_sha256: The model that has scored.
-            preprocess: Fingerprint of its preprocessing.
-
-        Raises:
-            ReportError: A committed file cannot be read.
-        """
-        self._refresh()
-        with ledger.reading(self.uri):
-            return ledger.missing(
-                listing, self.dataset(survey), model_sha256=model_sha256, preprocess=preprocess
-            )
-
     def commit(self, files: Sequence[ShardFile], *, run_id: str, sequence: int) -> None:
         """Add published shards to the report, all of them or none.
 
@@ -186,68 +108,28 @@ class ReportTable:
             sequence: Number of this commit within the run.
 
         Raises:
+            ReportBusy: Another run has committed to the survey since this object's `pending`. The rows are
+                not in the report, and the files are deleted.
             ReportWriteFailed: The rows are not in the report. Also when the number was used for other files.
         """
         if not files:
             return
         if self._has(run_id, sequence):
             self._require_named(files, run_id, sequence)
+            self._fence.moved(run_id, sequence)
             return
+        self._require_unmoved(files, run_id)
         try:
             self._append(files, run_id, sequence)
         except (DeltaError, OSError) as error:
             with contextlib.suppress(ReportWriteFailed):  # the answer may be lost where the commit was not
                 if self._has(run_id, sequence):
+                    self._fence.moved(run_id, sequence)
                     return
+            if isinstance(error, CommitFailedError):  # any other failure leaves in doubt what the log names
+                self._require_unmoved(files, run_id)
             raise write_failed(error, f"the commit of {len(files)} files to {self.uri}") from error
-
-    def count(self, run_id: str, survey: str | None = None) -> RunCounts:
-        """Count the rows that a run committed, by verdict and by reject code.
-
-        Args:
-            run_id: Name of the run.
-            survey: The run's survey, where it is known: the files of all others are not looked at.
-
-        Raises:
-            ReportError: A committed file cannot be read.
-        """
-        self._refresh()
-        with ledger.reading(self.uri):
-            return ledger.count(self.dataset(survey), run_id)
-
-    def top(self, run_id: str, n: int = 10, survey: str | None = None) -> tuple[TopImage, ...]:
-        """The `n` images of a run with the highest crack probability, rejected ones left out.
-
-        Highest probability first; of equals the one with more cracked tiles.
-
-        Args:
-            run_id: Name of the run.
-            n: How many at most.
-            survey: The run's survey, where it is known: the files of all others are not looked at.
-
-        Raises:
-            ReportError: A committed file cannot be read.
-        """
-        self._refresh()
-        with ledger.reading(self.uri):
-            return ledger.top(self.dataset(survey), run_id, n)
-
-    def unfamiliar(self, run_id: str, n: int = 10, survey: str | None = None) -> tuple[UnfamiliarImage, ...]:
-        """The `n` images of a run that look least like the model's training images, if they are flagged.
-
-        Highest `ood_score` first.
-
-        Args:
-            run_id: Name of the run.
-            n: How many at most.
-            survey: The run's survey, where it is known: the files of all others are not looked at.
-
-        Raises:
-            ReportError: A committed file cannot be read.
-        """
-        self._refresh()
-        with ledger.reading(self.uri):
-            return ledger.unfamiliar(self.dataset(survey), run_id, n)
+        self._fence.moved(run_id, sequence)
 
     def remove_orphans(self, survey: str) -> int:
         """Delete the survey's files that a dead run wrote and nobody committed.
@@ -301,21 +183,36 @@ class ReportTable:
 
     def _append(self, files: Sequence[ShardFile], run_id: str, sequence: int) -> None:
         now = time.time_ns() // 1_000_000
+        surveys = _surveys(files)
         self._table.create_write_transaction(
             [AddAction(file.path, file.bytes, file.partition, now, True, file.stats) for file in files],
             mode="append",
             schema=REPORT_SCHEMA,
             partition_by=[PARTITION_COLUMN],
             commit_properties=CommitProperties(
-                custom_metadata={"run_id": run_id},
+                custom_metadata={
+                    "run_id": run_id,
+                    "survey": ",".join(surveys),
+                    "files": len(files),
+                    "rows": sum(file.rows for file in files),
+                },
                 max_commit_retries=_COMMIT_RETRIES,
-                app_transactions=[Transaction(run_id, sequence)],
+                app_transactions=[
+                    Transaction(run_id, sequence),
+                    *self._fence.moves(surveys, run_id, sequence),
+                ],
             ),
         )
 
-    def _refresh(self) -> None:
-        with self._reading_log():
-            self._table.update_incremental()
+    def _require_unmoved(self, files: Sequence[ShardFile], run_id: str) -> None:
+        """Stop where another run is at work, and leave no file that Parquet readers would count."""
+        try:
+            self._fence.require_unmoved(_surveys(files), run_id)
+        except ReportBusy:
+            for file in files:
+                with contextlib.suppress(OSError):
+                    self._place.filesystem.delete_file(self._place.inside(file.path))
+            raise
 
     def _has(self, run_id: str, sequence: int) -> bool:
         """Whether the newest log has this commit. Brings the table up to date, as a commit needs."""
@@ -324,23 +221,17 @@ class ReportTable:
             newest = self._table.transaction_version(run_id)
         return newest is not None and newest >= sequence
 
-    @contextmanager
-    def _reading_log(self) -> Iterator[None]:
-        try:
-            yield
-        except (DeltaError, OSError) as error:
-            raise ReportWriteFailed(
-                f"The log of the report at {self.uri} cannot be read any more: {first_line(error)}.",
-                "Check the storage and run again; what was committed stays.",
-            ) from error
-
     def _require_named(self, files: Sequence[ShardFile], run_id: str, sequence: int) -> None:
         """Rows must never get lost silently because a number was used twice."""
         named: set[str] = set()
-        for survey in {file.partition[PARTITION_COLUMN] for file in files}:
+        for survey in _surveys(files):
             named |= named_files(self._table, survey)
         if any(file.path.rsplit("/", 1)[-1] not in named for file in files):
             raise ReportWriteFailed(
                 f"Run {run_id} has used commit number {sequence} for other files in {self.uri}.",
                 "Give every run its own name and number its commits upward.",
             )
+
+
+def _surveys(files: Sequence[ShardFile]) -> list[str]:
+    return sorted({file.partition[PARTITION_COLUMN] for file in files})

@@ -1,0 +1,167 @@
+"""What a report holds, asked of its newest committed state: what is left to score, what a run has scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from crackmodel.errors import ReportWriteFailed
+from crackmodel.reports import ledger
+from crackmodel.reports.fence import Fence
+from crackmodel.reports.ledger import RunCounts, TopImage, UnfamiliarImage
+from crackmodel.reports.snapshot import committed_rows
+from crackmodel.reports.storage import Place, first_line
+
+
+class CommittedRows:
+    """The reading side of a `ReportTable`.
+
+    Attributes:
+        uri: Absolute local path or object store URI of the report.
+    """
+
+    def __init__(self, place: Place, table: DeltaTable) -> None:
+        self.uri = place.uri
+        self._place = place
+        self._table = table
+        self._fence = Fence(table, place.uri)
+
+    @property
+    def version(self) -> int:
+        """Number of the newest commit that this object knows of."""
+        return int(self._table.version())
+
+    def dataset(self, survey: str | None = None) -> ds.Dataset:
+        """The committed rows as this object knows them, with `REPORT_SCHEMA`; nothing is read yet.
+
+        Args:
+            survey: Leave out the files of all other surveys.
+        """
+        return committed_rows(self._table, self._place, survey)
+
+    def pending(
+        self,
+        listing: pa.Table,
+        *,
+        survey: str,
+        model_sha256: str,
+        preprocess: str,
+        retry_rejected: bool = False,
+    ) -> pa.Table:
+        """What of a listing this model has to score; other models and tile sizes do not count.
+
+        A file is done when the newest row of its image is of the same size and time, and is no rejection
+        for one of `TRANSIENT_REJECT_CODES`. From here on `commit` stops when another run has committed to
+        the survey.
+
+        Args:
+            listing: `image` string, `bytes` int64, `modified_at` timestamp[us, UTC], and any others.
+            survey: Name of the survey that was listed.
+            model_sha256: The model that is going to score.
+            preprocess: Fingerprint of its preprocessing.
+            retry_rejected: Count all rejected images as not scored.
+
+        Returns:
+            The same columns, the files to score, sorted by `image`.
+
+        Raises:
+            ReportError: A committed file cannot be read.
+        """
+        self._refresh()
+        self._fence.remember(survey)
+        with ledger.reading(self.uri):
+            return ledger.pending(
+                listing,
+                self.dataset(survey),
+                model_sha256=model_sha256,
+                preprocess=preprocess,
+                retry_rejected=retry_rejected,
+            )
+
+    def missing(self, listing: pa.Table, *, survey: str, model_sha256: str, preprocess: str) -> int:
+        """Count the listed files without any row of this model, neither scored nor rejected for any reason.
+
+        Unlike `pending` it does not ask whether a row still counts: right after a run this is what the run
+        lost or postponed.
+
+        Args:
+            listing: As in `pending`.
+            survey: Name of the survey that was listed.
+            model_sha256: The model that has scored.
+            preprocess: Fingerprint of its preprocessing.
+
+        Raises:
+            ReportError: A committed file cannot be read.
+        """
+        self._refresh()
+        with ledger.reading(self.uri):
+            return ledger.missing(
+                listing, self.dataset(survey), model_sha256=model_sha256, preprocess=preprocess
+            )
+
+    def count(self, run_id: str, survey: str | None = None) -> RunCounts:
+        """Count the rows that a run committed, by verdict and by reject code.
+
+        Args:
+            run_id: Name of the run.
+            survey: The run's survey, where it is known: the files of all others are not looked at.
+
+        Raises:
+            ReportError: A committed file cannot be read.
+        """
+        self._refresh()
+        with ledger.reading(self.uri):
+            return ledger.count(self.dataset(survey), run_id)
+
+    def top(self, run_id: str, n: int = 10, survey: str | None = None) -> tuple[TopImage, ...]:
+        """The `n` images of a run with the highest crack probability, rejected ones left out.
+
+        Highest probability first; of equals the one with more cracked tiles.
+
+        Args:
+            run_id: Name of the run.
+            n: How many at most.
+            survey: The run's survey, where it is known: the files of all others are not looked at.
+
+        Raises:
+            ReportError: A committed file cannot be read.
+        """
+        self._refresh()
+        with ledger.reading(self.uri):
+            return ledger.top(self.dataset(survey), run_id, n)
+
+    def unfamiliar(self, run_id: str, n: int = 10, survey: str | None = None) -> tuple[UnfamiliarImage, ...]:
+        """The `n` images of a run that look least like the model's training images, if they are flagged.
+
+        Highest `ood_score` first.
+
+        Args:
+            run_id: Name of the run.
+            n: How many at most.
+            survey: The run's survey, where it is known: the files of all others are not looked at.
+
+        Raises:
+            ReportError: A committed file cannot be read.
+        """
+        self._refresh()
+        with ledger.reading(self.uri):
+            return ledger.unfamiliar(self.dataset(survey), run_id, n)
+
+    def _refresh(self) -> None:
+        with self._reading_log():
+            self._table.update_incremental()
+
+    @contextmanager
+    def _reading_log(self) -> Iterator[None]:
+        try:
+            yield
+        except (DeltaError, OSError) as error:
+            raise ReportWriteFailed(
+                f"The log of the report at {self.uri} cannot be read any more: {first_line(error)}.",
+                "Check the storage and run again; what was committed stays.",
+            ) from error

@@ -1,0 +1,81 @@
+"""Two runs of one survey at once, where nothing but the Delta log can tell them of each other.
+
+The log keeps a number for every survey. A run remembers the number when it reads what is left to score, and
+each of its commits moves it on. Who finds that somebody else has moved it stops: what it holds may have been
+scored twice. Delta Lake itself refuses the later of two commits that move one number at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from deltalake import DeltaTable, Transaction
+
+from crackmodel.errors import ReportBusy
+
+_WINNER_AMONG: Final = 100
+"""How many commits to look through for the one of the other run."""
+
+_NONE: Final[tuple[str, int, list[str]]] = ("", -1, [])
+
+
+class Fence:
+    """What one run knows of the numbers of its surveys.
+
+    Args:
+        table: The report; its owner keeps it up to date.
+        uri: Where it is, for messages.
+    """
+
+    def __init__(self, table: DeltaTable, uri: str) -> None:
+        self._table = table
+        self._uri = uri
+        self._known: dict[str, int] = {}
+        self._attempt = _NONE
+
+    def remember(self, survey: str) -> None:
+        """Take a survey's number as it is now: from here on only this run may move it."""
+        self._known[survey] = self._number(survey)
+
+    def require_unmoved(self, surveys: Iterable[str], run_id: str) -> None:
+        """Make sure that no other run has committed to the surveys that this one has asked about.
+
+        Raises:
+            ReportBusy: One has; the message names it.
+        """
+        for survey in surveys:
+            if self._known.get(survey, self._number(survey)) != self._number(survey):
+                raise ReportBusy(
+                    f"Survey {survey!r} is being scored into {self._uri} by another run"
+                    f"{self._winner(survey, run_id)}, which has committed rows since this one began.",
+                    "Wait until that run ends, then run again: what is scored by then is skipped, "
+                    "and no image gets a second row.",
+                )
+
+    def moves(self, surveys: Iterable[str], run_id: str, sequence: int) -> list[Transaction]:
+        """What a commit has to carry in order to move the numbers, of surveys that were asked about."""
+        self._attempt = (run_id, sequence, sorted(set(surveys) & self._known.keys()))
+        return [Transaction(_name(survey), self._known[survey] + 1) for survey in self._attempt[2]]
+
+    def moved(self, run_id: str, sequence: int) -> None:
+        """Note that the commit which carried `moves` is in the log. Noted twice it counts once."""
+        if self._attempt[:2] == (run_id, sequence):
+            for survey in self._attempt[2]:
+                self._known[survey] += 1
+            self._attempt = _NONE
+
+    def _number(self, survey: str) -> int:
+        number = self._table.transaction_version(_name(survey))
+        return -1 if number is None else int(number)
+
+    def _winner(self, survey: str, run_id: str) -> str:
+        """Name the last other run that committed to a survey; empty where the log does not tell."""
+        for commit in self._table.history(_WINNER_AMONG):
+            if commit.get("survey") == survey and commit.get("run_id") not in (None, run_id):
+                return f", {commit['run_id']}"
+        return ""
+
+
+def _name(survey: str) -> str:
+    return f"survey:{survey}"

@@ -1,0 +1,191 @@
+"""Two runs of one survey where there is no lock: one wins, the other says so, and no row is there twice."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+from pyarrow import fs
+
+from crackmodel.errors import ReportBusy, ReportWriteFailed
+from crackmodel.reports.schema import build_rows
+from crackmodel.reports.storage import Place
+from crackmodel.reports.table import ReportTable
+from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+
+from .rows import MODEL, NOON, PREPROCESS, make_listing, make_row
+
+LISTING = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
+
+
+class OutOfStep(ReportTable):
+    """Does something else right before its commit, when nothing can be looked up any more."""
+
+    def _append(self, files: object, run_id: str, sequence: int) -> None:
+        self.meanwhile()
+        super()._append(files, run_id, sequence)  # type: ignore[arg-type]
+
+    def meanwhile(self) -> None:
+        """Nothing, unless a test wants something."""
+
+
+class LosesAnswers(ReportTable):
+    """A storage that takes the commit; then the network is gone, for the look at the log as well."""
+
+    lost = True
+
+    def _append(self, *args: object) -> None:
+        super()._append(*args)  # type: ignore[arg-type]
+        raise OSError("connection reset")
+
+    def _has(self, run_id: str, sequence: int) -> bool:
+        if self.lost and sequence == 0 and super()._has(run_id, sequence):
+            raise ReportWriteFailed("the log cannot be read", "run again")
+        return super()._has(run_id, sequence)
+
+
+def without_lock(uri: str, kind: type[ReportTable] = ReportTable) -> ReportTable:
+    """A report as in an object store."""
+    return kind(Place(uri, fs.LocalFileSystem(), uri, None), DeltaTable(uri))
+
+
+def ask(table: ReportTable, survey: str = "bridge") -> pa.Table:
+    return table.pending(LISTING, survey=survey, model_sha256=MODEL, preprocess=PREPROCESS)
+
+
+def shard(table: ReportTable, image: str, run_id: str, survey: str = "bridge") -> list[ShardFile]:
+    file = write_shard(
+        table.uri, survey, run_id, 0, build_rows([make_row(image, run_id=run_id, survey=survey)])
+    )
+    publish_shard(table.uri, file)
+    return [file]
+
+
+def images(table: ReportTable) -> list[str]:
+    """What a reader of the log sees, which must be what a reader of the folder sees."""
+    plain = sorted(pd.read_parquet(table.uri)["image"])
+    assert sorted(DeltaTable(table.uri).to_pandas()["image"]) == plain
+    return plain
+
+
+def test_later_of_two_runs_stops_and_names_the_other(table: ReportTable) -> None:
+    first, second = without_lock(table.uri), without_lock(table.uri)
+    ask(first)
+    ask(second)
+    first.commit(shard(first, "a.jpg", "run-a"), run_id="run-a", sequence=0)
+
+    with pytest.raises(ReportBusy, match="another run, run-a") as busy:
+        second.commit(shard(second, "a.jpg", "run-b"), run_id="run-b", sequence=0)
+
+    assert "'bridge'" in busy.value.problem
+    assert images(table) == ["a.jpg"]
+    first.commit(shard(first, "b.jpg", "run-a"), run_id="run-a", sequence=1)
+    again = without_lock(table.uri)
+    assert ask(again)["image"].to_pylist() == ["c.jpg"]
+    again.commit(shard(again, "c.jpg", "run-c"), run_id="run-c", sequence=0)
+    assert images(table) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_run_that_was_overtaken_at_the_last_moment_stops_too(table: ReportTable) -> None:
+    first, second = without_lock(table.uri), without_lock(table.uri, OutOfStep)
+    ask(first)
+    ask(second)
+    late = shard(second, "a.jpg", "run-b")
+    overtake = shard(first, "a.jpg", "run-a")
+    second.meanwhile = lambda: first.commit(overtake, run_id="run-a", sequence=0)  # type: ignore[attr-defined]
+
+    with pytest.raises(ReportBusy, match="run-a"):
+        second.commit(late, run_id="run-b", sequence=0)
+
+    assert images(table) == ["a.jpg"]
+
+
+def test_runs_that_race_leave_one_winner(table: ReportTable) -> None:
+    runs = {f"run-{number}": without_lock(table.uri) for number in range(4)}
+    shards = {}
+    for run_id, store in runs.items():
+        ask(store)
+        shards[run_id] = shard(store, "a.jpg", run_id)
+    start, losers = threading.Barrier(4), []
+
+    def commit(run_id: str) -> None:
+        start.wait()
+        try:
+            runs[run_id].commit(shards[run_id], run_id=run_id, sequence=0)
+        except ReportBusy as busy:
+            losers.append(str(busy))
+
+    threads = [threading.Thread(target=commit, args=(run_id,)) for run_id in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(losers) == 3
+    assert images(table) == ["a.jpg"]
+
+
+def test_runs_of_two_surveys_do_not_disturb_each_other(table: ReportTable) -> None:
+    bridge, tunnel = without_lock(table.uri), without_lock(table.uri)
+    ask(bridge)
+    ask(tunnel, "tunnel")
+    for number in range(2):
+        bridge.commit(shard(bridge, f"{number}.jpg", "run-a"), run_id="run-a", sequence=number)
+        tunnel.commit(shard(tunnel, f"{number}.jpg", "run-b", "tunnel"), run_id="run-b", sequence=number)
+
+    assert images(table) == ["0.jpg", "0.jpg", "1.jpg", "1.jpg"]
+
+
+def test_repeated_commit_of_a_run_is_no_other_run(table: ReportTable) -> None:
+    store = without_lock(table.uri)
+    ask(store)
+    files = shard(store, "a.jpg", "run-a")
+    store.commit(files, run_id="run-a", sequence=0)
+    store.commit(files, run_id="run-a", sequence=0)
+    store.commit(shard(store, "b.jpg", "run-a"), run_id="run-a", sequence=1)
+
+    assert images(table) == ["a.jpg", "b.jpg"]
+
+
+def test_lost_answer_is_no_other_run(table: ReportTable) -> None:
+    store = without_lock(table.uri, LosesAnswers)
+    ask(store)
+    files = shard(store, "a.jpg", "run-a")
+    with pytest.raises(ReportWriteFailed):
+        store.commit(files, run_id="run-a", sequence=0)
+    store.lost = False  # type: ignore[attr-defined]
+    for _ in range(2):
+        store.commit(files, run_id="run-a", sequence=0)
+    store.commit(shard(store, "b.jpg", "run-a"), run_id="run-a", sequence=1)
+    store.commit(shard(store, "c.jpg", "run-a"), run_id="run-a", sequence=2)
+
+    assert images(table) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_failed_commit_keeps_its_files_while_in_doubt(table: ReportTable) -> None:
+    store = without_lock(table.uri, OutOfStep)
+    ask(store)
+    (file,) = shard(store, "a.jpg", "run-a")
+
+    def fail() -> None:
+        raise OSError("connection reset")
+
+    store.meanwhile = fail  # type: ignore[attr-defined]
+    with pytest.raises(ReportWriteFailed):
+        store.commit([file], run_id="run-a", sequence=0)
+    assert Path(table.uri, file.path).exists()
+
+
+def test_compaction_does_not_stop_a_run(table: ReportTable) -> None:
+    store = without_lock(table.uri)
+    ask(store)
+    for number in range(2):
+        store.commit(shard(store, f"{number}.jpg", "run-a"), run_id="run-a", sequence=number)
+    DeltaTable(table.uri).optimize.compact()
+    store.commit(shard(store, "2.jpg", "run-a"), run_id="run-a", sequence=2)
+
+    assert ReportTable.open(table.uri).count("run-a").rows == 3
