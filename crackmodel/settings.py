@@ -57,6 +57,9 @@ class ScoreSettings(_Settings):
     retry_rejected: bool = Field(False, description="Read rejected images again though they did not change")
     max_rejected: int | None = Field(None, ge=0, description="Most images that a successful run may reject")
     max_image_bytes: int = Field(512 * 2**20, ge=1, description="Larger files are rejected unread")
+    image_seconds: float = Field(
+        300.0, gt=0, description="Longest time for one image on a worker; not used where workers is 0"
+    )
     max_image_pixels: int = Field(250_000_000, ge=1, description="Larger pictures are rejected undecoded")
 
     @field_validator("overlap")

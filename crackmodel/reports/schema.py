@@ -28,7 +28,8 @@ REJECT_CODES: Final = {
     "changed": "the file was replaced between listing and reading",
     "too_many_tiles": "the tile grid of the picture has more tiles than the limit",
     "scoring_failed": "the model failed on the decoded picture",
-    "worker_crashed": "reading or scoring it killed its worker process, twice",
+    "worker_crashed": "reading or scoring it kills its process, also when it is alone in one",
+    "timed_out": "reading or scoring it takes longer than the limit, also when it is alone in a process",
 }
 """Every `reject_code` a report may hold, with its meaning."""
 

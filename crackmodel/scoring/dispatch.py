@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from crackmodel.cluster import ray_session
 from crackmodel.errors import ClusterError, CrackmodelError
+from crackmodel.scoring.deadline import Deadline
 from crackmodel.scoring.shards import Shard, plan_shards
+from crackmodel.scoring.suspects import LOST_CODES, score_suspect
 from crackmodel.scoring.worker import ScoringJob, ShardResult, reject_shard, score_shard
 from crackmodel.settings import ScoreSettings
 
@@ -23,8 +25,8 @@ _SHARDS_IN_FLIGHT_PER_SLOT: Final = 2
 _ATTEMPTS_AFTER_LOSS: Final = 1
 """How often Ray repeats a shard whose worker or node died before it is cut; Prefect repeats nothing."""
 
-_CRASHES_WITHOUT_SUCCESS: Final = 3
-"""After so many single images that killed their workers, and none that did not, it is not the images."""
+_LOST_WITHOUT_SUCCESS: Final = 3
+"""After so many single images that killed their workers, and no shard that did not, it is not the images."""
 
 _TICK_SECONDS: Final = 1.0
 
@@ -38,9 +40,9 @@ def scored_inline(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> 
 def scored_on_ray(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> Results:
     """Score shards in Ray tasks, a bounded number in flight, and yield results as they finish.
 
-    A shard that kills its worker twice is cut in two until the image that does it is alone; that one is
-    rejected as `worker_crashed`, all others are scored. Closing the generator early cancels what is still
-    running.
+    A shard that kills its worker twice, or hangs in it, is cut in two until the image that does it is alone.
+    That one gets a process of its own: see `suspects.score_suspect`. All others are scored. Closing the
+    generator early cancels what is still running.
 
     Raises:
         ClusterError: Ray cannot be reached, or no worker survives.
@@ -54,7 +56,7 @@ def scored_on_ray(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> 
         fresh = _plan(files, settings, _slots(settings))
         again: deque[Shard] = deque()
         in_flight: dict[Any, Shard] = {}
-        scored, crashed = 0, 0
+        suspicion = _Suspicion()
         try:
             while True:
                 while len(in_flight) < _room(settings):
@@ -63,6 +65,7 @@ def scored_on_ray(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> 
                         break
                     in_flight[task.options(max_retries=_retries(shard)).remote(shared_job, shard)] = shard
                 if not in_flight:
+                    yield from suspicion.rest()
                     return
                 finished, _ = ray.wait(list(in_flight), num_returns=1, timeout=_TICK_SECONDS)
                 if not finished:
@@ -70,23 +73,41 @@ def scored_on_ray(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> 
                     continue
                 shard = in_flight.pop(finished[0])
                 result = _result(finished[0])
-                if result is not None:
-                    scored += 1
-                    yield result
-                elif len(shard.files) > 1:
-                    again.extend(_halves(shard))
-                else:
-                    crashed += 1
-                    if crashed >= _CRASHES_WITHOUT_SUCCESS and not scored:
-                        raise ClusterError(
-                            "Ray's workers die on every image.",
-                            "Look at Ray's logs (/tmp/ray/session_latest/logs); memory is the usual reason. "
-                            "Then run the same command again.",
-                        )
-                    yield reject_shard(job, shard, "worker_crashed", "its worker process died, twice")
+                if result is None and not _is_suspect(shard):
+                    again.extend(_cut(shard))
+                    continue
+                yield from suspicion.pass_on(
+                    result or reject_shard(job, shard, "worker_crashed", "its worker or node died, twice")
+                )
         finally:
             for reference in in_flight:
                 ray.cancel(reference, force=True)
+
+
+class _Suspicion:
+    """Holds back images that no worker survives, until a shard comes back and shows that it is the images."""
+
+    def __init__(self) -> None:
+        self._lost: list[ShardResult] = []
+        self._workers_work = False
+
+    def pass_on(self, result: ShardResult) -> list[ShardResult]:
+        """Take a result, and return what can be believed."""
+        self._lost.append(result)
+        if not _is_lost(result):
+            self._workers_work = True
+        elif not self._workers_work and len(self._lost) >= _LOST_WITHOUT_SUCCESS:
+            raise ClusterError(
+                "Ray's workers die or hang on every image.",
+                "Look at Ray's logs (/tmp/ray/session_latest/logs); too little memory, or storage that does "
+                "not answer, are the usual reasons. Then run the same command again.",
+            )
+        return self.rest() if self._workers_work else []
+
+    def rest(self) -> list[ShardResult]:
+        """Return what is held back."""
+        rest, self._lost = self._lost, []
+        return rest
 
 
 def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
@@ -95,23 +116,34 @@ def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
 
     cv2.setNumThreads(1)
     pa.set_cpu_count(1)
-    return score_shard(job, shard)
+    with Deadline(job.image_seconds) as deadline:
+        if not _is_suspect(shard):
+            return score_shard(job, shard, deadline.renew)
+    return score_suspect(job, shard)
 
 
 def _plan(files: pa.Table, settings: ScoreSettings, slots: int) -> Iterator[Shard]:
     return plan_shards(files, max_images=settings.shard_images, max_bytes=settings.shard_bytes, slots=slots)
 
 
-def _halves(shard: Shard) -> tuple[Shard, Shard]:
+def _cut(shard: Shard) -> list[Shard]:
+    """Halve a shard; an image that was alone already becomes a suspect."""
     middle = len(shard.files) // 2
-    return (
-        Shard(shard.number, shard.files[:middle], cut=True),
-        Shard(shard.number, shard.files[middle:], cut=True),
-    )
+    halves = (shard.files[:middle], shard.files[middle:])
+    return [Shard(shard.number, half, cut=True) for half in halves if half]
+
+
+def _is_suspect(shard: Shard) -> bool:
+    return shard.cut and len(shard.files) == 1
+
+
+def _is_lost(result: ShardResult) -> bool:
+    """Whether no process survives the one image of a result."""
+    return result.images == 1 and not LOST_CODES.isdisjoint(result.rejected)
 
 
 def _retries(shard: Shard) -> int:
-    """A half is cut again rather than repeated; an image alone gets its second chance."""
+    """A half is cut again rather than repeated."""
     return 0 if shard.cut and len(shard.files) > 1 else _ATTEMPTS_AFTER_LOSS
 
 

@@ -260,6 +260,7 @@ def _job(settings: ScoreSettings, survey: Survey, report: str, model: ModelFile)
         overlap=settings.overlap,
         limits=DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         software=f"crackmodel {crackmodel.__version__}",
+        image_seconds=settings.image_seconds,
     )
 
 

@@ -10,7 +10,7 @@ import hashlib
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,9 +43,12 @@ _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".t
 """A file that is called an image and is none was damaged or misnamed; any other is no loss."""
 
 
+_Fetched = tuple[ListedFile, bytes | ImageRejected]
+
+
 @dataclass(frozen=True, slots=True)
 class ScoringJob:
-    """What all shards of a run share."""
+    """What all shards of a run share; `image_seconds` is the longest that an image may take on a worker."""
 
     run_id: str
     survey: Survey
@@ -55,6 +58,7 @@ class ScoringJob:
     overlap: int
     limits: DecodeLimits
     software: str
+    image_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +75,16 @@ class ShardResult:
     unfamiliar: int = 0
 
 
-def score_shard(job: ScoringJob, shard: Shard) -> ShardResult:
+def score_shard(job: ScoringJob, shard: Shard, on_image: Callable[[], None] = lambda: None) -> ShardResult:
     """Score every image of a shard and write its rows to one hidden Parquet file.
 
     A bad image becomes a `rejected` row. The file becomes part of the report when the driver publishes
     and commits it.
+
+    Args:
+        job: The run.
+        shard: Its images.
+        on_image: Called before each image is waited for, as a sign of life.
 
     Raises:
         ReportWriteFailed: The storage does not take the file; nothing half-written is left.
@@ -90,7 +99,9 @@ def score_shard(job: ScoringJob, shard: Shard) -> ShardResult:
         rows = [
             _key_columns(job, listed)
             | _score_file(job, engine, listed.image, fetched, meter.listener(number))
-            for number, (listed, fetched) in enumerate(_fetch_ahead(storage, root, shard.files, job.limits))
+            for number, (listed, fetched) in enumerate(
+                _announced(_fetch_ahead(storage, root, shard.files, job.limits), on_image)
+            )
         ]
     for number, row in enumerate(rows):
         if row["verdict"] != "rejected":
@@ -176,9 +187,16 @@ def _score_file(
     return row
 
 
+def _announced(fetched: Iterator[_Fetched], on_image: Callable[[], None]) -> Iterator[_Fetched]:
+    on_image()
+    for file in fetched:
+        yield file
+        on_image()
+
+
 def _fetch_ahead(
     storage: FileSystem, root: str, files: Sequence[ListedFile], limits: DecodeLimits
-) -> Iterator[tuple[ListedFile, bytes | ImageRejected]]:
+) -> Iterator[_Fetched]:
     """Yield files in order with their bytes, while a thread fetches the next group."""
 
     def fetch_group(group: Sequence[ListedFile]) -> list[bytes | ImageRejected]:

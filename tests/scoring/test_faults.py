@@ -19,16 +19,20 @@ from tests.scoring.conftest import Score, rows
 
 _CRACKMODEL = Path(sys.executable).with_name("crackmodel")
 
-_CRASHING_HASHLIB = """
-import hashlib, os
+_FATAL_HASHLIB = """
+import hashlib, os, signal, time
 real = hashlib.sha256
 def sha256(data=b"", **options):
     if b"KILLS ITS WORKER" in bytes(data):
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if b"HANGS ITS WORKER" in bytes(data):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+        while True:
+            pass
     return real(data, **options)
 hashlib.sha256 = sha256
 """
-"""A `sitecustomize` that makes reading one image fatal, as a fault in a decoder would."""
+"""A `sitecustomize` that makes reading some images fatal, as a fault in a decoder would."""
 
 
 @pytest.fixture
@@ -42,22 +46,33 @@ def many(patches: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.integration
-def test_killed_worker_loses_no_image(patches: Path, report: Path, tmp_path: Path) -> None:
-    (patches / "05.jpg").write_bytes((patches / "05.jpg").read_bytes() + b"KILLS ITS WORKER")
-    (tmp_path / "sitecustomize.py").write_text(_CRASHING_HASHLIB)
+def test_images_that_kill_or_hang_their_workers_are_found(
+    patches: Path, report: Path, tmp_path: Path
+) -> None:
+    for image, fate in {"05.jpg": b"KILLS ITS WORKER", "08.jpg": b"HANGS ITS WORKER"}.items():
+        (patches / image).write_bytes((patches / image).read_bytes() + fate)
+    (tmp_path / "sitecustomize.py").write_text(_FATAL_HASHLIB)
     done = subprocess.run(
         [_CRACKMODEL, "score", patches, "--report", report, "--workers", "2", "--json"],
         capture_output=True, text=True, timeout=400, check=False,
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "CRACKMODEL_SHARD_IMAGES": "12"},
+        env=os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+            "CRACKMODEL_SHARD_IMAGES": "12",
+            "CRACKMODEL_IMAGE_SECONDS": "3",
+        },
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert (result["scored"], result["reject_codes"]) == (11, {"worker_crashed": 1})
-    by_verdict = {row["image"]: row["verdict"] for row in rows(report)}
-    assert by_verdict.pop("05.jpg") == "rejected"
-    assert set(by_verdict.values()) == {"clear"}
-    assert len(by_verdict) == 11
+    assert result["scored"] == 10
+    assert result["reject_codes"] == {"timed_out": 1, "worker_crashed": 1}
+    found = {row["image"]: row for row in rows(report)}
+    assert len(found) == len(rows(report)) == 12
+    assert found["05.jpg"]["reject_code"] == "worker_crashed"
+    assert "SIGSEGV" in found["05.jpg"]["reject_detail"]
+    assert found["08.jpg"]["reject_code"] == "timed_out"
+    assert "longer than 3 s" in found["08.jpg"]["reject_detail"]
+    assert {row["verdict"] for row in found.values()} == {"clear", "rejected"}
 
 
 @pytest.mark.integration

@@ -1,0 +1,44 @@
+"""A worker that hangs ends itself, so that its shard comes back and can be cut."""
+
+from __future__ import annotations
+
+import faulthandler
+import time
+from types import TracebackType
+from typing import Final, Self
+
+_SECONDS_BETWEEN_RENEWALS: Final = 1.0
+"""Renewing starts a thread: 50 us, which small patches need not pay each."""
+
+
+class Deadline:
+    """Ends this process when `renew` is not called for so many seconds, whatever the process does then.
+
+    The timer is `faulthandler`'s: a thread that needs no interpreter lock, so that a decoder which hangs in
+    native code is ended too. It writes every thread's traceback to standard error before, which Ray keeps in
+    the worker's log. There is one such timer in a process.
+
+    Args:
+        seconds: Longest time between two calls of `renew`; between two images, that is.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._renewed = float("-inf")
+
+    def __enter__(self) -> Self:
+        self._renewed = float("-inf")
+        self.renew()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        faulthandler.cancel_dump_traceback_later()
+
+    def renew(self) -> None:
+        """Say that the process is alive."""
+        now = time.monotonic()
+        if now - self._renewed >= _SECONDS_BETWEEN_RENEWALS:
+            faulthandler.dump_traceback_later(self._seconds + _SECONDS_BETWEEN_RENEWALS, exit=True)
+            self._renewed = now

@@ -1,0 +1,102 @@
+"""Score one image that has killed its worker, or hung in it, in a process that may die.
+
+Whoever looks on from outside can tell what happened: which signal ended the process, or that its time was up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from typing import Final
+
+from crackmodel.errors import CrackmodelError
+from crackmodel.scoring.shards import Shard
+from crackmodel.scoring.worker import ScoringJob, ShardResult, reject_shard, score_shard
+
+LOST_CODES: Final = frozenset({"worker_crashed", "timed_out"})
+"""How an image is rejected that no process survives."""
+
+_Answer = ShardResult | CrackmodelError
+
+_READY: Final = b"+"
+
+
+def score_suspect(job: ScoringJob, shard: Shard) -> ShardResult:
+    """Score a shard of a single image in a process of its own.
+
+    Args:
+        job: The run; `image_seconds` is how long the process may take from the moment when it begins.
+        shard: One image.
+
+    Returns:
+        What scoring it gives, or the result of rejecting it as `worker_crashed` or `timed_out`.
+
+    Raises:
+        CrackmodelError: As `score_shard`.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # A worker's path may have been made by its job (a working directory), not by its environment.
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    with child:
+        try:
+            answer = _ask(child, pickle.dumps((job, shard)), job.image_seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            detail = f"it took longer than {job.image_seconds:g} s, also in a process of its own"
+            return reject_shard(job, shard, "timed_out", detail)
+    if isinstance(answer, CrackmodelError):
+        raise answer
+    if answer is None:
+        detail = f"its process {_ending(child.returncode)}, also with no other image in it"
+        return reject_shard(job, shard, "worker_crashed", detail)
+    return answer
+
+
+def _ask(child: subprocess.Popen[bytes], question: bytes, seconds: float) -> _Answer | None:
+    """Return what the process answers; None if it dies over the question."""
+    if child.stdin is None or child.stdout is None:
+        raise ValueError("the process has no pipes")
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.write(question)
+        child.stdin.close()
+    child.stdin = None  # or `communicate` would close it again
+    if child.stdout.read(1) != _READY:
+        return None
+    answer, _ = child.communicate(timeout=seconds)
+    if child.returncode:
+        return None
+    found: _Answer = pickle.loads(answer)  # noqa: S301 - from our own child
+    return found
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _answer() -> None:
+    """Be the process: read a job and a shard, score it, write what came of it."""
+    # Whatever libraries print must not get into the answer.
+    answer = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    job, shard = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
+    answer.write(_READY)
+    try:
+        result: _Answer = score_shard(job, shard)
+    except CrackmodelError as error:
+        result = error
+    with answer:
+        answer.write(pickle.dumps(result))
+
+
+if __name__ == "__main__":
+    _answer()
