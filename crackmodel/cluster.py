@@ -23,8 +23,6 @@ _EMBEDDED_ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray repeats a task that ran out of memory for ever, and a picture too large for the machine stays so.
     "RAY_task_oom_retries": "1",
-    # A busy machine takes longer than Ray's half a minute.
-    "RAY_raylet_start_wait_time_s": "120",
 }
 
 

@@ -104,6 +104,32 @@ def test_a_stopped_run_is_finished_by_the_next(
     assert len(pd.read_parquet(report)) == 300
 
 
+def test_a_driver_killed_at_any_storage_operation_loses_and_doubles_nothing(
+    patches: Path, tmp_path: Path
+) -> None:
+    survey = tmp_path / "three"
+    survey.mkdir()
+    for name in ("00.jpg", "01.jpg", "02.jpg"):
+        shutil.copy(patches / name, survey / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.scoring.crash_points", survey],
+        stdout=subprocess.PIPE, text=True, timeout=500, check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([os.curdir, *sys.path])},
+    )  # fmt: skip
+
+    crashes = [json.loads(line) for line in done.stdout.splitlines()]
+    steps = Counter(crash["step"] for crash in crashes)
+    assert {"after create", "before open_output_stream", "in piece 16 of a file", "after fsync"} <= set(steps)
+    assert steps["before move"] == 4  # the survey's note and three shards
+    assert steps["before create_write_transaction"] == steps["after create_write_transaction"] >= 2
+    for crash in crashes:
+        assert crash["code"] == -signal.SIGKILL, crash
+        assert crash["images"] == ["00.jpg", "01.jpg", "02.jpg"], crash
+        assert (crash["skipped"], crash["scored"]) == (crash["committed"], 3 - crash["committed"]), crash
+        assert not crash["left"], crash
+    assert {crash["committed"] for crash in crashes} >= {0, 1, 3}
+
+
 def test_a_reader_that_has_seen_enough_is_no_failure(many: Path, report: Path, score: Score) -> None:
     score(many)
     query = subprocess.Popen(
