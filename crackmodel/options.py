@@ -118,6 +118,23 @@ WorkersOption = Annotated[
 LimitOption = Annotated[
     int | None, typer.Option("--limit", help="Score at most this many images now. [default: all]")
 ]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        help="Score only files modified since a date (2026-11-01, 2026-11-01T18:00) or for 36h, 7d, 2w. "
+        "[default: all]",
+    ),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Score images again though the report holds them.")
+]
+MarkMissingOption = Annotated[
+    bool,
+    typer.Option(
+        "--mark-missing", help="Let images that are gone from the survey count as vanished in the report."
+    ),
+]
 RetryOption = Annotated[
     bool, typer.Option("--retry-rejected", help="Read rejected images again though unchanged.")
 ]

@@ -6,13 +6,18 @@ from its default. `RAY_ADDRESS` and Prefect's settings keep the names that Ray a
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crackmodel.errors import UsageError
+
+_AGO: Final = re.compile(r"([0-9]{1,6})([hdw])")
+_UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 
 EngineName = Literal["litert", "litert-int8", "tensorflow"]
 
@@ -55,12 +60,30 @@ class ScoreSettings(_Settings):
     shard_bytes: int = Field(64 * 2**20, ge=1, description="Most image bytes in one shard")
     limit: int | None = Field(None, ge=1, description="Most images to score in this run")
     retry_rejected: bool = Field(False, description="Read rejected images again though they did not change")
+    force: bool = Field(False, description="Score images again though the report holds them")
+    since: datetime | None = Field(
+        None, description="Score only files modified since: a date, or 36h, 7d, 2w"
+    )
+    mark_missing: bool = Field(
+        False, description="Let images that are no longer in the survey count as vanished in the report"
+    )
     max_rejected: int | None = Field(None, ge=0, description="Most images that a successful run may reject")
     max_image_bytes: int = Field(512 * 2**20, ge=1, description="Larger files are rejected unread")
     image_seconds: float = Field(
         300.0, gt=0, description="Longest time for one image on a worker; not used where workers is 0"
     )
     max_image_pixels: int = Field(250_000_000, ge=1, description="Larger pictures are rejected undecoded")
+
+    @field_validator("since", mode="before")
+    @classmethod
+    def _reads_ages(cls, since: Any) -> Any:
+        ago = _AGO.fullmatch(since) if isinstance(since, str) else None
+        return since if ago is None else datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+
+    @field_validator("since")
+    @classmethod
+    def _is_of_this_place(cls, since: datetime | None) -> datetime | None:
+        return since if since is None else since.astimezone(UTC)  # without an offset: this machine's time
 
     @field_validator("overlap")
     @classmethod

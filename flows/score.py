@@ -12,19 +12,23 @@ from prefect.cache_policies import NO_CACHE
 
 from crackmodel.options import (
     EngineOption,
+    ForceOption,
     LimitOption,
+    MarkMissingOption,
     MaxRejectedOption,
     ModelOption,
     NameOption,
     OverlapOption,
     ReportOption,
     RetryOption,
+    SinceOption,
     SurveyArgument,
     TileOption,
     WorkersOption,
 )
 from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted
-from crackmodel.scoring.run import RunResult, score_survey
+from crackmodel.scoring.result import RunResult
+from crackmodel.scoring.run import score_survey
 from crackmodel.scoring.summary import markdown_summary, plain_summary, top_detections
 from flows.embedded import run_embedded
 
@@ -84,7 +88,10 @@ def score(
     engine: str | None = None,
     workers: int | None = None,
     limit: int | None = None,
+    since: str | None = None,
     retry_rejected: bool = False,
+    force: bool = False,
+    mark_missing: bool = False,
     max_rejected: int | None = None,
 ) -> RunResult:
     """Score a survey's photographs for cracks into a report.
@@ -99,7 +106,10 @@ def score(
         engine: `litert`, `litert-int8` or `tensorflow`.
         workers: Parallel tasks; 0 scores in the flow's own process, without Ray.
         limit: Score at most this many images now.
+        since: Score only files modified since a date, or for `36h`, `7d`, `2w`.
         retry_rejected: Read rejected images again though they did not change.
+        force: Score images again though the report holds them.
+        mark_missing: Let images that are gone from the survey count as vanished in the report.
         max_rejected: Fail the run, after everything else is scored, if more images are rejected.
 
     Returns:
@@ -117,7 +127,10 @@ def score(
         "engine": engine,
         "workers": workers,
         "limit": limit,
+        "since": since,
         "retry_rejected": retry_rejected or None,
+        "force": force or None,
+        "mark_missing": mark_missing or None,
         "max_rejected": max_rejected,
     }
     result = score_shards(survey, settings)
@@ -138,7 +151,10 @@ def main(
     engine: EngineOption = None,
     workers: WorkersOption = None,
     limit: LimitOption = None,
+    since: SinceOption = None,
     retry_rejected: RetryOption = False,
+    force: ForceOption = False,
+    mark_missing: MarkMissingOption = False,
     max_rejected: MaxRejectedOption = None,
 ) -> None:
     """Score a survey through Prefect, with run names, logs and artifacts.
@@ -156,7 +172,10 @@ def main(
             engine=engine,
             workers=workers,
             limit=limit,
+            since=since,
             retry_rejected=retry_rejected,
+            force=force,
+            mark_missing=mark_missing,
             max_rejected=max_rejected,
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,15 @@ def test_settings_do_not_change_after_they_were_built() -> None:
 
     with pytest.raises(ValidationError):
         settings.models = Path("elsewhere")  # type: ignore[misc]
+
+
+def test_since_is_a_date_of_this_place_or_an_age() -> None:
+    now = datetime.now(UTC)
+    day = ScoreSettings.read(since="2026-11-01").since
+    assert day == datetime(2026, 11, 1).astimezone()
+    assert ScoreSettings.read(since="2026-11-01T18:00+02:00").since == datetime(2026, 11, 1, 16, tzinfo=UTC)
+    week = ScoreSettings.read(since="7d").since
+    assert week is not None
+    assert timedelta(days=7) <= datetime.now(UTC) - week <= timedelta(days=7) + (datetime.now(UTC) - now)
+    with pytest.raises(UsageError, match="since"):
+        ScoreSettings.read(since="yesterday")

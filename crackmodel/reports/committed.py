@@ -52,6 +52,7 @@ class CommittedRows:
         model_sha256: str,
         preprocess: str,
         retry_rejected: bool = False,
+        force: bool = False,
     ) -> pa.Table:
         """What of a listing this model has to score; other models and tile sizes do not count.
 
@@ -65,6 +66,7 @@ class CommittedRows:
             model_sha256: The model that is going to score.
             preprocess: Fingerprint of its preprocessing.
             retry_rejected: Count all rejected images as not scored.
+            force: Count all images as not scored.
 
         Returns:
             The same columns, the files to score, sorted by `image`.
@@ -74,6 +76,8 @@ class CommittedRows:
         """
         self._refresh()
         self._fence.remember(survey)
+        if force:
+            return listing.sort_by("image")
         with ledger.reading(self.uri):
             return ledger.pending(
                 listing,
@@ -103,6 +107,24 @@ class CommittedRows:
             return ledger.missing(
                 listing, self.dataset(survey), model_sha256=model_sha256, preprocess=preprocess
             )
+
+    def gone(self, listing: pa.Table, *, survey: str) -> pa.Table:
+        """The survey's images that a listing lacks, whatever model scored them.
+
+        Args:
+            listing: As in `pending`.
+            survey: Name of the survey that was listed.
+
+        Returns:
+            `image`, `bytes` and `modified_at` of its newest row, and `now`: a listed image of the same
+            content, null where there is none. Images whose newest row says that they are gone are left out.
+
+        Raises:
+            ReportError: A committed file cannot be read.
+        """
+        self._refresh()
+        with ledger.reading(self.uri):
+            return ledger.gone(listing, self.dataset(survey))
 
     def count(self, run_id: str, survey: str | None = None) -> RunCounts:
         """Count the rows that a run committed, by verdict and by reject code.

@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 
 from crackmodel.errors import ReportError
 from crackmodel.reports.database import open_database
-from crackmodel.reports.schema import KEY_COLUMNS, TRANSIENT_REJECT_CODES
+from crackmodel.reports.schema import DEPARTED_REJECT_CODES, KEY_COLUMNS, TRANSIENT_REJECT_CODES
 from crackmodel.reports.storage import first_line
 
 
@@ -108,6 +108,25 @@ _PENDING: Final = """
 
 _MISSING: Final = "SELECT count(*) FROM listing ANTI JOIN known USING (image, bytes, modified_at)"
 
+_STRANGERS: Final = "SELECT count(*) FROM known ANTI JOIN listing USING (image)"
+
+_GONE: Final = """
+    WITH gone AS (
+        SELECT image,
+               arg_max({'bytes': bytes, 'modified_at': modified_at, 'sha256': sha256, 'departed': departed},
+                       scored_at) AS file
+        FROM known ANTI JOIN listing USING (image) GROUP BY image
+    ), here AS (
+        SELECT sha256, min(image) AS now
+        FROM contents SEMI JOIN listing USING (image)
+        WHERE sha256 IN (SELECT file.sha256 FROM gone) GROUP BY sha256
+    )
+    SELECT image, gone.file.bytes AS bytes, gone.file.modified_at AS modified_at, here.now AS now
+    FROM gone LEFT JOIN here ON here.sha256 = gone.file.sha256
+    WHERE NOT gone.file.departed
+    ORDER BY image
+"""
+
 _TOP: Final = """
     SELECT survey, image, crack_probability, crack_fraction, tile_rows, tile_columns,
            list_position(tile_probabilities, list_max(tile_probabilities)) - 1
@@ -162,6 +181,25 @@ def missing(listing: pa.Table, rows: ds.Dataset, *, model_sha256: str, preproces
         return int(database.sql(_MISSING).fetchall()[0][0])
 
 
+def gone(listing: pa.Table, rows: ds.Dataset) -> pa.Table:
+    """The images that a listing lacks; see `ReportTable.gone`."""
+    with open_database({"listing": listing, "known": _scan(rows, ["image"])}) as database:
+        if not database.sql(_STRANGERS).fetchall()[0][0]:  # the usual case, for one column's price
+            return pa.table({name: [] for name in (*KEY_COLUMNS, "now")})
+    code = ds.field("reject_code")
+    departed = code.is_valid() & code.isin(sorted(DEPARTED_REJECT_CODES))
+    columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "sha256", "scored_at")} | {
+        "departed": departed
+    }
+    tables = {
+        "listing": listing,
+        "known": _scan(rows, columns),
+        "contents": _scan(rows, ["image", "sha256"]),
+    }
+    with open_database(tables) as database:
+        return database.sql(_GONE).to_arrow_table()
+
+
 def count(rows: ds.Dataset, run_id: str) -> RunCounts:
     """Count a run's rows; see `ReportTable.count`."""
     with open_database({"scored": _of_run(rows, run_id, "verdict", "reject_code")}) as database:
@@ -203,7 +241,9 @@ def _same_scoring(model_sha256: str, preprocess: str) -> ds.Expression:
 
 
 def _scan(
-    rows: ds.Dataset, columns: Sequence[str] | Mapping[str, ds.Expression], where: ds.Expression
+    rows: ds.Dataset,
+    columns: Sequence[str] | Mapping[str, ds.Expression],
+    where: ds.Expression | None = None,
 ) -> ds.Scanner:
     """Read some columns once; kept, the files' footers would take 80 KB a file."""
     wanted = dict(columns) if isinstance(columns, Mapping) else list(columns)

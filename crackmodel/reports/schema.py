@@ -24,7 +24,8 @@ REJECT_CODES: Final = {
     "truncated": "the file ends before its picture does",
     "undecodable": "the decoder gave up on the content",
     "unreadable": "the storage did not give the file's bytes",
-    "vanished": "the file was deleted between listing and reading",
+    "vanished": "the file was deleted between listing and reading, or is gone (`--mark-missing`)",
+    "moved": "the file is gone, and the same content was found under another name",
     "changed": "the file was replaced between listing and reading",
     "too_many_tiles": "the tile grid of the picture has more tiles than the limit",
     "scoring_failed": "the model failed on the decoded picture",
@@ -33,9 +34,12 @@ REJECT_CODES: Final = {
 }
 """Every `reject_code` a report may hold, with its meaning."""
 
-TRANSIENT_REJECT_CODES: Final = frozenset({"vanished", "unreadable", "changed", "scoring_failed"})
+TRANSIENT_REJECT_CODES: Final = frozenset({"vanished", "moved", "unreadable", "changed", "scoring_failed"})
 """Reasons that may be gone tomorrow though the file is the same: a share that was not mounted, memory that
 was short. The next run tries these images again; all other reasons lie in the file's own bytes."""
+
+DEPARTED_REJECT_CODES: Final = frozenset({"vanished", "moved"})
+"""Reasons that say that the file is not there any more."""
 
 REPORT_SCHEMA: Final = pa.schema(
     [

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections import Counter
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,15 +16,17 @@ import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 import crackmodel
-from crackmodel.errors import ReconciliationError, SurveyError, TooManyRejected
+from crackmodel.errors import ReconciliationError, SurveyError
 from crackmodel.models.loading import read_familiarity
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry import ModelVersion, Registry
-from crackmodel.reports.table import ReportTable, TopImage, UnfamiliarImage
+from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writer import publish_shard
+from crackmodel.scoring.departures import record_departures
 from crackmodel.scoring.dispatch import scored_inline, scored_on_ray
 from crackmodel.scoring.events import Listener, RunPlanned, ShardCommitted, ignore
 from crackmodel.scoring.pictures import ModelFile
+from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.worker import ScoringJob, ShardResult
 from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.images import DecodeLimits
@@ -36,78 +38,6 @@ _SECONDS_BETWEEN_COMMITS: Final = 1.0
 _SHARDS_PER_COMMIT: Final = 16
 """A commit costs time that grows with the table's files, so quick shards share one; a slow shard waits
 for nobody."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What one run did. `listed == scored + rejected + skipped + postponed`, checked against the report.
-
-    Attributes:
-        run_id: Name of the run; the `run_id` column of its rows.
-        survey: Name of the survey; its partition of the report.
-        uri: Where the survey is.
-        report: Where the report is.
-        model: Model reference, `name@version`.
-        listed: Files found in the survey.
-        scored: Images that got a verdict: `cracks` and `clear`.
-        cracks: Images with at least one tile over the threshold.
-        clear: Images with none.
-        rejected: Files that could not be scored, by reason in `reject_codes`.
-        reject_codes: Count of rejected files by `reject_code`.
-        skipped: Files that the report already holds for this model and tiling.
-        postponed: Files left for the next run by `limit`.
-        hidden: Files ignored because their path has a part that starts with a dot.
-        outside: Symbolic links ignored because they lead out of the survey.
-        misnamed: Files ignored because their names are not UTF-8.
-        tiles: Tiles that the model saw.
-        seconds: Wall time of the run, start of Ray included.
-        top: The images with the highest probability of a crack, highest first.
-        too_many_rejected: More images were rejected than `max_rejected` allows; files that are not images
-            by name or content do not count.
-        unfamiliar: Scored images that look unlike what the model was trained on; None where the model cannot
-            tell. Their verdicts count in `cracks` and `clear` all the same.
-        least_familiar: Those that look least like it, highest `ood_score` first.
-    """
-
-    run_id: str
-    survey: str
-    uri: str
-    report: str
-    model: str
-    listed: int
-    scored: int
-    cracks: int
-    clear: int
-    rejected: int
-    reject_codes: dict[str, int]
-    skipped: int
-    postponed: int
-    hidden: int
-    outside: int
-    misnamed: int
-    tiles: int
-    seconds: float
-    top: tuple[TopImage, ...]
-    too_many_rejected: bool
-    unfamiliar: int | None = None
-    least_familiar: tuple[UnfamiliarImage, ...] = ()
-
-    def check_rejected(self) -> None:
-        """Complain about too many rejected images; everything else of the run is done.
-
-        Raises:
-            TooManyRejected: `too_many_rejected` is true.
-        """
-        if self.too_many_rejected:
-            raise TooManyRejected(
-                f"{self.rejected:,} of {self.listed:,} files of {self.survey} were rejected, "
-                "more than --max-rejected allows.",
-                "Everything else is scored; see why: crackmodel query 'from rejected'.",
-            )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        return asdict(self)
 
 
 def score_survey(
@@ -149,8 +79,10 @@ def score_survey(
     with table.lock(job.survey.name, job.run_id):
         table.claim(job.survey.name, job.survey.uri)
         table.remove_orphans(job.survey.name)
-        fresh = table.pending(listing.files, **_key(job), retry_rejected=chosen.retry_rejected)
-        to_score = fresh.slice(0, chosen.limit)
+        fresh = table.pending(
+            listing.files, **_key(job), retry_rejected=chosen.retry_rejected, force=chosen.force
+        )
+        to_score = _modified_since(fresh, chosen.since).slice(0, chosen.limit)
         on_event(
             RunPlanned(
                 run_id=job.run_id,
@@ -164,6 +96,9 @@ def score_survey(
         )
         totals = _score_and_commit(table, job, to_score, chosen, on_event)
         _reconcile(table, job, to_score, totals)
+        departures = record_departures(
+            table, job, listing.files, mark_missing=chosen.mark_missing, sequence=totals.commits
+        )
     unscorable = sum(totals.rejected.values())
     lost_images = unscorable - totals.rejected["not_an_image"]
     return RunResult(
@@ -191,7 +126,15 @@ def score_survey(
         least_familiar=(
             table.unfamiliar(job.run_id, _TOP_IMAGES, job.survey.name) if totals.unfamiliar else ()
         ),
+        moved=departures.moved,
+        missing=departures.missing,
     )
+
+
+def _modified_since(files: pa.Table, since: datetime | None) -> pa.Table:
+    if since is None:
+        return files
+    return files.filter(pc.greater_equal(files.column("modified_at"), pa.scalar(since)))
 
 
 def _without_report(listing: Listing, report: str) -> Listing:
@@ -239,6 +182,7 @@ class _Totals:
     cracks: int = 0
     tiles: int = 0
     unfamiliar: int = 0
+    commits: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
     def add(self, result: ShardResult) -> None:
@@ -282,14 +226,15 @@ def _score_and_commit(
         return totals
     scored = scored_inline if settings.workers == 0 else scored_on_ray
     waiting: list[ShardResult] = []
-    commits, last_commit = 0, float("-inf")
+    last_commit = float("-inf")
 
     def commit() -> None:
-        nonlocal commits, last_commit
+        nonlocal last_commit
         for shard in waiting:
             publish_shard(table.uri, shard.file)
-        table.commit([shard.file for shard in waiting], run_id=job.run_id, sequence=commits)
-        commits, last_commit = commits + 1, time.monotonic()
+        table.commit([shard.file for shard in waiting], run_id=job.run_id, sequence=totals.commits)
+        totals.commits += 1
+        last_commit = time.monotonic()
         done, waiting[:] = waiting[:], []
         for shard in done:
             totals.add(shard)

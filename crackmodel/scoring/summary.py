@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crackmodel.errors import printable
-from crackmodel.scoring.run import RunResult
+from crackmodel.scoring.result import RunResult
 
 _TOP_LINES = 5
 
@@ -81,6 +81,10 @@ def _plain_lines(result: RunResult) -> Iterator[str]:
     }
     if any(ignored.values()):
         yield "  ignored: " + ", ".join(f"{count:,} {what}" for what, count in ignored.items() if count)
+    if result.moved:
+        yield f"  moved: {result.moved:,} images of the report have other names now"
+    if result.missing:
+        yield f"  missing: {result.missing:,} images of the report are gone; --mark-missing counts them so"
     cracked = [image for image in result.top if image.crack_fraction][:_TOP_LINES]
     if cracked:
         yield "Most suspicious:"

@@ -109,14 +109,27 @@ def score_shard(job: ScoringJob, shard: Shard, on_image: Callable[[], None] = la
     return _write_rows(job, shard, rows, started)
 
 
-def reject_shard(job: ScoringJob, shard: Shard, code: str, detail: str) -> ShardResult:
-    """Write rows for images that nobody may read, because they kill the process that does.
+def reject_shard(
+    job: ScoringJob, shard: Shard, code: str, detail: str | Sequence[str], stage: str = "score"
+) -> ShardResult:
+    """Write rows for images that nobody may read, because they kill the process that does, or are gone.
+
+    Args:
+        job: The run.
+        shard: The images.
+        code: Why.
+        detail: The same for people; one for all or one for each.
+        stage: Where it came out.
 
     Raises:
         ReportWriteFailed: As `score_shard`.
     """
-    rejected = {"verdict": "rejected", "reject_code": code, "reject_stage": "score", "reject_detail": detail}
-    rows = [_key_columns(job, file) | rejected | {"scored_at": datetime.now(UTC)} for file in shard.files]
+    details = [detail] * len(shard.files) if isinstance(detail, str) else detail
+    rejected = {"verdict": "rejected", "reject_code": code, "reject_stage": stage}
+    rows = [
+        _key_columns(job, file) | rejected | {"reject_detail": why, "scored_at": datetime.now(UTC)}
+        for file, why in zip(shard.files, details, strict=True)
+    ]
     return _write_rows(job, shard, rows, time.monotonic())
 
 

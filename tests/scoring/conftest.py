@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from crackmodel.reports.queries import open_report
-from crackmodel.scoring.run import RunResult, score_survey
+from crackmodel.scoring.result import RunResult
+from crackmodel.scoring.run import score_survey
 
 Score = Callable[..., RunResult]
 

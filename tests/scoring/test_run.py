@@ -256,6 +256,76 @@ def test_a_file_replaced_after_listing_is_rejected_now_and_scored_next_time(
     assert score(patches).scored == 1
 
 
+def test_a_moved_file_counts_once(patches: Path, report: Path, score: Score) -> None:
+    score(patches)
+    (patches / "archive").mkdir()
+    (patches / "03.jpg").rename(patches / "archive" / "deck.jpg")
+    moved = score(patches)
+    again = score(patches)
+
+    assert (moved.listed, moved.scored, moved.skipped, moved.moved, moved.missing) == (12, 1, 11, 1, 0)
+    assert (again.scored, again.skipped, again.moved) == (0, 12, 0)
+    latest = {row["image"]: row for row in rows(report, "from latest")}
+    assert len(latest) == 13
+    assert latest["archive/deck.jpg"]["verdict"] == "clear"
+    assert latest["03.jpg"]["reject_code"] == "moved"
+    assert "archive/deck.jpg" in latest["03.jpg"]["reject_detail"]
+    (scored, _) = rows(report, "from report where image = '03.jpg' order by scored_at")
+    assert latest["archive/deck.jpg"]["sha256"] == scored["sha256"]
+
+
+def test_a_file_that_moves_back_is_scored_again(patches: Path, report: Path, score: Score) -> None:
+    score(patches)
+    (patches / "03.jpg").rename(patches / "13.jpg")
+    score(patches)
+    (patches / "13.jpg").rename(patches / "03.jpg")
+    back = score(patches)
+
+    assert (back.scored, back.moved) == (1, 1)
+    assert {row["image"]: row["verdict"] for row in rows(report, "from latest")}["03.jpg"] == "clear"
+
+
+def test_missing_images_stay_until_they_are_to_be_marked(patches: Path, report: Path, score: Score) -> None:
+    score(patches)
+    (patches / "03.jpg").unlink()
+    kept = score(patches)
+    before = rows(report, "from latest where image = '03.jpg'")
+    marked = score(patches, mark_missing=True)
+    again = score(patches, mark_missing=True)
+
+    assert (kept.missing, marked.missing, again.missing) == (1, 1, 0)
+    assert before[0]["verdict"] == "clear"
+    (after,) = rows(report, "from latest where image = '03.jpg'")
+    assert (after["reject_code"], after["reject_stage"], after["run_id"]) == (
+        "vanished",
+        "list",
+        marked.run_id,
+    )
+    assert len(rows(report)) == 13
+
+
+def test_only_files_modified_since_then_are_scored(patches: Path, report: Path, score: Score) -> None:
+    for number, path in enumerate(sorted(patches.iterdir())):
+        os.utime(path, (number * 86_400, number * 86_400))  # the 1st to the 12th of January 1970
+    some = score(patches, since="1970-01-09T00:00:00Z")
+    rest = score(patches)
+
+    assert (some.listed, some.scored, some.postponed) == (12, 4, 8)
+    assert (rest.scored, rest.skipped) == (8, 4)
+    assert {row["image"] for row in rows(report, "from report") if row["run_id"] == some.run_id} == {
+        "08.jpg", "09.jpg", "10.jpg", "11.jpg",
+    }  # fmt: skip
+
+
+def test_force_scores_again_and_the_newest_row_counts(patches: Path, report: Path, score: Score) -> None:
+    score(patches)
+    forced = score(patches, force=True)
+
+    assert (forced.scored, forced.skipped) == (12, 0)
+    assert len(rows(report)) == 24
+    assert {row["run_id"] for row in rows(report, "from latest")} == {forced.run_id}
+
+
 def test_events_tell_the_whole_run(patches: Path, score: Score) -> None:
     events: list[Event] = []
     result = score(patches, shard_images=5, on_event=events.append)

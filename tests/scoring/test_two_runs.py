@@ -11,7 +11,7 @@ import pytest
 from crackmodel.errors import ReportBusy
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.events import Event, RunPlanned
-from crackmodel.scoring.run import RunResult
+from crackmodel.scoring.result import RunResult
 from tests.scoring.conftest import Score
 
 

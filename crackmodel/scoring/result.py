@@ -1,0 +1,85 @@
+"""What a run did, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from crackmodel.errors import TooManyRejected
+from crackmodel.reports.table import TopImage, UnfamiliarImage
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What one run did. `listed == scored + rejected + skipped + postponed`, checked against the report.
+
+    Attributes:
+        run_id: Name of the run; the `run_id` column of its rows.
+        survey: Name of the survey; its partition of the report.
+        uri: Where the survey is.
+        report: Where the report is.
+        model: Model reference, `name@version`.
+        listed: Files found in the survey.
+        scored: Images that got a verdict: `cracks` and `clear`.
+        cracks: Images with at least one tile over the threshold.
+        clear: Images with none.
+        rejected: Files that could not be scored, by reason in `reject_codes`.
+        reject_codes: Count of rejected files by `reject_code`.
+        skipped: Files that the report already holds for this model and tiling.
+        postponed: Files left for another run by `limit` or `since`.
+        hidden: Files ignored because their path has a part that starts with a dot.
+        outside: Symbolic links ignored because they lead out of the survey.
+        misnamed: Files ignored because their names are not UTF-8.
+        tiles: Tiles that the model saw.
+        seconds: Wall time of the run, start of Ray included.
+        top: The images with the highest probability of a crack, highest first.
+        too_many_rejected: More images were rejected than `max_rejected` allows; files that are not images
+            by name or content do not count.
+        unfamiliar: Scored images that look unlike what the model was trained on; None where the model cannot
+            tell. Their verdicts count in `cracks` and `clear` all the same.
+        least_familiar: Those that look least like it, highest `ood_score` first.
+        moved: Images of the report that are gone from the survey, and whose content has another name there.
+        missing: Images of the report that are gone; marked as `vanished` only with `mark_missing`.
+    """
+
+    run_id: str
+    survey: str
+    uri: str
+    report: str
+    model: str
+    listed: int
+    scored: int
+    cracks: int
+    clear: int
+    rejected: int
+    reject_codes: dict[str, int]
+    skipped: int
+    postponed: int
+    hidden: int
+    outside: int
+    misnamed: int
+    tiles: int
+    seconds: float
+    top: tuple[TopImage, ...]
+    too_many_rejected: bool
+    unfamiliar: int | None = None
+    least_familiar: tuple[UnfamiliarImage, ...] = ()
+    moved: int = 0
+    missing: int = 0
+
+    def check_rejected(self) -> None:
+        """Complain about too many rejected images; everything else of the run is done.
+
+        Raises:
+            TooManyRejected: `too_many_rejected` is true.
+        """
+        if self.too_many_rejected:
+            raise TooManyRejected(
+                f"{self.rejected:,} of {self.listed:,} files of {self.survey} were rejected, "
+                "more than --max-rejected allows.",
+                "Everything else is scored; see why: crackmodel query 'from rejected'.",
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return asdict(self)
