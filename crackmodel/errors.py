@@ -13,6 +13,7 @@
     │   ├── ReportNotFound      nothing has been scored into that place yet
     │   ├── ReportIncompatible  the path holds something that is not a report
     │   ├── ReportBusy          another run is scoring the same survey
+    │   ├── ReportDamaged       files of it are lost or not what was written
     │   ├── ReportWriteFailed   the disk or the bucket did not take the rows
     │   └── QueryError          the SQL is wrong or not read-only
     ├── ClusterError            Ray cannot be reached or lost a shard for good
@@ -42,6 +43,7 @@ __all__ = [
     "QueryError",
     "ReconciliationError",
     "ReportBusy",
+    "ReportDamaged",
     "ReportError",
     "ReportIncompatible",
     "ReportNotFound",
@@ -124,6 +126,10 @@ class ReportIncompatible(ReportError):
 
 class ReportBusy(ReportError):
     """Another run is scoring the same survey into the same report."""
+
+
+class ReportDamaged(ReportError):
+    """Files of the report are missing, altered or not in the log, or rows are there twice."""
 
 
 class ReportWriteFailed(ReportError):

@@ -26,7 +26,7 @@ from crackmodel.models.events import (
     RecipeRepeated,
     TrainingEvent,
 )
-from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted
+from crackmodel.scoring.events import CompactionFailed, Event, ReportCompacted, RunPlanned, ShardCommitted
 
 _SECONDS_BETWEEN_LINES: Final = 10.0
 _SHOWN_FILES: Final = 3
@@ -87,6 +87,12 @@ class ProgressBar:
                     self._bar.update(task, completed=event.done, found=found)
                 if time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
                     self._line(f"{event.done:,} of {event.pending:,} images, {self._pace(event)}, {found}")
+            case ReportCompacted():
+                self._line(f"{event.survey}: {event.files_before:,} files are now {event.files_after:,}")
+            case CompactionFailed():
+                self._console.print(
+                    printable(f"warning: {event.problem} {event.remedy}"), markup=False, soft_wrap=True
+                )
 
     def _pace(self, event: ShardCommitted) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)

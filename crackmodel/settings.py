@@ -72,6 +72,10 @@ class ScoreSettings(_Settings):
     image_seconds: float = Field(
         300.0, gt=0, description="Longest time for one image on a worker; not used where workers is 0"
     )
+    compact_after: int = Field(
+        200, ge=0, description="Small files of a survey that make a run compact it; 0 never"
+    )
+    keep_hours: int = Field(0, ge=0, le=168, description="How long files that a compaction replaced are kept")
     max_image_pixels: int = Field(250_000_000, ge=1, description="Larger pictures are rejected undecoded")
 
     @field_validator("since", mode="before")
@@ -99,6 +103,14 @@ class TrainSettings(_Settings):
     models: Path = Field(Path("models"), description="Folder of the model registry")
     weights: Path | None = Field(None, description="ImageNet weights of MobileNetV2 without its top (.h5)")
     features: Path | None = Field(None, description="Folder of features for later trainings")
+
+
+class CompactSettings(_Settings):
+    """How a report is compacted."""
+
+    report: str = Field("report", min_length=1, description="Delta table to compact: local path or URI")
+    target_size: int = Field(128, ge=1, description="Size of files afterwards, MiB")
+    keep_hours: int = Field(0, ge=0, le=168, description="How long replaced files are kept")
 
 
 class ReportSettings(_Settings):

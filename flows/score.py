@@ -26,7 +26,7 @@ from crackmodel.options import (
     TileOption,
     WorkersOption,
 )
-from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted
+from crackmodel.scoring.events import CompactionFailed, Event, RunPlanned, ShardCommitted
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run import score_survey
 from crackmodel.scoring.summary import markdown_summary, plain_summary, top_detections
@@ -60,6 +60,8 @@ def score_shards(survey: str, settings: dict[str, Any]) -> RunResult:
             case ShardCommitted() if time.monotonic() - last_line >= _SECONDS_BETWEEN_LINES:
                 last_line = time.monotonic()
                 log.info("%d of %d images committed", event.done, event.pending)
+            case CompactionFailed():
+                log.warning("%s %s", event.problem, event.remedy)
 
     return score_survey(survey, on_event=listen, **settings)
 

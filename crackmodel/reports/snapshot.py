@@ -42,7 +42,7 @@ def committed_rows(table: DeltaTable, place: Place, survey: str | None = None) -
     parquet = ds.ParquetFileFormat()
     expressions: dict[tuple[str | None, ...], ds.Expression] = {}
     fragments = []
-    for file in _files(table, survey):
+    for file in committed_files(table, survey):
         expression = expressions.setdefault(file.constants, _all_equal(file.constants))
         fragments.append(parquet.make_fragment(file.path, root, partition_expression=expression))
     return ds.FileSystemDataset(fragments, REPORT_SCHEMA, parquet, root)
@@ -50,20 +50,35 @@ def committed_rows(table: DeltaTable, place: Place, survey: str | None = None) -
 
 def named_files(table: DeltaTable, survey: str) -> set[str]:
     """Names of the survey's files that the log knows: those in force, and those a compaction replaced."""
-    in_force = [file.path for file in _files(table, survey)]
+    in_force = [file.path for file in committed_files(table, survey)]
     replaced = table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False)
     return {path.rsplit("/", 1)[-1] for path in (*in_force, *replaced)}
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
-    """A file in force: its path, and its one value (None where there are several) of `_CONSTANT_COLUMNS`."""
+class CommittedFile:
+    """A file in force.
+
+    Attributes:
+        path: Path relative to the report.
+        bytes: Its size according to the log.
+        rows: How many rows it holds according to the log; None where its writer did not say.
+        constants: Its one value (None where there are several) of the survey, model, preprocessing and run.
+    """
 
     path: str
+    bytes: int
+    rows: int | None
     constants: tuple[str | None, ...]
 
 
-def _files(table: DeltaTable, survey: str | None) -> list[_File]:
+def committed_files(table: DeltaTable, survey: str | None = None) -> list[CommittedFile]:
+    """The files in force of a loaded table.
+
+    Args:
+        table: The table at the version to show.
+        survey: Leave out the files of all other surveys.
+    """
     actions = pa.table(table.get_add_actions(flatten=True))
     if not actions.num_rows:
         return []
@@ -71,10 +86,8 @@ def _files(table: DeltaTable, survey: str | None) -> list[_File]:
     for name in _CONSTANT_COLUMNS[1:]:
         bounds = [actions[f"{end}.{name}"].to_pylist() for end in ("min", "max")]
         columns.append([low if low == high else None for low, high in zip(*bounds, strict=True)])
-    files = [
-        _File(path, constants)
-        for path, constants in zip(actions["path"].to_pylist(), zip(*columns, strict=True), strict=True)
-    ]
+    named = (actions[name].to_pylist() for name in ("path", "size_bytes", "num_records"))
+    files = [CommittedFile(*file) for file in zip(*named, zip(*columns, strict=True), strict=True)]
     return files if survey is None else [file for file in files if file.constants[0] == survey]
 
 

@@ -17,8 +17,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from crackmodel.errors import ReportBusy, ReportNotFound, ReportWriteFailed
+from crackmodel.reports import compaction
 from crackmodel.reports.claims import claim_survey
 from crackmodel.reports.committed import CommittedRows
+from crackmodel.reports.compaction import TARGET_BYTES, Compaction
 from crackmodel.reports.ledger import RunCounts, TopImage, UnfamiliarImage
 from crackmodel.reports.locks import hold_survey
 from crackmodel.reports.opening import add_later_columns, is_vacant, load
@@ -26,7 +28,7 @@ from crackmodel.reports.orphans import delete_orphans
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.snapshot import named_files
 from crackmodel.reports.storage import open_place, write_failed
-from crackmodel.reports.writer import ShardFile
+from crackmodel.reports.writer import BOUNDED_COLUMNS, ShardFile
 
 __all__ = ["ReportTable", "RunCounts", "TopImage", "UnfamiliarImage"]
 
@@ -82,7 +84,10 @@ class ReportTable(CommittedRows):
                     schema=REPORT_SCHEMA,
                     mode="ignore",
                     partition_by=[PARTITION_COLUMN],
-                    configuration={"delta.checkpointInterval": str(_CHECKPOINT_INTERVAL)},
+                    configuration={
+                        "delta.checkpointInterval": str(_CHECKPOINT_INTERVAL),
+                        "delta.dataSkippingStatsColumns": ",".join(BOUNDED_COLUMNS),
+                    },
                     name="crackmodel report",
                     description="A row per scored image; see docs/report.md of crackmodel",
                 )
@@ -146,6 +151,53 @@ class ReportTable(CommittedRows):
         """
         self._refresh()
         return delete_orphans(self._table, self._place, survey)
+
+    def small_files(self, survey: str, target_bytes: int = TARGET_BYTES) -> int:
+        """Count the survey's files of less than half the size that compacted ones have, in bytes."""
+        self._refresh()
+        return len(compaction.small_files(self._table, survey, target_bytes))
+
+    def compact(self, survey: str, *, target_bytes: int = TARGET_BYTES, keep_hours: int = 0) -> Compaction:
+        """Put a survey's small files together, and delete what was replaced, in every survey.
+
+        Rows stay as they are. The caller holds the survey's lock; where there is none, of two compactions at
+        once the later stops, and runs go on. Whoever has opened the report
+        before and has not read it yet may find files gone and has to open it again.
+
+        Args:
+            survey: Name of the survey.
+            target_bytes: Size that files have at most afterwards; one such file is held in memory.
+            keep_hours: Leave replaced files that were in force so recently, at most 168: earlier versions can
+                be read so long, and plain readers of Parquet folders count twice. After Delta's week the log
+                forgets replaced files, and nobody would delete them.
+
+        Raises:
+            ReportBusy: Somebody else compacts the survey.
+            ReportDamaged: A file to be put together with others is not what was written; nothing is changed.
+            ReportWriteFailed: The storage did not do it; no row is lost.
+        """
+        self._refresh()
+        try:
+            add_later_columns(self._table)
+            self._table.update_incremental()
+            return compaction.compact(self._table, self._place, survey, target_bytes, keep_hours)
+        except (DeltaError, OSError) as error:
+            raise write_failed(error, f"the compaction of {survey} in {self.uri}") from error
+
+    def delete_replaced(self, *, keep_hours: int = 0) -> int:
+        """Delete what compactions replaced and, having died, did not delete; see `compact`.
+
+        Returns:
+            How many files were deleted.
+
+        Raises:
+            ReportWriteFailed: The storage did not do it.
+        """
+        self._refresh()
+        try:
+            return compaction.delete_replaced(self._table, self._place, keep_hours)
+        except (DeltaError, OSError) as error:
+            raise write_failed(error, f"the removal of replaced files in {self.uri}") from error
 
     def claim(self, survey: str, uri: str) -> None:
         """Remember which photographs a survey's name stands for, or make sure that it still does.

@@ -2,12 +2,14 @@
 
 A file is born under a hidden name, which readers of Parquet folders skip, and gets its final name right
 before it is committed. The names carry a random part: when Ray repeats a shard whose first attempt is
-still alive somewhere, the two never write the same file.
+still alive somewhere, the two never write the same file. And they end with the beginning of the content's
+SHA-256, so that a file says of itself whether it is whole, as long as it exists.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -31,14 +33,18 @@ from crackmodel.reports.schema import (
 )
 from crackmodel.reports.storage import Place, open_place, write_failed
 
-_BOUNDED_COLUMNS: Final = ("image", "model_sha256", "preprocess", "run_id")
+BOUNDED_COLUMNS: Final = ("image", "model_sha256", "preprocess", "run_id")
 """Columns whose smallest and largest value go into the log, so that readers can skip whole files."""
 
 _LONGEST_BOUND: Final = 256
 
+WRITING: Final[Mapping[str, Any]] = {"compression": "zstd", "write_statistics": True}
+"""How every Parquet file of a report is written."""
+
 _RUN_SHARD: Final = re.compile(
-    r"\.?part-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}-[0-9]{6,}-[0-9a-f]{8}\.parquet(\.tmp)?", re.ASCII
+    r"\.?part-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}-[0-9]{6,}-[0-9a-f]{8}(-[0-9a-f]{16})?\.parquet(\.tmp)?", re.ASCII
 )
+_HASHED: Final = re.compile(r"part-.+-[0-9]{6,}-[0-9a-f]{8}-([0-9a-f]{16})\.parquet", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ class ShardFile:
     """One written Parquet file, and all that the log has to know of it.
 
     Attributes:
-        path: Final path relative to the report, e.g. `survey=bridge/part-<run>-000007-1f2e3d4c.parquet`.
+        path: Final path relative to the report, `survey=bridge/part-<run>-000007-<random>-<hash>.parquet`.
         bytes: Size of the file.
         rows: Number of rows in it, at least one.
         partition: The partition column and its value, `{"survey": "bridge"}`.
@@ -75,6 +81,17 @@ def is_shard_name(name: str) -> bool:
     return _RUN_SHARD.fullmatch(name) is not None
 
 
+def content_hash(encoded: pa.Buffer) -> str:
+    """The part of a file's SHA-256 that its name ends with: 64 bits, as hexadecimal digits."""
+    return hashlib.sha256(encoded).hexdigest()[:16]
+
+
+def named_hash(name: str) -> str | None:
+    """The digits in a shard's name; None for files of other programs and of an older crackmodel."""
+    match = _HASHED.fullmatch(name)
+    return None if match is None else match[1]
+
+
 def write_shard(report_uri: str, survey: str, run_id: str, shard: int, rows: pa.Table) -> ShardFile:
     """Write the rows of one shard under a hidden name.
 
@@ -94,19 +111,39 @@ def write_shard(report_uri: str, survey: str, run_id: str, shard: int, rows: pa.
         ValueError: The rows are none, have another schema, or belong to another survey.
     """
     content = _file_content(rows, survey)
-    name = f"part-{check_name(run_id, 'run')}-{shard:06d}-{uuid.uuid4().hex[:8]}.parquet"
+    stem = f"part-{check_name(run_id, 'run')}-{shard:06d}"
     place = open_place(report_uri)
-    path = f"{partition_folder(survey)}/{name}"
-    file = ShardFile(path, 0, content.num_rows, {PARTITION_COLUMN: survey}, _statistics(content))
     _require_report(place)
+    sink = pa.BufferOutputStream()  # a shard is small enough to be held twice
+    pq.write_table(content, sink, **WRITING, row_group_size=content.num_rows)
+    return write_file(place, survey, stem, sink.getvalue(), content)
+
+
+def write_file(place: Place, survey: str, stem: str, encoded: pa.Buffer, rows: pa.Table) -> ShardFile:
+    """Write a Parquet file under a hidden name.
+
+    Args:
+        place: Where the report lies.
+        survey: Name of the survey.
+        stem: How its name begins.
+        encoded: The file.
+        rows: Its rows, at least with `BOUNDED_COLUMNS`.
+
+    Raises:
+        ReportWriteFailed: The storage did not take the file; nothing of it is left behind.
+    """
+    unique = f"{uuid.uuid4().hex[:8]}-{content_hash(encoded)}"
+    path = f"{partition_folder(survey)}/{stem}-{unique}.parquet"
+    partition = {PARTITION_COLUMN: survey}
+    file = ShardFile(path, encoded.size, rows.num_rows, partition, _statistics(rows))
     target = place.inside(file.hidden_path)
     try:
-        size = _write(place, target, content)
+        _write(place, target, encoded)
     except OSError as error:
         with contextlib.suppress(OSError):
             place.filesystem.delete_file(target)
         raise write_failed(error, target) from error
-    return ShardFile(file.path, size, file.rows, file.partition, file.stats)
+    return file
 
 
 def publish_shard(report_uri: str, shard: ShardFile) -> None:
@@ -145,17 +182,13 @@ def _require_report(place: Place) -> None:
     )
 
 
-def _write(place: Place, target: str, content: pa.Table) -> int:
-    """Write a Parquet file and return its size in bytes."""
+def _write(place: Place, target: str, encoded: pa.Buffer) -> None:
     if place.local is not None:  # an object store has no folders, only markers that pretend
         place.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=False)
     with place.filesystem.open_output_stream(target) as sink:
-        pq.write_table(
-            content, sink, compression="zstd", write_statistics=True, row_group_size=content.num_rows
-        )
+        sink.write(encoded)
     if place.local is not None:
         _flush(Path(target))
-    return int(place.filesystem.get_file_info(target).size)
 
 
 def _flush(path: Path) -> None:
@@ -186,7 +219,7 @@ def _statistics(content: pa.Table) -> str:
     """Delta Lake file statistics: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics."""
     smallest: dict[str, Any] = {}
     largest: dict[str, Any] = {}
-    for column in _BOUNDED_COLUMNS:
+    for column in BOUNDED_COLUMNS:
         bounds = pc.min_max(content[column]).as_py()
         if max(len(bounds["min"]), len(bounds["max"])) <= _LONGEST_BOUND:
             smallest[column], largest[column] = bounds["min"], bounds["max"]

@@ -39,7 +39,27 @@ class ShardCommitted:
     pending: int
 
 
-Event = RunPlanned | ShardCommitted
+@dataclass(frozen=True, slots=True)
+class ReportCompacted:
+    """The survey had so many small files that they were put together."""
+
+    run_id: str
+    survey: str
+    files_before: int
+    files_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionFailed:
+    """The survey has many small files, and could not be compacted; the run has lost nothing."""
+
+    run_id: str
+    survey: str
+    problem: str
+    remedy: str
+
+
+Event = RunPlanned | ShardCommitted | ReportCompacted | CompactionFailed
 Listener = Callable[[Event], None]
 
 

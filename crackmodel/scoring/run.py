@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 import crackmodel
-from crackmodel.errors import ReconciliationError, SurveyError
+from crackmodel.errors import ReconciliationError, ReportError, SurveyError
 from crackmodel.models.loading import read_familiarity
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry import ModelVersion, Registry
@@ -24,7 +24,14 @@ from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writer import publish_shard
 from crackmodel.scoring.departures import record_departures
 from crackmodel.scoring.dispatch import scored_inline, scored_on_ray
-from crackmodel.scoring.events import Listener, RunPlanned, ShardCommitted, ignore
+from crackmodel.scoring.events import (
+    CompactionFailed,
+    Listener,
+    ReportCompacted,
+    RunPlanned,
+    ShardCommitted,
+    ignore,
+)
 from crackmodel.scoring.pictures import ModelFile
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.worker import ScoringJob, ShardResult
@@ -99,6 +106,7 @@ def score_survey(
         departures = record_departures(
             table, job, listing.files, mark_missing=chosen.mark_missing, sequence=totals.commits
         )
+        _compact(table, job, chosen, on_event)
     unscorable = sum(totals.rejected.values())
     lost_images = unscorable - totals.rejected["not_an_image"]
     return RunResult(
@@ -263,6 +271,21 @@ def _committed(job: ScoringJob, shard: ShardResult, totals: _Totals, pending: in
         done=totals.images,
         pending=pending,
     )
+
+
+def _compact(table: ReportTable, job: ScoringJob, settings: ScoreSettings, on_event: Listener) -> None:
+    """Put the survey's small files together if there are many; the run is done, whatever comes of it."""
+    survey = job.survey.name
+    try:
+        if not settings.compact_after:
+            return
+        if table.small_files(survey) < settings.compact_after:
+            table.delete_replaced(keep_hours=settings.keep_hours)
+            return
+        done = table.compact(survey, keep_hours=settings.keep_hours)
+        on_event(ReportCompacted(job.run_id, survey, done.files_before, done.files_after))
+    except ReportError as error:
+        on_event(CompactionFailed(job.run_id, survey, error.problem, error.remedy))
 
 
 def _reconcile(table: ReportTable, job: ScoringJob, to_score: pa.Table, totals: _Totals) -> None:

@@ -77,7 +77,7 @@ def test_only_what_may_have_been_bad_luck_is_tried_again(
     table: ReportTable, commit: Commit, code: str
 ) -> None:
     commit([make_rejected("a.jpg", code)])
-    again = ["a.jpg"] if code in {"vanished", "unreadable", "changed", "scoring_failed"} else []
+    again = ["a.jpg"] if code in {"vanished", "moved", "unreadable", "changed", "scoring_failed"} else []
     assert left(table, make_listing(A)) == again
     commit([make_row("a.jpg", run_id="run-2", scored_at=NEXT_NIGHT)])
     assert left(table, make_listing(A)) == []

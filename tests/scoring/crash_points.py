@@ -1,7 +1,7 @@
 """A run that is killed at its n-th storage operation, for every n: `python -m tests.scoring.crash_points`.
 
 A storage operation is whatever changes the report: a folder or file that is made, a piece of a file that is
-written, a rename, a deletion, a flush, a commit to Delta's log. The run dies right before one or right after
+written, a rename, a deletion, a flush, a commit to Delta's log, a vacuum. The run dies right before one or right after
 it, and of a piece only half is written. For each a JSON line says what a rerun makes of the report:
 `step` that killed, rows that were committed when it did, what the rerun skipped and scored, and the images of
 the plain Parquet files and the hidden files afterwards.
@@ -129,7 +129,7 @@ def score_in_steps(survey: Path, report: Path, fatal: int | None) -> list[str]:
     steps = Steps(fatal)
     real = storage._local_place
     storage._local_place = lambda path: replace(real(path), filesystem=fs.PyFileSystem(SteppedStorage(steps)))
-    for change in ("create", "create_write_transaction"):
+    for change in ("create", "create_write_transaction", "vacuum"):
         setattr(DeltaTable, change, steps.around(change, getattr(DeltaTable, change)))
     os.fsync = steps.around("fsync", os.fsync)
     os.pwrite = steps.around("pwrite", os.pwrite)
@@ -138,7 +138,7 @@ def score_in_steps(survey: Path, report: Path, fatal: int | None) -> list[str]:
 
 
 def score(survey: Path, report: Path) -> dict[str, int]:
-    result = score_survey(survey, report=report, workers=0, shard_images=2)
+    result = score_survey(survey, report=report, workers=0, shard_images=2, compact_after=2)
     return {"skipped": result.skipped, "scored": result.scored}
 
 

@@ -1,0 +1,210 @@
+"""Many small files become few large ones, and what they replaced is deleted.
+
+A reader of Parquet folders that knows nothing of the log counts the rows of replaced files a second time, so
+they go at once, unless somebody wants to travel in time more than that.
+
+Not by `optimize.compact` of deltalake: as of 1.6, two of these at once are both committed, and every row is
+there twice (its conflict check lets files be removed twice if no data changes); and it drops the application
+transactions that would prevent that. Here the log keeps a number of compactions for every survey, so that
+Delta Lake refuses the later of two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction, RemoveAction
+from pyarrow import fs
+
+from crackmodel.errors import ReportBusy, ReportDamaged
+from crackmodel.reports.schema import FILE_SCHEMA, PARTITION_COLUMN, REPORT_SCHEMA
+from crackmodel.reports.snapshot import CommittedFile, committed_files
+from crackmodel.reports.storage import Place
+from crackmodel.reports.writer import (
+    BOUNDED_COLUMNS,
+    WRITING,
+    ShardFile,
+    content_hash,
+    named_hash,
+    publish_shard,
+    write_file,
+)
+
+TARGET_BYTES: Final = 64 * 2**20
+"""Size that compacted files have at most; each is held in memory until it is written."""
+
+_ROW_GROUP_BYTES: Final = 64 * 2**20
+"""Rows that are decoded at once, here and by a reader, in Arrow's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What compacting one survey did.
+
+    Attributes:
+        survey: Name of the survey.
+        files_before: Its files before.
+        files_after: Its files after.
+        bytes_before: Their size before.
+        bytes_after: Their size after.
+        deleted: Replaced files that were deleted, of all surveys.
+    """
+
+    survey: str
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+    deleted: int
+
+
+def small_files(table: DeltaTable, survey: str, target_bytes: int) -> list[CommittedFile]:
+    """The survey's files that a compaction puts together, oldest run first, in a loaded report."""
+    files = [file for file in committed_files(table, survey) if file.bytes < target_bytes // 2]
+    return sorted(files, key=lambda file: file.path)
+
+
+def compact(table: DeltaTable, place: Place, survey: str, target_bytes: int, keep_hours: int) -> Compaction:
+    """Compact one survey; see `ReportTable.compact`."""
+    before = committed_files(table, survey)
+    name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{uuid.uuid4().hex[:6]}"
+    number = _number(table, survey)
+    for bundle in _bundles(small_files(table, survey, target_bytes), target_bytes):
+        if _number(table, survey) != number:
+            raise _busy(survey, place)
+        stem = f"part-{name}-{number + 1:06d}"
+        file = _put_together(place, survey, stem, bundle)
+        publish_shard(place.uri, file)
+        _replace(table, place, bundle, file, number + 1)
+        table.update_incremental()
+        number += 1
+    after = committed_files(table, survey)
+    deleted = delete_replaced(table, place, keep_hours)
+    return Compaction(survey, len(before), len(after), _size(before), _size(after), deleted)
+
+
+def delete_replaced(table: DeltaTable, place: Place, keep_hours: int) -> int:
+    """Delete the files that compactions replaced at least so long ago, of every survey, and count them.
+
+    Raises:
+        DeltaError: The log cannot be read or written, or a file not deleted.
+        OSError: The report's folders cannot be listed.
+    """
+    replaced = replaced_files(table, place, keep_hours)
+    if replaced:  # a vacuum makes two commits even where it finds nothing
+        table.vacuum(retention_hours=keep_hours, dry_run=False, enforce_retention_duration=False)
+        table.update_incremental()
+    return len(replaced)
+
+
+def replaced_files(table: DeltaTable, place: Place, keep_hours: int = 0) -> set[str]:
+    """Paths of files that a compaction replaced at least so long ago and that are still there."""
+    named = table.vacuum(retention_hours=keep_hours, dry_run=True, enforce_retention_duration=False)
+    paths = {"/".join(path.rsplit("/", 2)[-2:]) for path in named}
+    found: set[str] = set()
+    for folder in {path.split("/")[0] for path in paths}:
+        there = place.filesystem.get_file_info(fs.FileSelector(place.inside(folder), allow_not_found=True))
+        found |= {f"{folder}/{info.base_name}" for info in there}
+    return paths & found
+
+
+def _bundles(files: Sequence[CommittedFile], target_bytes: int) -> Iterator[list[CommittedFile]]:
+    """Which files become one; a file that would stay alone is left as it is."""
+    bundle: list[CommittedFile] = []
+    for file in files:
+        if bundle and _size(bundle) + file.bytes > target_bytes:
+            yield bundle
+            bundle = []
+        bundle.append(file)
+    if len(bundle) > 1:
+        yield bundle
+
+
+def _put_together(place: Place, survey: str, stem: str, bundle: Sequence[CommittedFile]) -> ShardFile:
+    sink = pa.BufferOutputStream()
+    bounded = []
+    waiting: list[pa.Table] = []
+    with pq.ParquetWriter(sink, FILE_SCHEMA, **WRITING) as writer:
+        for file in bundle:
+            waiting.append(_read_whole(place, file.path))
+            bounded.append(waiting[-1].select(BOUNDED_COLUMNS))
+            if sum(rows.nbytes for rows in waiting) >= _ROW_GROUP_BYTES or file is bundle[-1]:
+                rows = pa.concat_tables(waiting)
+                writer.write_table(rows, row_group_size=rows.num_rows)
+                waiting = []
+    return write_file(place, survey, stem, sink.getvalue(), pa.concat_tables(bounded))
+
+
+def _read_whole(place: Place, path: str) -> pa.Table:
+    """Read a file, and look for damage before it gets a hash of its own, where nobody would see it any more.
+
+    Raises:
+        ReportDamaged: The file is not what it was when it was written.
+        OSError: It cannot be read.
+    """
+    with place.filesystem.open_input_stream(place.inside(path)) as stream:
+        content = stream.read_buffer()
+    expected = named_hash(path.rsplit("/", 1)[-1])
+    if expected and content_hash(content) != expected:
+        raise ReportDamaged(
+            f"{place.inside(path)} is not what was written into it, so it is not compacted.",
+            f"See what else is damaged: crackmodel report check --report {place.uri}.",
+        )
+    return pq.read_table(pa.BufferReader(content), schema=FILE_SCHEMA)
+
+
+def _replace(
+    table: DeltaTable, place: Place, bundle: Sequence[CommittedFile], file: ShardFile, number: int
+) -> None:
+    """Commit that one file is in force instead of several."""
+    now = time.time_ns() // 1_000_000
+    survey = file.partition[PARTITION_COLUMN]
+    removed = [RemoveAction(old.path, False, now, old.bytes, dict(file.partition)) for old in bundle]
+    try:
+        table.create_write_transaction(
+            [AddAction(file.path, file.bytes, file.partition, now, False, file.stats), *removed],
+            mode="append",
+            schema=REPORT_SCHEMA,
+            partition_by=[PARTITION_COLUMN],
+            commit_properties=CommitProperties(
+                custom_metadata={"survey": survey, "compacted": len(bundle), "files": 1, "rows": file.rows},
+                app_transactions=[Transaction(_app_id(survey), number)],
+            ),
+        )
+    except CommitFailedError as error:
+        with contextlib.suppress(OSError):
+            place.filesystem.delete_file(place.inside(file.path))
+        table.update_incremental()
+        if _number(table, survey) >= number:
+            raise _busy(survey, place) from error
+        raise
+
+
+def _busy(survey: str, place: Place) -> ReportBusy:
+    return ReportBusy(
+        f"Survey {survey!r} in {place.uri} is being compacted by somebody else too.",
+        "Leave it to them; nothing was changed twice.",
+    )
+
+
+def _number(table: DeltaTable, survey: str) -> int:
+    number = table.transaction_version(_app_id(survey))
+    return -1 if number is None else int(number)
+
+
+def _app_id(survey: str) -> str:
+    return f"compaction:{survey}"
+
+
+def _size(files: Sequence[CommittedFile]) -> int:
+    return sum(file.bytes for file in files)

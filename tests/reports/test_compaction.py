@@ -1,0 +1,211 @@
+"""Compacting changes how many files there are, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from crackmodel.errors import ReportBusy, ReportDamaged
+from crackmodel.reports import compaction
+from crackmodel.reports.queries import open_report
+from crackmodel.reports.schema import FILE_SCHEMA, REPORT_SCHEMA, build_rows
+from crackmodel.reports.snapshot import committed_files
+from crackmodel.reports.table import ReportTable
+from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+
+from .conftest import Commit
+from .rows import MODEL, NOON, PREPROCESS, make_listing, make_rejected, make_row
+
+LISTING = make_listing(("a.jpg", 1000, NOON), ("bad.jpg", 1000, NOON), ("new.jpg", 1000, NOON))
+OTHER_MODEL = "b" * 64
+
+
+@pytest.fixture
+def mixed(table: ReportTable, commit: Commit) -> ReportTable:
+    """A report of two surveys; one has files of two runs, models and tilings."""
+    commit([make_row("a.jpg", tile_probabilities=[0.1, 0.9], crack_probability=0.9, verdict="crack")])
+    commit([make_row("b.jpg", latitude=51.5, captured_at=NOON), make_rejected("bad.jpg", "vanished")])
+    commit([make_row("a.jpg", run_id="run-2", model_sha256=OTHER_MODEL)])
+    commit([make_row("a.jpg", run_id="run-2", preprocess="other")])
+    commit([make_row("a.jpg", survey="tunnel")])
+    return table
+
+
+def names(table: ReportTable, survey: str = "bridge") -> set[str]:
+    return {path.name for path in Path(table.uri, f"survey={survey}").iterdir()}
+
+
+def answers(table: ReportTable) -> list[object]:
+    pending = [
+        table.pending(LISTING, survey="bridge", model_sha256=model, preprocess=preprocess)[
+            "image"
+        ].to_pylist()
+        for model, preprocess in ((MODEL, PREPROCESS), (OTHER_MODEL, PREPROCESS), (MODEL, "other"))
+    ]
+    asked = ([table.count(run), table.top(run), table.unfamiliar(run)] for run in ("run-1", "run-2"))
+    with open_report(table.uri) as report:
+        rows = report.sql("from report order by survey, image, run_id, model_sha256, preprocess")
+    return [pending, *asked, rows]
+
+
+def test_answers_and_schema_stay_the_same_for_everybody(mixed: ReportTable) -> None:
+    before, plain = answers(mixed), len(pd.read_parquet(mixed.uri))
+
+    done = mixed.compact("bridge")
+
+    assert (done.files_before, done.files_after, done.deleted) == (4, 1, 4)
+    assert answers(mixed) == before
+    assert before[0] == [["bad.jpg", "new.jpg"], ["bad.jpg", "new.jpg"], ["bad.jpg", "new.jpg"]]
+    assert len(pd.read_parquet(mixed.uri)) == plain == len(DeltaTable(mixed.uri).to_pandas()) == 6
+    (name,) = names(mixed)
+    written = pq.ParquetFile(Path(mixed.uri, "survey=bridge", name))
+    assert written.schema_arrow == FILE_SCHEMA
+    assert written.metadata.row_group(0).column(0).compression == "ZSTD"
+    assert ReportTable.open(mixed.uri).dataset().to_table().schema == REPORT_SCHEMA
+
+
+def test_other_surveys_are_left_alone(mixed: ReportTable) -> None:
+    before = names(mixed, "tunnel")
+    mixed.compact("bridge")
+    assert names(mixed, "tunnel") == before
+
+
+def test_compacting_again_does_nothing(mixed: ReportTable) -> None:
+    mixed.compact("bridge")
+    version, file = mixed.version, names(mixed)
+
+    again = mixed.compact("bridge")
+
+    assert (again.files_before, again.files_after, again.deleted) == (1, 1, 0)
+    assert (ReportTable.open(mixed.uri).version, names(mixed)) == (version, file)
+
+
+def test_compacted_file_is_no_orphan_and_keeps_other_runs_unread(mixed: ReportTable, commit: Commit) -> None:
+    mixed.compact("bridge")
+    assert mixed.remove_orphans("bridge") == 0
+    assert mixed.count("run-2", "bridge").rows == 2
+    (file,) = committed_files(DeltaTable(mixed.uri), "tunnel")
+    assert file.constants == ("tunnel", MODEL, PREPROCESS, "run-1")
+
+
+def test_files_of_one_run_keep_it_in_the_log(table: ReportTable, commit: Commit) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        commit([make_row(name)])
+    table.compact("bridge")
+    (file,) = committed_files(DeltaTable(table.uri))
+    assert (file.rows, file.constants) == (2, ("bridge", MODEL, PREPROCESS, "run-1"))
+
+
+def test_target_size_bounds_what_is_put_together(table: ReportTable, commit: Commit) -> None:
+    sizes = [commit([make_row(f"{number}.jpg")]).bytes for number in range(6)]
+    done = table.compact("bridge", target_bytes=max(sizes) * 5 // 2)
+    assert done.files_after == 3
+    assert table.small_files("bridge", max(sizes)) == 0
+    assert ReportTable.open(table.uri).count("run-1").rows == 6
+
+
+def test_kept_files_let_people_travel_in_time_until_the_next_compaction(mixed: ReportTable) -> None:
+    done = mixed.compact("bridge", keep_hours=1)
+    assert done.deleted == 0
+    assert len(names(mixed)) == 5
+    assert DeltaTable(mixed.uri, version=2).to_pyarrow_table().num_rows == 3
+    assert mixed.remove_orphans("bridge") == 0
+
+    assert mixed.delete_replaced(keep_hours=1) == 0
+    assert mixed.delete_replaced() == 4
+    assert mixed.delete_replaced() == 0
+    assert len(pd.read_parquet(mixed.uri)) == 6
+
+
+class Killed(BaseException):
+    """What no code catches."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("step", ["publish_shard", "_replace", "delete_replaced"])
+def test_killed_compaction_leaves_nothing_behind(
+    mixed: ReportTable, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    before = answers(mixed)
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, step, killed)
+        with pytest.raises(Killed):
+            ReportTable.open(mixed.uri).compact("bridge")
+    foreign = Path(mixed.uri, "survey=bridge", "part-00001-another-program.parquet")
+    foreign.write_bytes(b"mine")
+
+    rest = mixed.remove_orphans("bridge") + mixed.delete_replaced()
+
+    assert rest == (4 if step == "delete_replaced" else 1)
+    foreign.unlink()
+    assert len(pd.read_parquet(mixed.uri)) == 6
+    assert answers(mixed) == before
+
+
+def test_two_compactions_at_once_are_one(mixed: ReportTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = answers(mixed)
+    write, others = compaction.write_file, [ReportTable.open(mixed.uri)]
+
+    def write_slowly(*arguments: Any) -> ShardFile:
+        file = write(*arguments)
+        if others:
+            others.pop().compact("bridge", keep_hours=1)
+        return file
+
+    monkeypatch.setattr(compaction, "write_file", write_slowly)
+    with pytest.raises(ReportBusy, match="compacted by somebody else"):
+        mixed.compact("bridge")
+
+    assert answers(mixed) == before
+    mixed.delete_replaced()
+    assert len(pd.read_parquet(mixed.uri)) == 6
+
+
+def test_run_that_commits_during_a_compaction_loses_nothing(
+    mixed: ReportTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ReportTable.open(mixed.uri)
+    run.pending(LISTING, survey="bridge", model_sha256=MODEL, preprocess=PREPROCESS)
+    write = compaction.write_file
+
+    def commit(number: int) -> None:
+        rows = build_rows([make_row(f"{number}.jpg", run_id="run-3")])
+        file = write_shard(run.uri, "bridge", "run-3", number, rows)
+        publish_shard(run.uri, file)
+        run.commit([file], run_id="run-3", sequence=number)
+
+    def write_slowly(*arguments: Any) -> ShardFile:
+        file = write(*arguments)
+        commit(0)
+        return file
+
+    monkeypatch.setattr(compaction, "write_file", write_slowly)
+    done = mixed.compact("bridge")
+    commit(1)
+
+    assert done.files_after == 2
+    assert run.count("run-3").rows == 2
+    assert len(pd.read_parquet(mixed.uri)) == 8
+
+
+def test_damage_is_not_compacted_away(table: ReportTable, commit: Commit) -> None:
+    files = [commit([make_row(name)]) for name in ("a.jpg", "b.jpg")]
+    flip(Path(table.uri, files[1].path), 100)
+    with pytest.raises(ReportDamaged, match="not what was written") as damage:
+        table.compact("bridge")
+    assert files[1].path in damage.value.problem
+    assert len(names(table)) == 2
+
+
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
