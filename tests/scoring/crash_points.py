@@ -1,10 +1,10 @@
 """A run that is killed at its n-th storage operation, for every n: `python -m tests.scoring.crash_points`.
 
 A storage operation is whatever changes the report: a folder or file that is made, a piece of a file that is
-written, a rename, a deletion, a flush, a commit to Delta's log, a vacuum. The run dies right before one or right after
-it, and of a piece only half is written. For each a JSON line says what a rerun makes of the report:
-`step` that killed, rows that were committed when it did, what the rerun skipped and scored, and the images of
-the plain Parquet files and the hidden files afterwards.
+written, a rename, a deletion, a flush, a commit to Delta's log, a vacuum. The run dies right before one or
+right after it, and of a piece only half is written. For each a JSON line says what a rerun makes of the
+report: `step` that killed, rows that were committed when it did, what the rerun skipped and scored, and
+the images of the plain Parquet files and the hidden files afterwards.
 """
 
 from __future__ import annotations
