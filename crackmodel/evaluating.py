@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from crackmodel.models.assessment import Evaluation
 
 ModelsFolder = Annotated[
-    Path | None, typer.Option("--models", help="Folder of the model registry. [default: models]")
+    str | None, typer.Option("--models", help="Folder or URI of the model registry. [default: models]")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 

@@ -83,15 +83,16 @@ Int8Option = Annotated[
     bool, typer.Option("--int8/--no-int8", help="Make an int8 model too; published where it passes.")
 ]
 PromoteOption = Annotated[bool, typer.Option("--promote", help="Point the alias `production` at it.")]
-SurveyArgument = Annotated[str, typer.Argument(help="Folder or s3://, gs:// URI with photographs.")]
+SurveyArgument = Annotated[str, typer.Argument(help="Folder or s3://, gs://, abfss:// URI with photographs.")]
 ReportOption = Annotated[
-    str | None, typer.Option("--report", "-r", help="Folder or s3://, gs:// URI. [default: report]")
+    str | None, typer.Option("--report", "-r", help="Folder or s3://, gs://, abfss:// URI. [default: report]")
 ]
 ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", help="NAME, NAME@VERSION, NAME@ALIAS. [default: builtin]")
 ]
 ModelsOption = Annotated[
-    Path | None, typer.Option("--models", help="Folder of the model registry. [default: models]")
+    str | None,
+    typer.Option("--models", help="Folder of the model registry; to score also a URI. [default: models]"),
 ]
 FeaturesOption = Annotated[
     Path | None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -76,7 +75,7 @@ def promote_model(
     typer.echo(f"{version.name}@{alias} is now {version.reference}")
 
 
-def _registry(models: Path | None) -> Registry:
+def _registry(models: str | None) -> Registry:
     from crackmodel.models.registry import Registry
     from crackmodel.settings import TrainSettings
 

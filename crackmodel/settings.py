@@ -50,7 +50,7 @@ class ScoreSettings(_Settings):
     """How one survey is scored."""
 
     report: str = Field("report", min_length=1, description="Delta table to write: local path or URI")
-    models: Path = Field(Path("models"), description="Folder of the model registry")
+    models: Path | str = Field(Path("models"), description="Folder or URI of the model registry")
     model: str = Field("builtin", description="Model reference: NAME, NAME@VERSION, NAME@ALIAS, builtin")
     engine: EngineName = Field("litert", description="What runs the model")
     tile: int = Field(227, ge=32, le=4096, description="Edge of a tile, pixels of the photograph")
@@ -100,7 +100,7 @@ class ScoreSettings(_Settings):
 class TrainSettings(_Settings):
     """Where training finds its weights and keeps its models."""
 
-    models: Path = Field(Path("models"), description="Folder of the model registry")
+    models: Path | str = Field(Path("models"), description="Folder or URI of the model registry")
     weights: Path | None = Field(None, description="ImageNet weights of MobileNetV2 without its top (.h5)")
     features: Path | None = Field(None, description="Folder of features for later trainings")
 

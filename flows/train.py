@@ -97,7 +97,7 @@ def train(
     positive: list[str] | None = None,
     test: list[Path] | None = None,
     weights: Path | None = None,
-    models: Path | None = None,
+    models: str | None = None,
     features: Path | None = None,
     epochs: int | None = None,
     seed: int | None = None,
@@ -121,7 +121,7 @@ def train(
         positive: Classes that mean cracks: `CLASS`, or `SET=CLASS` for one of several sets.
         test: Further labelled folders to evaluate on.
         weights: ImageNet weights of MobileNetV2; `CRACKMODEL_WEIGHTS`, else Keras' own download.
-        models: Folder of the registry; `CRACKMODEL_MODELS`, else `models`.
+        models: Folder of the registry, a local one; `CRACKMODEL_MODELS`, else `models`.
         features: Folder that keeps features for later trainings; `CRACKMODEL_FEATURES`, else in `models`.
         epochs: Passes over the training images.
         seed: Decides the split and the order of images.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from pyarrow import fs
 
+from crackmodel import stores
 from crackmodel.surveys.sample import SampleSurvey, write_sample
+from tests.object_store import BUCKET, ObjectStore, serve
 
 hypothesis.settings.register_profile("no-timing", deadline=None)
 hypothesis.settings.load_profile("no-timing")
@@ -22,8 +25,10 @@ def _no_settings_from_outside() -> Iterator[None]:
     """Run with the defaults, whatever the shell that runs the tests has set."""
     with pytest.MonkeyPatch.context() as patch:
         for variable in list(os.environ):
-            if variable == "RAY_ADDRESS" or (
-                variable.startswith("CRACKMODEL_") and variable != "CRACKMODEL_TEST_DATA"
+            if (
+                variable == "RAY_ADDRESS"
+                or variable.startswith("AWS_")
+                or (variable.startswith("CRACKMODEL_") and variable != "CRACKMODEL_TEST_DATA")
             ):
                 patch.delenv(variable)
         yield
@@ -57,3 +62,30 @@ def embedded_ray() -> Iterator[None]:
 
     with ray_session(workers=2):
         yield
+
+
+@pytest.fixture(scope="session")
+def _object_store() -> Iterator[ObjectStore]:
+    with serve() as store:
+        yield store
+
+
+@pytest.fixture
+def object_store(_object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """An S3 store on this machine, as the environment of AWS' own tools names it; its bucket is empty."""
+    for name, value in _object_store.environment().items():
+        monkeypatch.setenv(name, value)
+    yield _object_store
+    _object_store.forget()
+
+
+@pytest.fixture
+def upload(object_store: ObjectStore) -> Callable[[Path, str], str]:
+    """Copy a folder into the bucket; returns its URI."""
+
+    def copy(folder: Path, name: str) -> str:
+        target = stores.open_store(f"s3://{BUCKET}/{name}")
+        fs.copy_files(str(folder), target.path, fs.LocalFileSystem(), target.filesystem)
+        return f"s3://{BUCKET}/{name}"
+
+    return copy

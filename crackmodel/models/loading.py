@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -79,7 +80,7 @@ def load_model(
 
     Args:
         reference: `builtin`, `NAME`, `NAME@VERSION` or `NAME@ALIAS`.
-        models: The registry's folder.
+        models: The registry's folder, or its URI in an object store.
         engine: `litert`, `litert-int8` where the version has it, or `tensorflow` for the Keras model.
         threads: Of the LiteRT interpreter.
 
@@ -127,7 +128,10 @@ def build_engine(version: ModelVersion, engine: str = "litert", *, threads: int 
     """
     content = version.read_file(version.engine_file(engine))
     if engine == KerasEngine.name:
-        return KerasEngine(version.path / KERAS_MODEL, temperature=version.temperature)
+        with tempfile.TemporaryDirectory(prefix="crackmodel-") as folder:  # Keras reads files alone
+            path = Path(folder) / KERAS_MODEL
+            path.write_bytes(content)
+            return KerasEngine(path, temperature=version.temperature)
     return LiteRTEngine(content, threads=threads, temperature=version.temperature, name=engine)
 
 

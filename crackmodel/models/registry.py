@@ -25,6 +25,7 @@ from typing import Final
 
 from crackmodel.errors import ModelCorrupt, ModelError, ModelNotFound, UsageError
 from crackmodel.models.card import Card, FileRecord, card_to_json
+from crackmodel.models.stored import models_folder
 from crackmodel.models.versions import CARD, KERAS_MODEL, LITERT_MODEL, ModelVersion, open_version
 
 __all__ = [
@@ -51,12 +52,32 @@ _VERSION = re.compile(r"v[1-9][0-9]{0,8}")
 class Registry:
     """The model versions below a folder, and the one that ships.
 
+    In an object store versions can be read, and neither published nor promoted.
+
     Args:
-        root: The folder; it need not exist until something is published.
+        root: The folder, or its URI in an object store; it need not exist until something is published.
+
+    Raises:
+        UsageError: The URI is malformed.
+        ModelError: The object store cannot be reached.
     """
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root).expanduser()
+        self.root = models_folder(root)
+
+    def local_root(self) -> Path:
+        """Return the folder, for those who write into it.
+
+        Raises:
+            ModelError: It is in an object store, where nothing is renamed in one step.
+        """
+        if isinstance(self.root, Path):
+            return self.root
+        raise ModelError(
+            f"Models cannot be trained into, or promoted in, the object store {self.root}.",
+            "Give a local folder with --models, then copy it: "
+            f"aws s3 cp --recursive models {self.root}, or what your cloud has for that.",
+        )
 
     def names(self) -> list[str]:
         """List the models in the folder, sorted; `builtin` is not in a folder and not listed."""
@@ -143,13 +164,15 @@ class Registry:
         Raises:
             UsageError: The name or alias is not one, or the alias looks like a version.
             ModelNotFound: No such version.
+            ModelError: The registry is in an object store.
         """
         if _VERSION.fullmatch(_valid(alias)):
             raise UsageError(f"{alias!r} is a version, not an alias.", "Take a word, such as production.")
         if name == BUILTIN:
             raise UsageError("The model that ships has no aliases.", "Promote a model that you trained.")
+        root = self.local_root()
         self.resolve(f"{name}@{version}")
-        folder = self.root / name
+        folder = root / name
         with _locked(folder):
             aliases = {**self.aliases(name), alias: version}
             temporary = folder / f".{_ALIASES}.{uuid.uuid4().hex}"
@@ -168,7 +191,7 @@ class Registry:
             UsageError: Not a name for a model.
             ModelError: The folder cannot be made.
         """
-        folder = self.root / _publishable(name)
+        folder = self.local_root() / _publishable(name)
         staged = folder / f".staging-{uuid.uuid4().hex}"
         try:
             staged.mkdir(parents=True)
@@ -181,7 +204,7 @@ class Registry:
             yield staged
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-            for made in (folder, self.root):
+            for made in (folder, self.local_root()):
                 with contextlib.suppress(OSError):  # not empty: there are versions
                     made.rmdir()
 
@@ -198,8 +221,9 @@ class Registry:
 
         Raises:
             UsageError: Not a name for a model.
+            ModelError: The registry is in an object store.
         """
-        folder = self.root / _publishable(name)
+        folder = self.local_root() / _publishable(name)
         files = _hash_files(staging_dir)
         with _locked(folder):
             newest = self.versions(name)

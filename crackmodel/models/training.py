@@ -85,7 +85,7 @@ def train_model(
         positive: Classes that mean cracks: `CLASS`, or `NAME=CLASS` for one of several data sets; recognised
             by their names if None.
         weights: ImageNet weights of the backbone; see `network.find_weights`.
-        models: The registry's folder.
+        models: The registry's folder, a local one.
         features: Folder where features are kept for the next training on the same pictures; `.features` in
             the registry's folder if None.
         epochs: Passes over the training part, 10 by default; fine-tuning may stop earlier.
@@ -123,6 +123,7 @@ def train_model(
     # Everything that can be refused is refused before the hours of work.
     tell: OnEvent = on_event or (lambda _: None)
     registry = Registry(models)
+    folder = registry.local_root()
     model = registry.resolve(like) if isinstance(like, str) else like
     recipe = choose_recipe(
         model,
@@ -159,7 +160,7 @@ def train_model(
         weights_sha256 = hashlib.sha256(weights_file.read_bytes()).hexdigest()
         software = installed_software()
         started = time.monotonic()
-        cache = registry.root / ".features" if features is None else Path(features).expanduser()
+        cache = folder / ".features" if features is None else Path(features).expanduser()
 
         def listen(event: TrainingEvent) -> None:
             tell(event)
@@ -193,7 +194,7 @@ def train_model(
             version = registry.publish(name, staged, card)
         except OSError as fault:
             raise ModelError(
-                f"The model cannot be written below {registry.root}: {fault.strerror}.",
+                f"The model cannot be written below {folder}: {fault.strerror}.",
                 "Free space or choose another folder with --models; the training has to be run again.",
             ) from fault
     if promote:

@@ -10,6 +10,7 @@ from typing import Final
 
 from crackmodel.errors import ModelCorrupt, ModelNotFound, UsageError
 from crackmodel.models.card import Card, FileRecord, card_from_json
+from crackmodel.models.stored import StoredPath
 
 CARD: Final = "card.json"
 LITERT_MODEL: Final = "model.tflite"
@@ -32,13 +33,13 @@ class ModelVersion:
     Attributes:
         name: The model, `builtin` for the one that ships.
         version: `v1`, `v2`, ...
-        path: The version's folder.
+        path: The version's folder; `Path` unless the registry is in an object store.
         card: What its `card.json` says.
     """
 
     name: str
     version: str
-    path: Path
+    path: Path | StoredPath
     card: Card
 
     @property
@@ -135,7 +136,7 @@ class ModelVersion:
 _RESTORE: Final = "Restore the version from a backup, take another one, or train the model again."
 
 
-def open_version(name: str, version: str | None, path: Path) -> ModelVersion:
+def open_version(name: str, version: str | None, path: Path | StoredPath) -> ModelVersion:
     """Open a version's folder.
 
     Args:

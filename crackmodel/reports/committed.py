@@ -15,7 +15,7 @@ from crackmodel.reports import ledger
 from crackmodel.reports.fence import Fence
 from crackmodel.reports.ledger import RunCounts, TopImage, UnfamiliarImage
 from crackmodel.reports.snapshot import committed_rows
-from crackmodel.reports.storage import Place, first_line
+from crackmodel.reports.storage import Place, first_line, remedy
 
 
 class CommittedRows:
@@ -185,5 +185,5 @@ class CommittedRows:
         except (DeltaError, OSError) as error:
             raise ReportWriteFailed(
                 f"The log of the report at {self.uri} cannot be read any more: {first_line(error)}.",
-                "Check the storage and run again; what was committed stays.",
+                remedy(error, "Check the storage and run again; what was committed stays."),
             ) from error

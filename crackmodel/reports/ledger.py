@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 from crackmodel.errors import ReportError
 from crackmodel.reports.database import open_database
 from crackmodel.reports.schema import DEPARTED_REJECT_CODES, KEY_COLUMNS, TRANSIENT_REJECT_CODES
-from crackmodel.reports.storage import first_line
+from crackmodel.reports.storage import first_line, remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def reading(uri: str) -> Iterator[None]:
     except (OSError, pa.ArrowException, duckdb.Error) as error:
         raise ReportError(
             f"The rows of the report at {uri} cannot be read: {first_line(error)}.",
-            "Check the storage; if files were deleted by hand, restore them from a backup.",
+            remedy(error, "Check the storage; if files were deleted by hand, restore them from a backup."),
         ) from error
 
 

@@ -15,7 +15,7 @@ from crackmodel.errors import ReportIncompatible
 from crackmodel.reports.claims import SURVEY_FOLDER
 from crackmodel.reports.locks import LOCK_FOLDER
 from crackmodel.reports.schema import LATER_COLUMNS, PARTITION_COLUMN, REPORT_SCHEMA
-from crackmodel.reports.storage import Place, first_line
+from crackmodel.reports.storage import Place, first_line, remedy
 
 _LOG_FOLDER: Final = "_delta_log"
 _COMMIT: Final = re.compile(r"[0-9]{20}\..*(json|parquet)")
@@ -38,7 +38,7 @@ def is_vacant(place: Place) -> bool:
     except OSError as error:
         raise ReportIncompatible(
             f"{place.uri} cannot be looked into: {first_line(error)}.",
-            "Check the permissions and the credentials, or choose another place with --report.",
+            remedy(error, "Check the permissions, or choose another place with --report."),
         ) from error
     return inside <= {LOCK_FOLDER, SURVEY_FOLDER, *([_LOG_FOLDER] if begun else [])}
 
@@ -61,7 +61,7 @@ def load(place: Place) -> DeltaTable:
             "Choose another place with --report.",
         )
     try:
-        table = DeltaTable(place.uri)
+        table = DeltaTable(place.delta_uri, storage_options=place.delta_options or None)
         schema = pa.schema(table.schema().to_arrow())
     except TableNotFoundError as error:
         raise ReportIncompatible(
@@ -71,7 +71,10 @@ def load(place: Place) -> DeltaTable:
     except (DeltaError, OSError) as error:
         raise ReportIncompatible(
             f"The log of the report at {place.uri} cannot be read: {first_line(error)}.",
-            "Restore the folder _delta_log from a backup, or score into a new report with --report.",
+            remedy(
+                error,
+                "Restore the folder _delta_log from a backup, or score into a new report with --report.",
+            ),
         ) from error
     _require_same_schema(place.uri, schema, table.metadata().partition_columns)
     return table

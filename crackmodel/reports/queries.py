@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 
 from crackmodel.errors import QueryError, ReportError
 from crackmodel.reports.database import open_database
-from crackmodel.reports.storage import first_line
+from crackmodel.reports.storage import first_line, remedy
 from crackmodel.reports.table import ReportTable
 
 VIEWS: Final = {
@@ -193,7 +193,7 @@ def _explain(
     if isinstance(error, OSError) or "No such file" in str(error) or "FileNotFound" in str(error):
         return ReportError(
             f"A file of the report at {uri} cannot be read: {first_line(error)}.",
-            "Check the storage; if files were deleted by hand, restore them from a backup.",
+            remedy(error, "Check the storage; if files were deleted by hand, restore them from a backup."),
         )
     known = "; ".join(_columns(name, database) for name in VIEWS if re.search(rf"\b{name}\b", query))
     return QueryError(

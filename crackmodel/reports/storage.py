@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 from pyarrow import fs
 
 from crackmodel.errors import ReportError, ReportWriteFailed, UsageError
+from crackmodel.stores import advice, open_store
+
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +22,24 @@ class Place:
     """The root folder of a report.
 
     Attributes:
-        uri: Absolute local path, or the object store's URI without a trailing slash; what Delta Lake opens.
+        uri: Absolute local path, or the object store's URI without a trailing slash.
         filesystem: The pyarrow file system that `root` belongs to.
         root: The report's folder inside `filesystem`.
         local: The folder as a path of this machine; None in an object store.
+        delta_uri: What Delta Lake opens.
+        delta_options: What Delta Lake has to be told to get there.
     """
 
     uri: str
     filesystem: fs.FileSystem
     root: str
     local: Path | None
+    delta_uri: str = ""
+    delta_options: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.delta_uri:
+            object.__setattr__(self, "delta_uri", self.uri)
 
     def inside(self, relative: str) -> str:
         """The path of something inside the report, for `filesystem`."""
@@ -41,7 +54,7 @@ def open_place(uri: str | Path) -> Place:
     """Resolve a report's address; touches nothing.
 
     Args:
-        uri: A local path (`~` is expanded), or a `file://`, `s3://` or `gs://` URI.
+        uri: A local path (`~` is expanded), a `file://` URI, or what `crackmodel.stores.open_store` takes.
 
     Raises:
         UsageError: The scheme is unknown or the URI is malformed.
@@ -50,25 +63,21 @@ def open_place(uri: str | Path) -> Place:
     text = str(uri)
     if "://" not in text:
         return _local_place(Path(text))
+    if text.startswith("file://"):
+        try:
+            return _local_place(Path(fs.FileSystem.from_uri(text)[1]))
+        except pa.ArrowInvalid as error:
+            raise UsageError(
+                f"The report's address {text!r} cannot be understood: {error}.", "Give a local path."
+            ) from error
     try:
-        filesystem, root = fs.FileSystem.from_uri(text)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UsageError(
-            f"The report's address {text!r} cannot be understood: {error}.",
-            "Give a local path, or a URI that begins with s3:// or gs://.",
-        ) from error
+        store = open_store(text)
     except OSError as error:
         raise ReportError(
-            f"The storage of {text!r} cannot be reached: {error}.",
-            "Check the bucket's name, the network and the credentials in the environment.",
+            f"The storage of {text} cannot be reached: {first_line(error)}.",
+            remedy(error, "Check the bucket's name, the network and the credentials: see docs/storage.md."),
         ) from error
-    if isinstance(filesystem, fs.LocalFileSystem):
-        return _local_place(Path(root))
-    if not root.strip("/"):
-        raise UsageError(
-            f"The report's address {text!r} names no bucket.", "Give one like s3://bucket/folder/report."
-        )
-    return Place(text.rstrip("/"), filesystem, root.rstrip("/"), None)
+    return Place(text.rstrip("/"), store.filesystem, store.path, None, store.delta_uri, store.delta_options)
 
 
 def _local_place(path: Path) -> Place:
@@ -95,18 +104,36 @@ def write_failed(error: Exception, path: str) -> ReportWriteFailed:
             f"{path} grew beyond the largest file that is allowed here.",
             "Raise the limit (ulimit -f) and run again; shards that were committed stay.",
         )
-    if code in (errno.EACCES, errno.EPERM, errno.EROFS) or "denied" in text.lower():
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS) or ("denied" in text.lower() and not advice(error)):
         return ReportWriteFailed(
             f"There is no permission to write {path}.",
             "Give this user write access to the report, or choose another place with --report.",
         )
     return ReportWriteFailed(
         f"{path} could not be written: {first_line(error)}.",
-        "Check the storage and run again; shards that were committed stay and are not scored twice.",
+        remedy(
+            error,
+            "Check the storage and run again; shards that were committed stay and are not scored twice.",
+        ),
     )
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a message, without a full stop; the Rust libraries append a backtrace."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(". ") if lines else type(error).__name__
+    """What is wrong, on one line without a full stop.
+
+    deltalake draws a tree from the outermost layer to the innermost, and may print the store's answer
+    below it; the innermost says most, and the answer is for nobody's log.
+    """
+    if known := advice(error):
+        return known[0]
+    lines = [_COLOURS.sub("", line).strip() for line in str(error).strip().splitlines()]
+    if not lines:
+        return type(error).__name__
+    told = [line.lstrip("↳ ") for line in lines if line.startswith("↳") and "<" not in line]
+    return (told[-1] if told else lines[0]).rstrip(". ")
+
+
+def remedy(error: Exception, otherwise: str) -> str:
+    """What to do about a failure: what a store's complaint asks for, if it is one."""
+    known = advice(error)
+    return known[1] if known else otherwise

@@ -80,7 +80,8 @@ class ReportTable(CommittedRows):
         if is_vacant(place):
             try:
                 DeltaTable.create(
-                    place.uri,
+                    place.delta_uri,
+                    storage_options=place.delta_options or None,
                     schema=REPORT_SCHEMA,
                     mode="ignore",
                     partition_by=[PARTITION_COLUMN],

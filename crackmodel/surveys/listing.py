@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import compute, fs
 
 from crackmodel.errors import SurveyError, UsageError, printable
+from crackmodel.stores import advice, open_store
 
 __all__ = ["LISTING_SCHEMA", "Listing", "Survey", "list_survey", "open_location", "survey_name"]
 
@@ -38,9 +39,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._-]{0,99}")
 """A survey's name; the same rule as `crackmodel.reports.schema.check_name`."""
 _LONGEST_STEM: Final = 93
 """What a name of 100 characters has room for beside the six of a hash and a hyphen."""
-_URI_CHARACTERS: Final = ":/?#[]@!$&'()*+,;=%~"
-_GCS_PATIENCE: Final = "retry_limit_seconds=60"
-"""Google's client retries for 15 minutes by default, long enough to look like a hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +100,8 @@ def survey_name(uri: str) -> str:
 def open_location(uri: str) -> tuple[fs.FileSystem, str]:
     """Open the storage that a path or URI points into; nothing is read yet.
 
-    Credentials, region and endpoint of object stores come from their own environment variables and files
-    (`AWS_*`, `GOOGLE_APPLICATION_CREDENTIALS`). A URI may carry pyarrow's options (`?endpoint_override=`).
-
     Args:
-        uri: Local path (`~` is expanded), or `file://`, `s3://` or `gs://` URI.
+        uri: Local path (`~` is expanded), `file://` URI, or one as `crackmodel.stores.open_store` takes.
 
     Returns:
         The file system, and the absolute path inside it, without a slash at the end.
@@ -121,24 +116,19 @@ def open_location(uri: str) -> tuple[fs.FileSystem, str]:
             f"The path {printable(local or uri)} is not UTF-8, and a report could not name it.",
             "Rename the folder, or give a link to it that has a plain name.",
         )
-    scheme = uri.partition("://")[0] if "://" in uri else ""
-    if scheme not in ("", "file", "s3", "gs"):
-        raise UsageError(
-            f"{uri} has the unknown scheme {scheme}://.", "Give a local path, or an s3:// or gs:// URI."
-        )
-    if not scheme:
+    if "://" not in uri:
         return fs.LocalFileSystem(), local
-    if scheme == "gs" and "retry_limit_seconds=" not in uri:
-        uri += ("&" if "?" in uri else "?") + _GCS_PATIENCE
+    if uri.startswith("file://"):
+        try:
+            storage, path = fs.FileSystem.from_uri(uri)
+        except pa.ArrowInvalid as error:
+            raise UsageError(f"{uri} is not a valid URI ({error}).", "Give a local path.") from None
+        return storage, path.rstrip("/") or "/"
     try:
-        storage, path = fs.FileSystem.from_uri(quote(uri, safe=_URI_CHARACTERS))
-    except pa.ArrowInvalid as error:
-        raise UsageError(
-            f"{uri} is not a valid URI ({error}).", "Write it as s3://BUCKET/FOLDER or gs://BUCKET/FOLDER."
-        ) from None
+        store = open_store(uri)
     except OSError as error:
         raise _unreachable(uri, error) from None
-    return storage, path.rstrip("/") or "/"
+    return store.filesystem, store.path
 
 
 def list_survey(uri: str, name: str | None = None) -> Listing:
@@ -330,10 +320,11 @@ def _unreadable(folder: str, error: OSError) -> SurveyError:
 
 
 def _unreachable(uri: str, error: OSError) -> SurveyError:
-    return SurveyError(
-        f"{uri} cannot be listed ({' '.join(str(error).split())}).",
-        "Check the bucket's name, the credentials (AWS_* or GOOGLE_APPLICATION_CREDENTIALS) and the network.",
+    why, what_to_do = advice(error) or (
+        " ".join(str(error).split()),
+        "Check the bucket's name, the credentials and the network: see docs/storage.md.",
     )
+    return SurveyError(f"{uri} cannot be listed: {why}.", what_to_do)
 
 
 def _remedy_for_empty(found: _Found) -> str:

@@ -1,0 +1,265 @@
+"""Object stores: S3 and what speaks like it, Google Cloud Storage, Azure. One way in, for everybody.
+
+Two libraries talk to a store: pyarrow reads and writes files, deltalake the report's log. Each has its own
+idea of what the environment says and of how long to try; here both are told the same. Credentials are the
+exception: they stay where the tools of AWS, Google and Azure keep them, and never pass through a URI.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from crackmodel.errors import UsageError
+
+__all__ = ["Store", "advice", "open_store"]
+
+_OPTIONS: Final[Mapping[str, frozenset[str]]] = {
+    "s3": frozenset({"region", "scheme", "endpoint_override"}),
+    "gs": frozenset({"scheme", "endpoint_override", "retry_limit_seconds", "project_id"}),
+    "abfs": frozenset(),
+    "abfss": frozenset(),
+}
+"""Schemes, and what may stand behind the question mark: places and patience, never keys."""
+
+_EXAMPLES: Final = (
+    "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER"
+)
+
+_ATTEMPTS: Final = 6
+"""Of one request, with the SDK's exponential back-off: 12 to 25 s until it gives up. With 10 it took 97 s,
+with its own 3 a store that is busy for two seconds ends a run."""
+
+_CONNECT_SECONDS: Final = 5.0
+
+_GCS_PATIENCE: Final = "retry_limit_seconds=60"
+"""Google's client retries for 15 minutes by default, long enough to look like a hang."""
+
+_DELTA_PATIENCE: Final = {
+    "max_retries": "8",
+    "retry_timeout": "25s",
+    "connect_timeout": f"{_CONNECT_SECONDS:.0f}s",
+}
+"""deltalake's own is ten attempts and three minutes."""
+
+_DEFAULT_REGION: Final = "us-east-1"
+_URI_CHARACTERS: Final = ":/?#[]@!$&'()*+,;=%~"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A folder of an object store.
+
+    Attributes:
+        filesystem: The pyarrow file system.
+        path: The folder inside it, bucket first, without a slash at the end.
+        delta_uri: The folder as deltalake wants it, without options.
+        delta_options: What deltalake has to be told besides.
+    """
+
+    filesystem: fs.FileSystem
+    path: str
+    delta_uri: str
+    delta_options: dict[str, str] = field(default_factory=dict)
+
+
+def open_store(uri: str) -> Store:
+    """Open a folder of an object store; nothing is read yet.
+
+    S3's endpoint and region are, in this order: the URI's options `endpoint_override`, `scheme` and
+    `region`; the variables `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, `AWS_REGION` or
+    `AWS_DEFAULT_REGION`; Amazon's own, and the region that Amazon says the bucket is in.
+
+    Args:
+        uri: `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER` or `abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER`.
+
+    Raises:
+        UsageError: It is none of these, names no bucket, or holds keys or options that do not belong there.
+        OSError: Amazon was asked for the bucket's region and did not say.
+    """
+    parts = urlsplit(uri)
+    options = _checked_options(uri, parts)
+    bare = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
+    if parts.scheme == "s3":
+        bucket = parts.netloc
+        endpoint, region = _s3_place(bucket, options)
+        filesystem = _s3(endpoint, region, _aws_environment())
+        return Store(
+            filesystem, f"{bucket}{unquote(parts.path)}".rstrip("/"), bare, _s3_for_delta(endpoint, region)
+        )
+    if parts.scheme == "gs" and "retry_limit_seconds" not in options:
+        uri += ("&" if parts.query else "?") + _GCS_PATIENCE
+    try:
+        filesystem, path = fs.FileSystem.from_uri(quote(uri, safe=_URI_CHARACTERS))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UsageError(f"{bare} is not a valid URI ({error}).", f"Write it as {_EXAMPLES}.") from None
+    return Store(filesystem, path.rstrip("/"), bare.replace("://anonymous@", "://"), dict(_DELTA_PATIENCE))
+
+
+def _checked_options(uri: str, parts: SplitResult) -> dict[str, str]:
+    """Return a URI's options; what would be misread, or seen by the wrong people, is refused."""
+    bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if parts.scheme not in _OPTIONS:
+        raise UsageError(
+            f"{bare} has the unknown scheme {parts.scheme}://.", f"Give a local path, or {_EXAMPLES}."
+        )
+    access = parts.netloc.rpartition("@")[0]
+    if ":" in access or (access and parts.scheme == "s3"):
+        raise UsageError(
+            f"The URI {bare} was given with keys in it, where every list of processes shows them.",
+            "Leave them out and put them where the tools of your cloud look: see docs/storage.md.",
+        )
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = sorted(options.keys() - _OPTIONS[parts.scheme])
+    if unknown or parts.fragment:
+        known = ", ".join(sorted(_OPTIONS[parts.scheme])) or "none"
+        raise UsageError(
+            f"{bare} is not a valid URI: {', '.join(unknown) or '#'} means nothing there.",
+            f"Options of {parts.scheme}:// are: {known}; write ? and # in names as %3F and %23.",
+        )
+    if not parts.netloc:
+        raise UsageError(f"The address {uri!r} names no bucket.", f"Write it as {_EXAMPLES}.")
+    return options
+
+
+def _s3_place(bucket: str, options: Mapping[str, str]) -> tuple[str, str]:
+    """Say at which endpoint (empty: Amazon's) and in which region a bucket is."""
+    environment = os.environ
+    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
+    if override := options.get("endpoint_override"):
+        endpoint = override if "://" in override else f"{options.get('scheme', 'https')}://{override}"
+    region = options.get("region") or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    if not region:
+        region = _DEFAULT_REGION if endpoint else _amazon_region(bucket)
+    return endpoint.rstrip("/"), region
+
+
+@lru_cache(maxsize=64)
+def _amazon_region(bucket: str) -> str:
+    return str(fs.resolve_s3_region(bucket))
+
+
+def _aws_environment() -> tuple[tuple[str, str], ...]:
+    """All that decides who asks: a client that was made for somebody else is not used again."""
+    return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+
+
+@lru_cache(maxsize=8)
+def _s3(endpoint: str, region: str, _environment: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
+    """Make a client, or take the one that is there: each looks for credentials and opens connections anew."""
+    scheme, _, host = endpoint.rpartition("://")
+    return fs.S3FileSystem(
+        region=region,
+        endpoint_override=host or None,
+        scheme=scheme or "https",
+        connect_timeout=_CONNECT_SECONDS,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+        allow_delayed_open=True,  # one request for a small file where there would be three
+    )
+
+
+def _s3_for_delta(endpoint: str, region: str) -> dict[str, str]:
+    options = {
+        **_DELTA_PATIENCE,
+        "AWS_REGION": region,
+        # deltalake looks into ~/.aws and at roles by itself only where the endpoint is Amazon's.
+        "AWS_FORCE_CREDENTIAL_LOAD": "true",
+    }
+    if endpoint:
+        options |= {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ALLOW_HTTP": str(endpoint.startswith("http://")).lower(),
+        }
+    return options
+
+
+_ADVICE: Final[tuple[tuple[re.Pattern[str], str, str], ...]] = (
+    (
+        re.compile(r"no credentials|credential provider was not enabled", re.IGNORECASE),
+        "no credentials were found",
+        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role: "
+        "see docs/storage.md.",
+    ),
+    (
+        re.compile(r"ExpiredToken|TokenRefreshRequired|EXPIRED_TOKEN", re.IGNORECASE),
+        "the temporary credentials have expired",
+        "Renew them and run the same command again; what was committed stays.",
+    ),
+    (
+        re.compile(
+            r"InvalidAccessKeyId|SignatureDoesNotMatch|INVALID_ACCESS_KEY_ID|INVALID_SIGNATURE|SIGNATURE_DOES"
+        ),
+        "the store does not know these credentials",
+        "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and ~/.aws/credentials: "
+        "see docs/storage.md.",
+    ),
+    (
+        re.compile(
+            r"ACCESS_DENIED|AccessDenied|Access Denied|necessary privileges|\b40[13]\b|PermissionDenied"
+        ),
+        "access was denied",
+        "Check that the credentials are the right ones and may do what docs/storage.md lists under "
+        "'Least privileges'.",
+    ),
+    (
+        re.compile(r"NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist|Bucket '.*' not found"),
+        "there is no such bucket",
+        "Check the bucket's name, and AWS_ENDPOINT_URL; buckets are not made by crackmodel.",
+    ),
+    (
+        re.compile(
+            r"PermanentRedirect|PERMANENT_REDIRECT|AuthorizationHeaderMalformed|HTTP status 301|\b301 "
+        ),
+        "the bucket is in another region",
+        "Set AWS_REGION to the bucket's region.",
+    ),
+    (
+        re.compile(
+            r"NETWORK_CONNECTION|Couldn't|Could not (connect|resolve)|client error \(Connect\)|dns error"
+        ),
+        "nothing answers there",
+        "Check the network and AWS_ENDPOINT_URL, such as https://s3.example.com or http://127.0.0.1:9000.",
+    ),
+    (
+        re.compile(
+            r"SLOW_DOWN|SlowDown|SERVICE_UNAVAILABLE|HTTP status (429|5\d\d)|\b(429|50[0234]) [A-Z]|timed out"
+        ),
+        "the store is too busy, or ill, and was asked several times",
+        "Run the same command again later; what was committed stays and is not scored twice.",
+    ),
+)
+
+
+_FROM_A_STORE: Final = re.compile(
+    r"AWS Error|Generic (S3|GCS|MicrosoftAzure)|HTTP error|Server returned non-2xx|no credentials found"
+    r"|google::cloud|Azure"
+)
+"""A disk's complaint must not be taken for a store's because a path has 403 in it."""
+
+
+def advice(error: Exception) -> tuple[str, str] | None:
+    """Say in our words what a store's client complained of, and what to do; None if it is none of the usual.
+
+    The client's own words may hold half of a request with its keys, and are not for a log.
+
+    Args:
+        error: What pyarrow or deltalake raised.
+
+    Returns:
+        A clause without capital and full stop, and a sentence.
+    """
+    text = str(error)
+    if not _FROM_A_STORE.search(text):
+        return None
+    for pattern, why, what_to_do in _ADVICE:
+        if pattern.search(text):
+            return why, what_to_do
+    return None
