@@ -121,7 +121,7 @@ def score_picture(
         raise ImageRejected("scoring_failed", "score", f"{type(error).__name__}: {error}") from error
     if not np.isfinite(probabilities).all():
         raise ImageRejected("scoring_failed", "score", "the model returned a probability that is no number")
-    over = probabilities >= np.float32(model.threshold)
+    over = np.count_nonzero(probabilities >= np.float32(model.threshold))
     return {
         "tile_size": grid.tile_size,
         "tile_overlap": grid.overlap,
@@ -129,6 +129,6 @@ def score_picture(
         "tile_columns": grid.columns,
         "tile_probabilities": probabilities,
         "crack_probability": probabilities.max(),
-        "crack_fraction": over.mean(dtype=np.float32),
-        "verdict": "crack" if over.any() else "clear",
+        "crack_fraction": np.float32(over / len(probabilities)),
+        "verdict": "crack" if over else "clear",
     }
