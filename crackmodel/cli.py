@@ -119,6 +119,9 @@ def score(
 
     Example: `crackmodel score photos/bridge-07 --report report`
     """
+    from crackmodel.imports import keep_pandas_out_of_arrow
+
+    keep_pandas_out_of_arrow()
     from crackmodel.progress import ProgressBar
     from crackmodel.scoring.run import score_survey
     from crackmodel.scoring.summary import plain_summary

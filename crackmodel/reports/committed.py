@@ -87,7 +87,15 @@ class CommittedRows:
                 retry_rejected=retry_rejected,
             )
 
-    def missing(self, listing: pa.Table, *, survey: str, model_sha256: str, preprocess: str) -> int:
+    def missing(
+        self,
+        listing: pa.Table,
+        *,
+        survey: str,
+        model_sha256: str,
+        preprocess: str,
+        run_id: str | None = None,
+    ) -> int:
         """Count the listed files without any row of this model, neither scored nor rejected for any reason.
 
         Unlike `pending` it does not ask whether a row still counts: right after a run this is what the run
@@ -98,6 +106,7 @@ class CommittedRows:
             survey: Name of the survey that was listed.
             model_sha256: The model that has scored.
             preprocess: Fingerprint of its preprocessing.
+            run_id: Only rows of this run count; the files of all others are not opened.
 
         Raises:
             ReportError: A committed file cannot be read.
@@ -105,7 +114,11 @@ class CommittedRows:
         self._refresh()
         with ledger.reading(self.uri):
             return ledger.missing(
-                listing, self.dataset(survey), model_sha256=model_sha256, preprocess=preprocess
+                listing,
+                self.dataset(survey),
+                model_sha256=model_sha256,
+                preprocess=preprocess,
+                run_id=run_id,
             )
 
     def gone(self, listing: pa.Table, *, survey: str) -> pa.Table:

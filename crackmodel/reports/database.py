@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
 _CLOSED: Final = {
     "autoinstall_known_extensions": False,
@@ -19,7 +20,9 @@ _CLOSED: Final = {
 
 
 @contextmanager
-def open_database(tables: Mapping[str, Any], views: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
+def open_database(
+    tables: Mapping[str, Any], views: str = "", *, memory: str | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a database that sees the given tables and cannot reach, or be talked into reaching, anything else.
 
     Times are UTC. What does not fit into memory goes to a folder of its own, removed at the end; not to
@@ -29,11 +32,14 @@ def open_database(tables: Mapping[str, Any], views: str = "") -> Iterator[duckdb
     Args:
         tables: Arrow tables, datasets or scanners by the name they get in SQL.
         views: SQL that builds on them, run before the doors are closed.
+        memory: What the database may take before it goes to disk, e.g. `256MB`; DuckDB's own limit if None.
     """
     spill = Path(tempfile.gettempdir(), f"crackmodel-sql-{uuid.uuid4().hex}")  # DuckDB makes and removes it
     database = duckdb.connect(":memory:", config={**_CLOSED, "temp_directory": str(spill)})
     try:
         database.execute("SET TimeZone = 'UTC'")
+        if memory is not None:
+            database.execute(f"SET memory_limit = '{memory}'")
         for name, table in tables.items():
             database.register(name, table)
         if views:
@@ -42,3 +48,4 @@ def open_database(tables: Mapping[str, Any], views: str = "") -> Iterator[duckdb
         yield database
     finally:
         database.close()
+        pa.default_memory_pool().release_unused()  # batches that went by, or they stay for good

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from crackmodel.errors import ReportError
@@ -97,16 +99,24 @@ _PENDING: Final = """
                arg_max({'bytes': bytes, 'modified_at': modified_at, 'settled': settled}, scored_at) AS file
         FROM known GROUP BY image
     )
-    SELECT listing.*
+    SELECT listing.position
     FROM listing ANTI JOIN newest
       ON listing.image = newest.image
      AND listing.bytes = newest.file.bytes
      AND listing.modified_at = newest.file.modified_at
      AND newest.file.settled
-    ORDER BY listing.image
 """
 
-_MISSING: Final = "SELECT count(*) FROM listing ANTI JOIN known USING (image, bytes, modified_at)"
+_MEMORY: Final = "64MB"
+"""Of DuckDB's own; beyond that it goes to disk, so that comparing a hundred million images takes time and
+not the driver's memory."""
+
+# By hashes of 64 bits, a third of the memory: this only checks what was written, it decides nothing.
+_MISSING: Final = """
+    SELECT count(*)
+    FROM (SELECT hash(image, bytes, modified_at) AS key FROM listing)
+    ANTI JOIN (SELECT hash(image, bytes, modified_at) AS key FROM known) USING (key)
+"""
 
 _STRANGERS: Final = "SELECT count(*) FROM known ANTI JOIN listing USING (image)"
 
@@ -170,20 +180,30 @@ def pending(
         settled = settled | ~ds.field("reject_code").isin(sorted(TRANSIENT_REJECT_CODES))
     columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "scored_at")} | {"settled": settled}
     known = _scan(rows, columns, _same_scoring(model_sha256, preprocess))
-    with open_database({"listing": listing, "known": known}) as database:
-        return database.sql(_PENDING).to_arrow_table().cast(listing.schema)
+    # Positions instead of rows come back: a second copy of a million files would be 60 MB.
+    keys = listing.select(KEY_COLUMNS).append_column("position", pa.array(np.arange(listing.num_rows)))
+    with open_database({"listing": keys, "known": known}, memory=_MEMORY) as database:
+        positions = database.sql(_PENDING).fetchnumpy()["position"]
+    left = listing if len(positions) == listing.num_rows else listing.take(np.sort(positions))
+    return left if _is_sorted(left["image"]) else left.sort_by("image")
 
 
-def missing(listing: pa.Table, rows: ds.Dataset, *, model_sha256: str, preprocess: str) -> int:
+def missing(
+    listing: pa.Table, rows: ds.Dataset, *, model_sha256: str, preprocess: str, run_id: str | None = None
+) -> int:
     """Count the listed files that have no row at all; see `ReportTable.missing`."""
-    known = _scan(rows, KEY_COLUMNS, _same_scoring(model_sha256, preprocess))
-    with open_database({"listing": listing, "known": known}) as database:
+    wanted = _same_scoring(model_sha256, preprocess)
+    if run_id is not None:
+        wanted = wanted & (ds.field("run_id") == run_id)
+    known = _scan(rows, KEY_COLUMNS, wanted)
+    with open_database({"listing": listing, "known": known}, memory=_MEMORY) as database:
         return int(database.sql(_MISSING).fetchall()[0][0])
 
 
 def gone(listing: pa.Table, rows: ds.Dataset) -> pa.Table:
     """The images that a listing lacks; see `ReportTable.gone`."""
-    with open_database({"listing": listing, "known": _scan(rows, ["image"])}) as database:
+    found = {"listing": listing, "known": _scan(rows, ["image"])}
+    with open_database(found, memory=_MEMORY) as database:
         if not database.sql(_STRANGERS).fetchall()[0][0]:  # the usual case, for one column's price
             return pa.table({name: [] for name in (*KEY_COLUMNS, "now")})
     code = ds.field("reject_code")
@@ -196,8 +216,12 @@ def gone(listing: pa.Table, rows: ds.Dataset) -> pa.Table:
         "known": _scan(rows, columns),
         "contents": _scan(rows, ["image", "sha256"]),
     }
-    with open_database(tables) as database:
+    with open_database(tables, memory=_MEMORY) as database:
         return database.sql(_GONE).to_arrow_table()
+
+
+def _is_sorted(names: pa.ChunkedArray) -> bool:
+    return bool(pc.all(pc.less_equal(names[:-1], names[1:])).as_py()) if len(names) > 1 else True
 
 
 def count(rows: ds.Dataset, run_id: str) -> RunCounts:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from crackmodel.cluster import ray_session
 from crackmodel.errors import ClusterError, CrackmodelError
+from crackmodel.imports import keep_pandas_out_of_arrow
 from crackmodel.scoring.deadline import Deadline
 from crackmodel.scoring.shards import Shard, plan_shards
 from crackmodel.scoring.suspects import LOST_CODES, score_suspect
@@ -112,6 +113,7 @@ class _Suspicion:
 
 def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
     """Score a shard on one CPU: a task slot is one core, so no library may start threads of its own."""
+    keep_pandas_out_of_arrow()
     import cv2
 
     cv2.setNumThreads(1)

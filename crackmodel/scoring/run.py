@@ -298,7 +298,7 @@ def _reconcile(table: ReportTable, job: ScoringJob, to_score: pa.Table, totals: 
     if not to_score.num_rows:
         return
     rows = table.count(job.run_id, job.survey.name).rows
-    missing = table.missing(to_score, **_key(job))
+    missing = table.missing(to_score, **_key(job), run_id=job.run_id)
     if missing or not rows == totals.images == to_score.num_rows:
         raise ReconciliationError(
             f"Run {job.run_id} had {to_score.num_rows} files to score and scored {totals.images}; the report "

@@ -189,7 +189,9 @@ class _Found:
         table = pa.Table.from_batches(self.chunks, LISTING_SCHEMA)
         self.chunks = []  # the unsorted table goes as soon as the sorted one is there
         table = table.take(compute.sort_indices(table["image"]))
-        return table.combine_chunks()
+        table = table.combine_chunks()
+        pa.default_memory_pool().release_unused()
+        return table
 
     def _pack(self) -> None:
         columns = [
