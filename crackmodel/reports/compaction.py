@@ -17,6 +17,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
+from operator import add
 from typing import Final
 
 import pyarrow as pa
@@ -31,8 +33,8 @@ from crackmodel.reports.schema import FILE_SCHEMA, PARTITION_COLUMN, REPORT_SCHE
 from crackmodel.reports.snapshot import CommittedFile, committed_files
 from crackmodel.reports.storage import Place
 from crackmodel.reports.writer import (
-    BOUNDED_COLUMNS,
     WRITING,
+    Bounds,
     ShardFile,
     content_hash,
     named_hash,
@@ -43,7 +45,7 @@ from crackmodel.reports.writer import (
 TARGET_BYTES: Final = 64 * 2**20
 """Size that compacted files have at most; each is held in memory until it is written."""
 
-_ROW_GROUP_BYTES: Final = 64 * 2**20
+_ROW_GROUP_BYTES: Final = 16 * 2**20
 """Rows that are decoded at once, here and by a reader, in Arrow's memory."""
 
 
@@ -132,17 +134,19 @@ def _bundles(files: Sequence[CommittedFile], target_bytes: int) -> Iterator[list
 
 def _put_together(place: Place, survey: str, stem: str, bundle: Sequence[CommittedFile]) -> ShardFile:
     sink = pa.BufferOutputStream()
-    bounded = []
+    bounds: list[Bounds] = []
     waiting: list[pa.Table] = []
+    size = 0
     with pq.ParquetWriter(sink, FILE_SCHEMA, **WRITING) as writer:
         for file in bundle:
             waiting.append(_read_whole(place, file.path))
-            bounded.append(waiting[-1].select(BOUNDED_COLUMNS))
-            if sum(rows.nbytes for rows in waiting) >= _ROW_GROUP_BYTES or file is bundle[-1]:
+            bounds.append(Bounds.of(waiting[-1]))
+            size += waiting[-1].nbytes
+            if size >= _ROW_GROUP_BYTES or file is bundle[-1]:
                 rows = pa.concat_tables(waiting)
                 writer.write_table(rows, row_group_size=rows.num_rows)
-                waiting = []
-    return write_file(place, survey, stem, sink.getvalue(), pa.concat_tables(bounded))
+                waiting, size = [], 0
+    return write_file(place, survey, stem, sink.getvalue(), reduce(add, bounds))
 
 
 def _read_whole(place: Place, path: str) -> pa.Table:

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -72,6 +72,49 @@ class ShardFile:
         return f"{folder}/.{name}.tmp"
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many rows a file has, and the smallest and the largest value of `BOUNDED_COLUMNS` in them."""
+
+    rows: int
+    smallest: Mapping[str, str]
+    largest: Mapping[str, str]
+
+    @classmethod
+    def of(cls, content: pa.Table) -> Self:
+        """Find those of at least one row."""
+        found = {name: pc.min_max(content[name]).as_py() for name in BOUNDED_COLUMNS}
+        return cls(
+            content.num_rows,
+            {name: bounds["min"] for name, bounds in found.items()},
+            {name: bounds["max"] for name, bounds in found.items()},
+        )
+
+    def __add__(self, other: Bounds) -> Bounds:
+        """Those of two files put together."""
+        return Bounds(
+            self.rows + other.rows,
+            {name: min(self.smallest[name], other.smallest[name]) for name in BOUNDED_COLUMNS},
+            {name: max(self.largest[name], other.largest[name]) for name in BOUNDED_COLUMNS},
+        )
+
+    def statistics(self) -> str:
+        """Delta Lake file statistics: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics."""
+        short = [
+            name
+            for name in BOUNDED_COLUMNS
+            if max(len(self.smallest[name]), len(self.largest[name])) <= _LONGEST_BOUND
+        ]
+        return json.dumps(
+            {
+                "numRecords": self.rows,
+                "minValues": {name: self.smallest[name] for name in short},
+                "maxValues": {name: self.largest[name] for name in short},
+                "nullCount": dict.fromkeys(short, 0),
+            }
+        )
+
+
 def is_shard_name(name: str) -> bool:
     """Whether a scoring run may have given a file this name, hidden or final.
 
@@ -116,10 +159,10 @@ def write_shard(report_uri: str, survey: str, run_id: str, shard: int, rows: pa.
     _require_report(place)
     sink = pa.BufferOutputStream()  # a shard is small enough to be held twice
     pq.write_table(content, sink, **WRITING, row_group_size=content.num_rows)
-    return write_file(place, survey, stem, sink.getvalue(), content)
+    return write_file(place, survey, stem, sink.getvalue(), Bounds.of(content))
 
 
-def write_file(place: Place, survey: str, stem: str, encoded: pa.Buffer, rows: pa.Table) -> ShardFile:
+def write_file(place: Place, survey: str, stem: str, encoded: pa.Buffer, bounds: Bounds) -> ShardFile:
     """Write a Parquet file under a hidden name.
 
     Args:
@@ -127,7 +170,7 @@ def write_file(place: Place, survey: str, stem: str, encoded: pa.Buffer, rows: p
         survey: Name of the survey.
         stem: How its name begins.
         encoded: The file.
-        rows: Its rows, at least with `BOUNDED_COLUMNS`.
+        bounds: What the log says of its rows.
 
     Raises:
         ReportWriteFailed: The storage did not take the file; nothing of it is left behind.
@@ -135,7 +178,7 @@ def write_file(place: Place, survey: str, stem: str, encoded: pa.Buffer, rows: p
     unique = f"{uuid.uuid4().hex[:8]}-{content_hash(encoded)}"
     path = f"{partition_folder(survey)}/{stem}-{unique}.parquet"
     partition = {PARTITION_COLUMN: survey}
-    file = ShardFile(path, encoded.size, rows.num_rows, partition, _statistics(rows))
+    file = ShardFile(path, encoded.size, bounds.rows, partition, bounds.statistics())
     target = place.inside(file.hidden_path)
     try:
         _write(place, target, encoded)
@@ -213,17 +256,3 @@ def _file_content(rows: pa.Table, survey: str) -> pa.Table:
         raise ValueError("a shard without rows cannot be written")
     check_required(rows)
     return rows
-
-
-def _statistics(content: pa.Table) -> str:
-    """Delta Lake file statistics: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics."""
-    smallest: dict[str, Any] = {}
-    largest: dict[str, Any] = {}
-    for column in BOUNDED_COLUMNS:
-        bounds = pc.min_max(content[column]).as_py()
-        if max(len(bounds["min"]), len(bounds["max"])) <= _LONGEST_BOUND:
-            smallest[column], largest[column] = bounds["min"], bounds["max"]
-    nulls = dict.fromkeys(smallest, 0)
-    return json.dumps(
-        {"numRecords": content.num_rows, "minValues": smallest, "maxValues": largest, "nullCount": nulls}
-    )
