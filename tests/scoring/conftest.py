@@ -38,6 +38,16 @@ def patches(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def many(patches: Path, tmp_path: Path) -> Path:
+    """Three hundred patches."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(300):
+        shutil.copy(patches / f"{number % 12:02}.jpg", folder / f"{number:03}.jpg")
+    return folder
+
+
+@pytest.fixture
 def report(tmp_path: Path) -> Path:
     return tmp_path / "report"
 

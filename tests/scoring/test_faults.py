@@ -35,16 +35,6 @@ hashlib.sha256 = sha256
 """A `sitecustomize` that makes reading some images fatal, as a fault in a decoder would."""
 
 
-@pytest.fixture
-def many(patches: Path, tmp_path: Path) -> Path:
-    """Three hundred patches."""
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for number in range(300):
-        shutil.copy(patches / f"{number % 12:02}.jpg", folder / f"{number:03}.jpg")
-    return folder
-
-
 @pytest.mark.integration
 def test_images_that_kill_or_hang_their_workers_are_found(
     patches: Path, report: Path, tmp_path: Path
