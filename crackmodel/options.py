@@ -116,6 +116,12 @@ WorkersOption = Annotated[
         "--workers", help="Parallel tasks; 0 works in this process without Ray. [default: all CPUs]"
     ),
 ]
+GpusPerTaskOption = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-task", help="GPUs of each task, or a share; for --engine tensorflow. [default: 0]"
+    ),
+]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", help="Score at most this many images now. [default: all]")
 ]

@@ -58,6 +58,9 @@ class ScoreSettings(_Settings):
     workers: int | None = Field(None, ge=0, description="Task slots; 0 scores in this process without Ray")
     shard_images: int = Field(500, ge=1, description="Most images in one shard")
     shard_bytes: int = Field(64 * 2**20, ge=1, description="Most image bytes in one shard")
+    gpus_per_task: float = Field(
+        0.0, ge=0, description="GPUs of each task, or a share of one; for tensorflow"
+    )
     limit: int | None = Field(None, ge=1, description="Most images to score in this run")
     retry_rejected: bool = Field(False, description="Read rejected images again though they did not change")
     force: bool = Field(False, description="Score images again though the report holds them")

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from crackmodel.options import (
     EngineOption,
     ForceOption,
+    GpusPerTaskOption,
     LimitOption,
     MarkMissingOption,
     MaxRejectedOption,
@@ -89,6 +90,7 @@ def score(
     overlap: int | None = None,
     engine: str | None = None,
     workers: int | None = None,
+    gpus_per_task: float | None = None,
     limit: int | None = None,
     since: str | None = None,
     retry_rejected: bool = False,
@@ -107,6 +109,7 @@ def score(
         overlap: Overlap of tiles in pixels.
         engine: `litert`, `litert-int8` or `tensorflow`.
         workers: Parallel tasks; 0 scores in the flow's own process, without Ray.
+        gpus_per_task: GPUs of each task, or a share of one; for the engine `tensorflow`.
         limit: Score at most this many images now.
         since: Score only files modified since a date, or for `36h`, `7d`, `2w`.
         retry_rejected: Read rejected images again though they did not change.
@@ -128,6 +131,7 @@ def score(
         "overlap": overlap,
         "engine": engine,
         "workers": workers,
+        "gpus_per_task": gpus_per_task,
         "limit": limit,
         "since": since,
         "retry_rejected": retry_rejected or None,
@@ -152,6 +156,7 @@ def main(
     overlap: OverlapOption = None,
     engine: EngineOption = None,
     workers: WorkersOption = None,
+    gpus_per_task: GpusPerTaskOption = None,
     limit: LimitOption = None,
     since: SinceOption = None,
     retry_rejected: RetryOption = False,
@@ -173,6 +178,7 @@ def main(
             overlap=overlap,
             engine=engine,
             workers=workers,
+            gpus_per_task=gpus_per_task,
             limit=limit,
             since=since,
             retry_rejected=retry_rejected,

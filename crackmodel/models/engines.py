@@ -7,6 +7,7 @@ nothing, and a batch of 1 is as fast as one of 32.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from crackmodel.errors import ModelCorrupt, UsageError
 from crackmodel.models.network import FEATURES, with_features
+from crackmodel.models.preprocessing import TILE_EDGE
 
 CRACK: Final = 1
 """Which of the network's outputs is the crack: see `crackmodel.models.network.CLASS_NAMES`."""
@@ -40,9 +42,15 @@ class Scored:
 
 
 class Engine(Protocol):
-    """What turns tiles into probabilities."""
+    """What turns tiles into probabilities.
+
+    Attributes:
+        name: What the report calls it.
+        batch_size: Tiles that it is best given at once.
+    """
 
     name: str
+    batch_size: int
 
     def predict(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Score tiles.
@@ -213,6 +221,7 @@ class LiteRTEngine:
         self, model: bytes, *, threads: int = 1, temperature: float = 1.0, name: str = "litert"
     ) -> None:
         self.name = name
+        self.batch_size = 32  # as fast as 1, and Python is asked less often
         self._model = LiteRTModel(model, threads=threads)
         self._temperature = temperature
 
@@ -231,10 +240,12 @@ class LiteRTEngine:
 class KerasEngine:
     """Score with Keras on TensorFlow: the reference, and the engine for GPU workers.
 
+    A GPU that several processes share is not taken whole: memory is claimed as it is needed.
+
     Args:
         path: A `model.keras` whose SHA-256 has been checked.
         temperature: From the model's card.
-        batch_size: Tiles per call of the network.
+        batch_size: Tiles per call of the network; by default 32, and 256 where there is a GPU.
 
     Raises:
         UsageError: TensorFlow is not installed.
@@ -243,23 +254,26 @@ class KerasEngine:
 
     name = "tensorflow"
 
-    def __init__(self, path: Path, *, temperature: float = 1.0, batch_size: int = 32) -> None:
+    def __init__(self, path: Path, *, temperature: float = 1.0, batch_size: int | None = None) -> None:
         try:
             import keras
-            import tensorflow  # noqa: F401 - Keras needs it as its backend
+            import tensorflow as tf
         except ModuleNotFoundError as fault:
             raise UsageError(
                 f"The tensorflow engine needs {fault.name}, which is not installed.",
                 "Use --engine litert, or install it: pip install 'crackmodel[train]'.",
             ) from fault
+        gpus = tf.config.list_physical_devices("GPU")
+        for gpu in gpus:
+            with contextlib.suppress(RuntimeError):  # it is in use already
+                tf.config.experimental.set_memory_growth(gpu, enable=True)
         try:
             network = keras.saving.load_model(path, compile=False, safe_mode=True)
-            self._network: Any = with_features(network)
+            self._run: Any = _compiled(with_features(network))
         except (ValueError, OSError, TypeError, KeyError) as fault:
             raise ModelCorrupt(f"Keras cannot read {path}: {fault}.", _TRAIN_AGAIN) from fault
-        self._network.compile(jit_compile=False)  # XLA is ten times slower than oneDNN on a CPU
         self._temperature = temperature
-        self._batch_size = batch_size
+        self.batch_size = batch_size or (256 if gpus else 32)
 
     def predict(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Score tiles: see `Engine.predict`."""
@@ -269,5 +283,20 @@ class KerasEngine:
         """Score tiles: see `Engine.score`."""
         if len(tiles) == 0:
             return Scored(np.empty(0, np.float32), np.empty((0, FEATURES), np.float32))
-        outputs, features = self._network.predict(tiles, batch_size=self._batch_size, verbose=0)
+        parts = [
+            [np.asarray(output) for output in self._run(tiles[start : start + self.batch_size])]
+            for start in range(0, len(tiles), self.batch_size)
+        ]
+        outputs, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Scored(calibrate(outputs, self._temperature), features)
+
+
+def _compiled(network: Any) -> Any:
+    """Let TensorFlow run a network as one graph, from uint8 on; `predict` costs as much as some tiles."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((None, TILE_EDGE, TILE_EDGE, 3), tf.uint8)])  # type: ignore[untyped-decorator]
+    def run(tiles: tf.Tensor) -> Any:
+        return network(tf.cast(tiles, tf.float32), training=False)
+
+    return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any, Final
@@ -46,13 +47,14 @@ def scored_on_ray(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> 
     generator early cancels what is still running.
 
     Raises:
-        ClusterError: Ray cannot be reached, or no worker survives.
+        ClusterError: Ray cannot be reached, has too few GPUs, or no worker survives.
         CrackmodelError: What a shard raised, unchanged.
     """
     with ray_session(settings.workers):
         import ray
 
-        task = ray.remote(num_cpus=1)(_score_shard_task)
+        _require_gpus(settings.gpus_per_task)
+        task = ray.remote(num_cpus=1, num_gpus=settings.gpus_per_task)(_score_shard_task)
         shared_job = ray.put(job)
         fresh = _plan(files, settings, _slots(settings))
         again: deque[Shard] = deque()
@@ -118,6 +120,7 @@ def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
 
     cv2.setNumThreads(1)
     pa.set_cpu_count(1)
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # read when TensorFlow is first used
     with Deadline(job.image_seconds) as deadline:
         if not _is_suspect(shard):
             return score_shard(job, shard, deadline.renew)
@@ -150,8 +153,11 @@ def _retries(shard: Shard) -> int:
 
 
 def _slots(settings: ScoreSettings) -> int:
-    """Count the tasks that can run at once: the cluster's CPUs now, or `workers` if that is less."""
-    return min(_cpus(), settings.workers or _cpus())
+    """Count the tasks that can run at once: by the cluster's CPUs and GPUs now, and by `workers`."""
+    slots = min(_cpus(), settings.workers or _cpus())
+    if not settings.gpus_per_task:
+        return slots
+    return max(1, min(slots, int(_resources().get("GPU", 0) / settings.gpus_per_task + 1e-6)))
 
 
 def _room(settings: ScoreSettings) -> int:
@@ -163,10 +169,24 @@ def _room(settings: ScoreSettings) -> int:
 
 
 def _cpus() -> int:
+    return max(1, int(_resources().get("CPU", 1)))
+
+
+def _resources() -> dict[str, float]:
     import ray
 
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return max(1, int(resources.get("CPU", 1)))
+    return resources
+
+
+def _require_gpus(each: float) -> None:
+    """Refuse tasks that would wait for ever."""
+    there = _resources().get("GPU", 0)
+    if each > there:
+        raise ClusterError(
+            f"A task needs {each:g} GPUs, and Ray has {there:g}.",
+            "Start a node with a GPU first, or leave --gpus-per-task out to score on CPUs.",
+        )
 
 
 def _result(reference: Any) -> ShardResult | None:

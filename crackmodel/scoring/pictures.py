@@ -1,4 +1,4 @@
-"""One decoded picture: cut it into tiles, run the model on them, and say what that means for the picture."""
+"""Decoded pictures: cut them into tiles, run the model on them, and say what that means for each picture."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from crackmodel.errors import ImageRejected
-from crackmodel.models.engines import Engine, KerasEngine, LiteRTEngine
+from crackmodel.models.engines import Engine, KerasEngine, LiteRTEngine, Scored
 from crackmodel.models.familiarity import Familiarity
 from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile
 from crackmodel.surveys.tiles import TileGrid, cut_tiles, tile_grid
-
-_TILES_PER_BATCH: Final = 32
-"""Tiles prepared before the model runs. LiteRT is as fast on 1 as on 32, so this only bounds memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,79 +53,150 @@ def cached_engine(model: ModelFile) -> Engine:
 
 OnFeatures = Callable[[npt.NDArray[np.float32]], None]
 
+Columns = dict[str, Any]
+"""Columns of a report by name."""
 
-def predict_tiles(
-    pixels: npt.NDArray[np.uint8], grid: TileGrid, engine: Engine, on_features: OnFeatures | None = None
-) -> npt.NDArray[np.float32]:
-    """Run the model on every tile of a picture.
-
-    Args:
-        pixels: uint8 [height, width, 3] RGB.
-        grid: The picture's tile grid.
-        engine: What runs the model.
-        on_features: Given the features float32 [n, 1280] of the tiles, a batch at a time in the same order,
-            by models that return them.
-
-    Returns:
-        float32 [rows * columns] probabilities of a crack, row-major.
-    """
-    count = grid.rows * grid.columns
-    probabilities = np.empty(count, dtype=np.float32)
-    batch = np.empty((min(count, _TILES_PER_BATCH), TILE_EDGE, TILE_EDGE, 3), dtype=np.uint8)
-    filled, done = 0, 0
-    for tile in cut_tiles(pixels, grid):
-        prepare_tile(tile, out=batch[filled])
-        filled += 1
-        if filled == len(batch) or done + filled == count:
-            if on_features is None:
-                probabilities[done : done + filled] = engine.predict(batch[:filled])
-            else:
-                scored = engine.score(batch[:filled])
-                probabilities[done : done + filled] = scored.probabilities
-                if scored.features is not None:
-                    on_features(scored.features)
-            done, filled = done + filled, 0
-    return probabilities
+_ENGINE_FAULTS: Final = (RuntimeError, ValueError, MemoryError)
 
 
-def score_picture(
-    pixels: npt.NDArray[np.uint8],
-    model: ModelFile,
-    engine: Engine,
-    *,
-    tile: int,
-    overlap: int,
-    on_features: OnFeatures | None = None,
-) -> dict[str, Any]:
-    """Fill the columns of a report that say what the model saw and said.
+class PictureScorer:
+    """Cuts pictures into tiles and runs the model on them, in batches that go across pictures.
+
+    A picture's columns come when the batch with its last tile has run: at the latest with `finish`.
 
     Args:
-        pixels: uint8 [height, width, 3] RGB.
         model: Its threshold decides.
-        engine: What runs it.
+        engine: What runs it, and how many tiles it wants at once.
         tile: Edge of the windows in pixels.
         overlap: What neighbouring windows share.
-        on_features: As for `predict_tiles`.
-
-    Raises:
-        ImageRejected: The picture cannot be tiled, or the model fails on it.
     """
-    height, width = pixels.shape[:2]
-    grid = tile_grid(height, width, tile=tile, overlap=overlap)
-    try:
-        probabilities = predict_tiles(pixels, grid, engine, on_features)
-    except (RuntimeError, ValueError, MemoryError) as error:
-        raise ImageRejected("scoring_failed", "score", f"{type(error).__name__}: {error}") from error
-    if not np.isfinite(probabilities).all():
-        raise ImageRejected("scoring_failed", "score", "the model returned a probability that is no number")
-    over = np.count_nonzero(probabilities >= np.float32(model.threshold))
+
+    def __init__(self, model: ModelFile, engine: Engine, *, tile: int, overlap: int) -> None:
+        self._threshold = np.float32(model.threshold)
+        self._engine = engine
+        self._tile, self._overlap = tile, overlap
+        self._batch = np.empty((engine.batch_size, TILE_EDGE, TILE_EDGE, 3), dtype=np.uint8)
+        self._filled = 0
+        self._spans: list[_Span] = []
+
+    def add(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        on_columns: Callable[[Columns], Any],
+        on_features: OnFeatures | None = None,
+    ) -> None:
+        """Take a picture; it is not needed any more when this returns.
+
+        Args:
+            pixels: uint8 [height, width, 3] RGB.
+            on_columns: Given, once, the columns that say what the model saw and said, or why it could not.
+            on_features: Given the features float32 [n, 1280] of the tiles, some at a time in order, by models
+                that return them.
+
+        Raises:
+            ImageRejected: The picture cannot be tiled.
+        """
+        grid = tile_grid(pixels.shape[0], pixels.shape[1], self._tile, self._overlap)
+        picture = _Picture(grid, np.empty(len(grid), np.float32), on_columns, on_features)
+        start = self._filled
+        for tile in cut_tiles(pixels, grid):
+            prepare_tile(tile, out=self._batch[self._filled])
+            self._filled += 1
+            if self._filled == len(self._batch):
+                self._spans.append(_Span(picture, start, self._filled))
+                self.finish()
+                start = 0
+        if self._filled > start:
+            self._spans.append(_Span(picture, start, self._filled))
+
+    def finish(self) -> None:
+        """Run the model on the tiles that wait, full batch or not."""
+        spans, self._spans, self._filled = self._spans, [], 0
+        try:
+            self._run(spans)
+        except _ENGINE_FAULTS:
+            for span in spans:  # one at a time: who is to blame?
+                try:
+                    self._run([span])
+                except _ENGINE_FAULTS as error:
+                    span.picture.fail(f"{type(error).__name__}: {error}")
+
+    def _run(self, spans: list[_Span]) -> None:
+        if not spans:
+            return
+        begin = spans[0].start
+        tiles = self._batch[begin : spans[-1].stop]
+        if any(span.picture.on_features for span in spans):
+            scored = self._engine.score(tiles)
+        else:
+            scored = Scored(self._engine.predict(tiles), None)
+        for span in spans:
+            rows = slice(span.start - begin, span.stop - begin)
+            features = None if scored.features is None else scored.features[rows]
+            span.picture.take(scored.probabilities[rows], features, self._threshold)
+
+
+@dataclass(slots=True)
+class _Picture:
+    """A picture whose tiles are being scored; `done` of them are."""
+
+    grid: TileGrid
+    probabilities: npt.NDArray[np.float32]
+    on_columns: Callable[[Columns], Any]
+    on_features: OnFeatures | None
+    done: int = 0
+    failed: bool = False
+
+    def take(
+        self,
+        probabilities: npt.NDArray[np.float32],
+        features: npt.NDArray[np.float32] | None,
+        threshold: np.float32,
+    ) -> None:
+        if self.failed:
+            return
+        self.probabilities[self.done : self.done + len(probabilities)] = probabilities
+        self.done += len(probabilities)
+        if self.on_features is not None and features is not None:
+            self.on_features(features)
+        if self.done < len(self.probabilities):
+            return
+        if not np.isfinite(self.probabilities).all():
+            self.fail("the model returned a probability that is no number")
+            return
+        over = np.count_nonzero(self.probabilities >= threshold)
+        self.on_columns(
+            {
+                "tile_size": self.grid.tile_size,
+                "tile_overlap": self.grid.overlap,
+                "tile_rows": self.grid.rows,
+                "tile_columns": self.grid.columns,
+                "tile_probabilities": self.probabilities,
+                "crack_probability": self.probabilities.max(),
+                "crack_fraction": np.float32(over / len(self.probabilities)),
+                "verdict": "crack" if over else "clear",
+            }
+        )
+
+    def fail(self, detail: str) -> None:
+        if not self.failed:
+            self.failed = True
+            self.on_columns(rejection(ImageRejected("scoring_failed", "score", detail)))
+
+
+class _Span(NamedTuple):
+    """The rows of a batch that a picture has."""
+
+    picture: _Picture
+    start: int
+    stop: int
+
+
+def rejection(why: ImageRejected) -> Columns:
+    """Fill the columns of a report that say that there is no verdict, and why."""
     return {
-        "tile_size": grid.tile_size,
-        "tile_overlap": grid.overlap,
-        "tile_rows": grid.rows,
-        "tile_columns": grid.columns,
-        "tile_probabilities": probabilities,
-        "crack_probability": probabilities.max(),
-        "crack_fraction": np.float32(over / len(probabilities)),
-        "verdict": "crack" if over else "clear",
+        "verdict": "rejected",
+        "reject_code": why.code,
+        "reject_stage": why.stage,
+        "reject_detail": why.detail,
     }

@@ -21,11 +21,10 @@ import pyarrow as pa
 from pyarrow.fs import FileSystem, FileType
 
 from crackmodel.errors import ImageRejected, SurveyError
-from crackmodel.models.engines import Engine
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.reports.schema import REPORT_SCHEMA
 from crackmodel.reports.writer import ShardFile, write_shard
-from crackmodel.scoring.pictures import ModelFile, OnFeatures, cached_engine, score_picture
+from crackmodel.scoring.pictures import ModelFile, OnFeatures, PictureScorer, cached_engine, rejection
 from crackmodel.scoring.shards import ListedFile, Shard
 from crackmodel.scoring.unfamiliar import DistanceMeter, is_unfamiliar
 from crackmodel.surveys.images import DecodeLimits, decode_image, identify
@@ -91,18 +90,17 @@ def score_shard(job: ScoringJob, shard: Shard, on_image: Callable[[], None] = la
         ModelError: The engine cannot be built.
     """
     started = time.monotonic()
-    engine, meter = cached_engine(job.model), DistanceMeter(job.model)
+    scorer = PictureScorer(job.model, cached_engine(job.model), tile=job.tile, overlap=job.overlap)
+    meter = DistanceMeter(job.model)
     storage, root = open_location(job.survey.uri)
     with warnings.catch_warnings():
         # Pillow warns of oddities in damaged files; what matters of it is in the rows.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-        rows = [
-            _key_columns(job, listed)
-            | _score_file(job, engine, listed.image, fetched, meter.listener(number))
-            for number, (listed, fetched) in enumerate(
-                _announced(_fetch_ahead(storage, root, shard.files, job.limits), on_image)
-            )
-        ]
+        rows: list[dict[str, Any]] = []
+        for listed, fetched in _announced(_fetch_ahead(storage, root, shard.files, job.limits), on_image):
+            rows.append(_key_columns(job, listed))
+            _score_file(job, scorer, rows[-1], fetched, meter.listener(len(rows) - 1))
+        scorer.finish()
     for number, row in enumerate(rows):
         if row["verdict"] != "rejected":
             row.update(meter.columns(number))
@@ -167,13 +165,13 @@ def _key_columns(job: ScoringJob, listed: ListedFile) -> dict[str, Any]:
 
 def _score_file(
     job: ScoringJob,
-    engine: Engine,
-    image: str,
+    scorer: PictureScorer,
+    row: dict[str, Any],
     fetched: bytes | ImageRejected,
     on_features: OnFeatures | None,
-) -> dict[str, Any]:
-    """Return the columns that depend on the file's content."""
-    row: dict[str, Any] = {}
+) -> None:
+    """Fill in the columns that depend on the file's content; those of the model come with its batch."""
+    row["scored_at"] = datetime.now(UTC)
     try:
         if isinstance(fetched, ImageRejected):
             raise fetched
@@ -184,20 +182,12 @@ def _score_file(
         row["captured_at"] = metadata.captured_at
         row["latitude"], row["longitude"] = metadata.latitude, metadata.longitude
         row["altitude"], row["camera"] = metadata.altitude, metadata.camera
-        row |= score_picture(
-            pixels, job.model, engine, tile=job.tile, overlap=job.overlap, on_features=on_features
-        )
+        scorer.add(pixels, row.update, on_features)
     except ImageRejected as rejected:
-        called_image = PurePosixPath(image).suffix.lower() in _IMAGE_SUFFIXES
-        mislabelled = rejected.code == "not_an_image" and called_image
-        row |= {
-            "verdict": "rejected",
-            "reject_code": "mislabelled" if mislabelled else rejected.code,
-            "reject_stage": rejected.stage,
-            "reject_detail": rejected.detail,
-        }
-    row["scored_at"] = datetime.now(UTC)
-    return row
+        row.update(rejection(rejected))
+        called_image = PurePosixPath(row["image"]).suffix.lower() in _IMAGE_SUFFIXES
+        if rejected.code == "not_an_image" and called_image:
+            row["reject_code"] = "mislabelled"
 
 
 def _announced(fetched: Iterator[_Fetched], on_image: Callable[[], None]) -> Iterator[_Fetched]:

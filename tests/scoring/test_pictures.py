@@ -1,13 +1,12 @@
-"""One picture: tiles in order, in bounded batches."""
+"""Pictures: tiles in order, in bounded batches that go across them."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.models.engines import Scored
-from crackmodel.scoring.pictures import predict_tiles
-from crackmodel.surveys.tiles import tile_grid
+from crackmodel.models.engines import Engine, Scored
+from crackmodel.scoring.pictures import Columns, ModelFile, PictureScorer
 
 FEATURES = 16
 
@@ -16,6 +15,7 @@ class MeanEngine:
     """A model that answers with the tile's mean grey level, as probability and in every feature."""
 
     name = "mean"
+    batch_size = 32
 
     def __init__(self, *, features: bool = True) -> None:
         self.batches: list[int] = []
@@ -30,27 +30,97 @@ class MeanEngine:
         return Scored(mean, mean[:, None].repeat(FEATURES, axis=1) if self._features else None)
 
 
+def scorer(engine: Engine, threshold: float = 0.5) -> PictureScorer:
+    model = ModelFile("mean@v1", "0" * 64, engine.name, 1.0, threshold, b"")
+    return PictureScorer(model, engine, tile=64, overlap=0)
+
+
+def grey(level: int, rows: int = 1, columns: int = 1) -> npt.NDArray[np.uint8]:
+    return np.full((rows * 64, columns * 64, 3), level, np.uint8)
+
+
 def test_probabilities_come_row_by_row() -> None:
-    pixels = np.zeros((3 * 227, 4 * 227, 3), np.uint8)
+    pixels = grey(0, rows=3, columns=4)
     for row in range(3):
         for column in range(4):
-            pixels[row * 227 : (row + 1) * 227, column * 227 : (column + 1) * 227] = 10 * row + column
+            pixels[row * 64 : (row + 1) * 64, column * 64 : (column + 1) * 64] = 10 * row + column
+    found: Columns = {}
+    scoring = scorer(MeanEngine(), threshold=11.5)
 
-    found = predict_tiles(pixels, tile_grid(*pixels.shape[:2]), MeanEngine())
+    scoring.add(pixels, found.update)
+    scoring.finish()
 
-    assert found.dtype == np.float32
-    assert found.tolist() == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
+    assert found["tile_probabilities"].dtype == np.float32
+    assert found["tile_probabilities"].tolist() == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
+    assert (found["verdict"], found["crack_probability"], found["crack_fraction"]) == ("crack", 23, 0.5)
 
 
 def test_a_huge_picture_is_scored_in_bounded_batches() -> None:
     engine = MeanEngine()
-    pixels = np.full((50 * 64, 3 * 64, 3), 9, np.uint8)
-
     heard: list[npt.NDArray[np.float32]] = []
+    found: Columns = {}
+    scoring = scorer(engine)
 
-    found = predict_tiles(pixels, tile_grid(*pixels.shape[:2], tile=64), engine, heard.append)
+    scoring.add(grey(9, rows=50, columns=3), found.update, heard.append)
+    scoring.finish()
 
-    assert found.tolist() == [9.0] * 150
+    assert found["tile_probabilities"].tolist() == [9.0] * 150
     assert sum(engine.batches) == 150
     assert max(engine.batches) <= 32
     assert np.concatenate(heard).shape == (150, FEATURES)
+
+
+def test_batches_go_across_pictures_and_mix_nothing_up() -> None:
+    engine = MeanEngine()
+    sizes = [1, 40, 1, 1, 31, 32, 33, 1, 0, 70]
+    found: list[Columns] = [{} for _ in sizes]
+    heard: list[list[float]] = [[] for _ in sizes]
+    scoring = scorer(engine)
+
+    for level, size in enumerate(sizes):
+        if size:
+            scoring.add(
+                grey(level, rows=max(size, 2) if size > 1 else 1),
+                found[level].update,
+                lambda features, own=heard[level]: own.extend(features[:, 0]),
+            )
+    scoring.finish()
+
+    assert engine.batches == [32] * 6 + [18]
+    for level, size in enumerate(sizes):
+        assert heard[level] == [level] * size
+        assert (
+            found[level] == {} if size == 0 else found[level]["tile_probabilities"].tolist() == heard[level]
+        )
+
+
+def test_an_engine_that_fails_on_one_picture_fails_on_no_other() -> None:
+    class Touchy(MeanEngine):
+        def score(self, tiles: npt.NDArray[np.uint8]) -> Scored:
+            if (tiles == 13).all(axis=(1, 2, 3)).any():
+                raise RuntimeError("unlucky")
+            return super().score(tiles)
+
+    found: list[Columns] = [{} for _ in range(4)]
+    scoring = scorer(Touchy())
+
+    for columns, level, rows in zip(found, (1, 13, 2, 3), (1, 40, 1, 2), strict=True):
+        scoring.add(grey(level, rows=rows), columns.update)
+    scoring.finish()
+
+    assert [columns["verdict"] for columns in found] == ["crack", "rejected", "crack", "crack"]
+    assert (found[1]["reject_code"], found[1]["reject_detail"]) == ("scoring_failed", "RuntimeError: unlucky")
+
+
+def test_a_probability_that_is_no_number_is_no_verdict() -> None:
+    class Mad(MeanEngine):
+        def score(self, tiles: npt.NDArray[np.uint8]) -> Scored:
+            return Scored(np.where(tiles[:, 0, 0, 0] == 7, np.nan, 1).astype(np.float32), None)
+
+    found: list[Columns] = [{}, {}]
+    scoring = scorer(Mad())
+    scoring.add(grey(7), found[0].update)
+    scoring.add(grey(8), found[1].update)
+    scoring.finish()
+
+    assert [columns["verdict"] for columns in found] == ["rejected", "crack"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ pytest.importorskip("tensorflow")
 
 import keras
 
+from crackmodel.errors import ClusterError
 from crackmodel.models.engines import LiteRTModel
 from crackmodel.models.export import to_litert
 from crackmodel.models.familiarity import describe_training
@@ -102,3 +106,43 @@ def test_model_of_before_leaves_the_columns_null_and_the_summary_silent(
     assert result.unfamiliar is None
     assert "unlike" not in plain_summary(result) + markdown_summary(result).lower()
     assert {row["ood_score"] for row in rows(report)} == {None}
+
+
+_ON_A_GPU_THAT_RAY_BELIEVES_IN = """
+import sys
+import ray
+from crackmodel.scoring.run import score_survey
+
+ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+survey, models, report = sys.argv[1:]
+score_survey(survey, models=models, report=report, model="grey@v1", engine="tensorflow", gpus_per_task=0.5)
+"""
+
+
+def test_gpu_workers_say_the_same(
+    score: Score, album: Path, models: Path, report: Path, tmp_path: Path
+) -> None:
+    score(album, model="grey@v1", models=models)
+    subprocess.run(
+        [sys.executable, "-c", _ON_A_GPU_THAT_RAY_BELIEVES_IN, album, models, tmp_path / "gpu"],
+        check=True, capture_output=True, timeout=300,
+        env=os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"},
+    )  # fmt: skip
+
+    ours, theirs = rows(report), rows(tmp_path / "gpu")
+    assert {row["engine"] for row in theirs if row["verdict"] != "rejected"} == {"tensorflow"}
+    assert [(row["image"], row["verdict"]) for row in theirs] == [
+        (row["image"], row["verdict"]) for row in ours
+    ]
+    np.testing.assert_allclose(
+        [row["crack_probability"] or 0 for row in theirs],
+        [row["crack_probability"] or 0 for row in ours],
+        atol=1e-4,
+    )
+
+
+def test_gpus_that_ray_does_not_have_are_refused_at_once(
+    score: Score, album: Path, models: Path, embedded_ray: None
+) -> None:
+    with pytest.raises(ClusterError, match=r"A task needs 0\.5 GPUs, and Ray has 0"):
+        score(album, model="grey@v1", models=models, engine="tensorflow", gpus_per_task=0.5, workers=2)
