@@ -53,6 +53,7 @@ from crackmodel.options import (
     WorkersOption,
 )
 from crackmodel.registering import list_models, model_summary, print_model, promote_model, show_model
+from crackmodel.reporting import check_report, compact_report, show_history, summarise_report
 
 
 class _Commands(typer.core.TyperGroup):
@@ -73,6 +74,12 @@ app = typer.Typer(
 models_app = typer.Typer(help="List, show and promote trained models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.command()(evaluate)
+report_app = typer.Typer(help="Check, compact and summarise a report.", no_args_is_help=True)
+app.add_typer(report_app, name="report")
+report_app.command("summary")(summarise_report)
+report_app.command("check")(check_report)
+report_app.command("compact")(compact_report)
+report_app.command("history")(show_history)
 models_app.command("list")(list_models)
 models_app.command("show")(show_model)
 models_app.command("promote")(promote_model)

@@ -112,7 +112,7 @@ class CompactSettings(_Settings):
     """How a report is compacted."""
 
     report: str = Field("report", min_length=1, description="Delta table to compact: local path or URI")
-    target_size: int = Field(128, ge=1, description="Size of files afterwards, MiB")
+    target_size: int = Field(64, ge=1, description="Size of files afterwards, MiB")
     keep_hours: int = Field(0, ge=0, le=168, description="How long replaced files are kept")
 
 

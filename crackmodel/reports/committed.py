@@ -12,9 +12,11 @@ from deltalake.exceptions import DeltaError
 
 from crackmodel.errors import ReportWriteFailed
 from crackmodel.reports import ledger
+from crackmodel.reports.checking import Check, check
 from crackmodel.reports.fence import Fence
+from crackmodel.reports.history import Commit, history
 from crackmodel.reports.ledger import RunCounts, TopImage, UnfamiliarImage
-from crackmodel.reports.snapshot import committed_rows
+from crackmodel.reports.snapshot import committed_files, committed_rows
 from crackmodel.reports.storage import Place, first_line, remedy
 
 
@@ -186,6 +188,33 @@ class CommittedRows:
         self._refresh()
         with ledger.reading(self.uri):
             return ledger.unfamiliar(self.dataset(survey), run_id, n)
+
+    def surveys(self) -> list[str]:
+        """Names of the surveys that have rows, sorted."""
+        self._refresh()
+        return sorted({file.survey for file in committed_files(self._table)})
+
+    def history(self, limit: int) -> list[Commit]:
+        """The last commits, newest first; Delta Lake forgets them after a month, at the earliest.
+
+        Args:
+            limit: How many at most.
+        """
+        self._refresh()
+        with self._reading_log():
+            return history(self._table, limit)
+
+    def check(self) -> Check:
+        """Read every file from end to end, and compare all with the log.
+
+        Rows that a run has twice, files that are missing, altered, or of another schema or number of rows
+        than the log says, and files that nobody committed. Files of a run that is going on are no fault.
+
+        Raises:
+            ReportError: The report's folder cannot be listed, or its log not be read.
+        """
+        with ledger.reading(self.uri), self._reading_log():
+            return check(self._table, self._place)
 
     def _refresh(self) -> None:
         with self._reading_log():

@@ -7,6 +7,7 @@ file, so Arrow skips files of other runs without opening them and does not read 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
@@ -26,13 +27,16 @@ _CONSTANT_COLUMNS: Final = (PARTITION_COLUMN, "model_sha256", "preprocess", "run
 _KNOWN_READER_FEATURES: Final = {"timestampNtz"}
 
 
-def committed_rows(table: DeltaTable, place: Place, survey: str | None = None) -> ds.Dataset:
+def committed_rows(
+    table: DeltaTable, place: Place, survey: str | None = None, leave_out: Collection[str] = ()
+) -> ds.Dataset:
     """The rows that are in force in a loaded table, with `REPORT_SCHEMA`; nothing is read yet.
 
     Args:
         table: The table at the version to show.
         place: Where it lies.
         survey: Leave out the files of all other surveys.
+        leave_out: Paths of files to leave out.
 
     Raises:
         ReportIncompatible: Another program has changed the table in a way that needs more than Parquet.
@@ -43,6 +47,8 @@ def committed_rows(table: DeltaTable, place: Place, survey: str | None = None) -
     expressions: dict[tuple[str | None, ...], ds.Expression] = {}
     fragments = []
     for file in committed_files(table, survey):
+        if file.path in leave_out:
+            continue
         expression = expressions.setdefault(file.constants, _all_equal(file.constants))
         fragments.append(parquet.make_fragment(file.path, root, partition_expression=expression))
     return ds.FileSystemDataset(fragments, REPORT_SCHEMA, parquet, root)
@@ -70,6 +76,16 @@ class CommittedFile:
     bytes: int
     rows: int | None
     constants: tuple[str | None, ...]
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.path.rsplit("/", 1)[-1]
+
+    @property
+    def survey(self) -> str:
+        """Name of its survey."""
+        return str(self.constants[0])
 
 
 def committed_files(table: DeltaTable, survey: str | None = None) -> list[CommittedFile]:

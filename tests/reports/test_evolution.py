@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -79,6 +80,24 @@ def test_what_an_older_report_holds_is_not_scored_again(older: Path) -> None:
     )
 
     assert pending["image"].to_pylist() == ["new.jpg"]
+
+
+def test_older_report_is_checked_as_it_is_and_compacted(older: Path) -> None:
+    write_deltalake(older, build_rows([make_row("other.jpg")]).select(OLDER.names), mode="append")
+    before = DeltaTable(older).to_pandas().sort_values("image")
+    assert ReportTable.open(older).check().findings == ()
+    assert DeltaTable(older).version() == 2
+
+    done = ReportTable.open(older).compact("bridge")
+
+    assert (done.files_before, done.files_after, done.deleted) == (2, 1, 2)
+    table = ReportTable.open(older)
+    assert (table.check().findings, table.check().without_hash) == ((), 0)
+    assert table.dataset().to_table().schema == REPORT_SCHEMA
+    after = DeltaTable(older).to_pandas().sort_values("image")
+    pd.testing.assert_frame_equal(after[before.columns].reset_index(drop=True), before.reset_index(drop=True))
+    assert after["ood_score"].isna().all()
+    assert len(pd.read_parquet(older)) == 2
 
 
 def test_upgrade_happens_once(older: Path) -> None:

@@ -1,0 +1,167 @@
+"""The commands that look after a report; `crackmodel.cli` puts them into the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from crackmodel.errors import ReportBusy, UsageError, printable
+from crackmodel.options import JsonOption, ReportOption
+
+if TYPE_CHECKING:
+    from crackmodel.reports.table import ReportTable
+
+_SUMMARY: Final = """
+    SELECT survey, count(*) AS images,
+           count(*) FILTER (verdict = 'crack') AS cracks,
+           count(*) FILTER (verdict = 'clear') AS clear,
+           count(*) FILTER (verdict = 'rejected') AS rejected,
+           count(*) FILTER (verdict <> 'rejected' AND ood_score > ood_threshold) AS unfamiliar,
+           arg_max(run_id, scored_at) AS last_run, max(scored_at) AS last_scored
+    FROM latest GROUP BY survey ORDER BY survey
+"""
+
+
+def summarise_report(report: ReportOption = None, as_json: JsonOption = False) -> None:
+    """Count the images of every survey by what the report says of them now.
+
+    Example: `crackmodel report summary`
+    """
+    from crackmodel.reports.output import write_result
+    from crackmodel.reports.queries import open_report
+    from crackmodel.settings import ReportSettings
+
+    with open_report(ReportSettings.read(report=report).report) as opened:
+        surveys = opened.sql(_SUMMARY)
+        known = {"report": opened.uri, "version": opened.version}
+    if as_json:
+        rows = [row | {"last_scored": row["last_scored"].isoformat()} for row in surveys.to_pylist()]
+        typer.echo(json.dumps(known | {"surveys": rows}))
+    else:
+        write_result(surveys, "table", sys.stdout)
+
+
+def check_report(report: ReportOption = None, as_json: JsonOption = False) -> None:
+    """Read every file of a report and compare it with the log; exit with 1 if anything is wrong.
+
+    Looks for rows that are there twice, and for files that are missing, altered, of another schema or
+    number of rows than the log says, or that nobody committed. Changes nothing.
+
+    Example: `crackmodel report check --report report`
+    """
+    checked = _open(report).check()
+    if as_json:
+        typer.echo(json.dumps(checked.as_dict()))
+    else:
+        for finding in checked.findings:
+            typer.echo(printable(f"{finding.kind}: {finding.problem} {finding.remedy}"))
+        typer.echo(
+            f"{printable(checked.report)}, version {checked.version}: {checked.files:,} files, "
+            f"{checked.rows:,} rows, {checked.bytes / 2**20:,.1f} MiB"
+        )
+        if checked.without_hash:
+            typer.echo(
+                f"  {checked.without_hash:,} files have no hash in their names and were decoded instead"
+            )
+        if checked.replaced:
+            typer.echo(
+                f"  {checked.replaced:,} replaced files are kept, and readers of Parquet folders count their "
+                "rows twice; crackmodel report compact deletes them"
+            )
+    checked.require_sound()
+
+
+def compact_report(
+    report: ReportOption = None,
+    survey: Annotated[str | None, typer.Option("--survey", help="Only this one. [default: all]")] = None,
+    target_size: Annotated[
+        int | None, typer.Option("--target-size", help="Size of files afterwards, MiB. [default: 64]")
+    ] = None,
+    keep_hours: Annotated[
+        int | None,
+        typer.Option(
+            "--keep-hours",
+            help="Keep replaced files so long, for those who read earlier versions; readers of Parquet "
+            "folders count their rows twice. At most 168. [default: 0, delete them at once]",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put the small files of a report together, and delete what they replaced.
+
+    No row changes. By default nothing of the replaced files is kept, because a plain
+    `pandas.read_parquet(report)` would count their rows a second time. A survey that is being scored is
+    left as it is. Runs do this themselves when a survey has many small files.
+
+    Example: `crackmodel report compact --report report`
+    """
+    from crackmodel.settings import CompactSettings
+
+    settings = CompactSettings.read(report=report, target_size=target_size, keep_hours=keep_hours)
+    table = _open(settings.report)
+    surveys = table.surveys()
+    if survey is not None and survey not in surveys:
+        raise UsageError(
+            f"The report {table.uri} has no survey {survey!r}.", f"It has {', '.join(surveys) or 'none'}."
+        )
+    done, busy = [], []
+    for name in surveys if survey is None else [survey]:
+        try:
+            with table.lock(name):
+                compacted = table.compact(
+                    name, target_bytes=settings.target_size * 2**20, keep_hours=settings.keep_hours
+                )
+        except ReportBusy as error:
+            busy.append(error)
+            continue
+        done.append(compacted)
+        if not as_json:
+            typer.echo(
+                f"{name}: {compacted.files_before:,} files, {compacted.bytes_before / 2**20:,.1f} MiB -> "
+                f"{compacted.files_after:,} files, {compacted.bytes_after / 2**20:,.1f} MiB; "
+                f"{compacted.deleted:,} replaced files deleted"
+            )
+    if as_json:
+        typer.echo(json.dumps({"report": table.uri, "surveys": [asdict(compacted) for compacted in done]}))
+    if busy:
+        raise busy[0]
+
+
+def show_history(
+    report: ReportOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many commits at most.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the last commits to a report, newest first.
+
+    Example: `crackmodel report history --limit 5`
+    """
+    import pyarrow as pa
+
+    from crackmodel.reports.output import write_result
+
+    table = _open(report)
+    commits = [commit.as_dict() for commit in table.history(limit)]
+    if as_json:
+        typer.echo(json.dumps({"report": table.uri, "commits": commits}))
+    else:
+        write_result(pa.Table.from_pylist(commits, _history_columns()), "table", sys.stdout)
+
+
+def _history_columns() -> Any:
+    import pyarrow as pa
+
+    texts = {name: pa.string() for name in ("at", "operation", "run", "survey")}
+    numbers = {name: pa.int64() for name in ("files", "replaced", "rows")}
+    return pa.schema({"version": pa.int64()} | texts | numbers)
+
+
+def _open(report: str | None) -> ReportTable:
+    from crackmodel.reports.table import ReportTable
+    from crackmodel.settings import ReportSettings
+
+    return ReportTable.open(ReportSettings.read(report=report).report)

@@ -1,0 +1,190 @@
+"""A check finds what is wrong, whatever it is, and finds nothing where nothing is."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from pyarrow import fs
+
+from crackmodel.errors import ReportDamaged
+from crackmodel.reports.checking import Check, Finding
+from crackmodel.reports.schema import FILE_SCHEMA, build_rows
+from crackmodel.reports.storage import Place
+from crackmodel.reports.table import ReportTable
+from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+
+from .conftest import Commit
+from .rows import MODEL, NOON, PREPROCESS, make_listing, make_rejected, make_row
+
+DEAD = "20260101T000000Z-00dead"
+
+
+@pytest.fixture
+def file(table: ReportTable, commit: Commit) -> ShardFile:
+    """The second of two files of one survey; there is another survey too."""
+    commit([make_row("a.jpg")])
+    commit([make_row("t.jpg", survey="tunnel")])
+    return commit([make_row("b.jpg"), make_rejected("c.jpg")])
+
+
+def check(table: ReportTable) -> Check:
+    return ReportTable.open(table.uri).check()
+
+
+def only(checked: Check) -> Finding:
+    (finding,) = checked.findings
+    with pytest.raises(ReportDamaged, match="1 thing is wrong"):
+        checked.require_sound()
+    return finding
+
+
+def test_whole_report_is_sound(table: ReportTable, file: ShardFile) -> None:
+    checked = check(table)
+
+    assert checked.findings == ()
+    checked.require_sound()
+    assert (checked.files, checked.rows, checked.without_hash, checked.replaced) == (3, 4, 0, 0)
+    assert checked.bytes == sum(path.stat().st_size for path in Path(table.uri).glob("survey=*/*"))
+
+
+def test_empty_report_is_sound(table: ReportTable) -> None:
+    assert check(table).findings == ()
+
+
+@pytest.mark.parametrize("place", [0, 5, 100, 0.2, 0.4, 0.6, 0.8, -300, -5, -1])
+def test_any_flipped_bit_is_found(table: ReportTable, file: ShardFile, place: float) -> None:
+    path = Path(table.uri, file.path)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content)) if isinstance(place, float) else place] ^= 1
+    path.write_bytes(content)
+
+    finding = only(check(table))
+    assert (finding.kind, finding.path) == ("hash", file.path)
+
+
+def test_compaction_keeps_flipped_bits_findable(table: ReportTable, file: ShardFile) -> None:
+    table.compact("bridge")
+    assert check(table).findings == ()
+    (path,) = Path(table.uri, "survey=bridge").iterdir()
+    content = bytearray(path.read_bytes())
+    content[200] ^= 1
+    path.write_bytes(content)
+
+    assert only(check(table)).kind == "hash"
+
+
+def test_missing_file_can_be_forgotten_and_scored_again_as_the_check_says(
+    table: ReportTable, file: ShardFile
+) -> None:
+    Path(table.uri, file.path).unlink()
+
+    finding = only(check(table))
+    assert (finding.kind, finding.path) == ("missing", file.path)
+    assert f"DeltaTable('{table.uri}').repair()" in finding.remedy
+    DeltaTable(table.uri).repair()
+    assert check(table).findings == ()
+    listing = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
+    left = table.pending(listing, survey="bridge", model_sha256=MODEL, preprocess=PREPROCESS)
+    assert left["image"].to_pylist() == ["b.jpg", "c.jpg"]
+
+
+def test_truncated_file_is_found(table: ReportTable, file: ShardFile) -> None:
+    os.truncate(Path(table.uri, file.path), 1000)
+
+    finding = only(check(table))
+    assert (finding.kind, finding.path) == ("size", file.path)
+    assert "1,000 bytes" in finding.problem
+
+
+def test_file_of_another_program_is_decoded_for_want_of_a_hash(table: ReportTable, file: ShardFile) -> None:
+    write_deltalake(table.uri, build_rows([make_row("d.jpg", run_id="run-2")]), mode="append")
+    checked = check(table)
+    assert (checked.findings, checked.without_hash) == ((), 1)
+
+    named = [path for path in DeltaTable(table.uri).file_uris() if "run-1" not in path]
+    content = bytearray(Path(named[0]).read_bytes())
+    content[4:400] = bytes(396)
+    Path(named[0]).write_bytes(content)
+    assert only(check(table)).kind == "unreadable"
+
+
+def replace(table: ReportTable, file: ShardFile, rows: object, **options: object) -> None:
+    """Commit a file that differs from what the log will say of it."""
+    path = Path(table.uri, file.path)
+    size = path.stat().st_size
+    name = path.with_name("part-00000-somebody.parquet")
+    path.unlink()
+    pq.write_table(rows, name, **options)
+    for entry in Path(table.uri, "_delta_log").glob("*.json"):
+        text = entry.read_text().replace(path.name, name.name)
+        entry.write_text(text.replace(f'"size":{size},', f'"size":{name.stat().st_size},'))
+
+
+@pytest.mark.parametrize(("kept", "kind"), [(FILE_SCHEMA.names, "rows"), (FILE_SCHEMA.names[:20], "schema")])
+def test_other_rows_or_columns_than_the_log_says_are_found(
+    table: ReportTable, commit: Commit, kept: list[str], kind: str
+) -> None:
+    file = commit([make_row("a.jpg"), make_row("b.jpg")])
+    replace(table, file, build_rows([make_row("a.jpg")]).select(kept))
+
+    finding = check(table).findings[0]
+    assert finding.kind == kind
+    assert ("engine" if kind == "schema" else "1 rows, and the log says 2") in finding.problem
+
+
+def test_rows_that_are_there_twice_are_found(table: ReportTable, file: ShardFile, commit: Commit) -> None:
+    commit([make_row("a.jpg", run_id="run-2")])
+    assert check(table).findings == ()
+    commit([make_row("b.jpg"), make_row("x.jpg", run_id="run-3"), make_row("x.jpg", run_id="run-3")])
+
+    first, second = check(table).findings
+    assert (first.kind, first.path) == ("duplicates", "survey=bridge")
+    assert "Run run-1 has several rows for 1 images of bridge, such as b.jpg" in first.problem
+    assert "Run run-3" in second.problem
+
+
+def test_orphans_are_found_and_replaced_files_are_none(table: ReportTable, file: ShardFile) -> None:
+    table.compact("bridge", keep_hours=1)
+    assert (check(table).findings, check(table).replaced) == ((), 2)
+    lost = write_shard(table.uri, "bridge", DEAD, 0, build_rows([make_row("x.jpg", run_id=DEAD)]))
+    assert check(table).findings == ()  # hidden from everybody
+    publish_shard(table.uri, lost)
+    stray = Path(table.uri, "copy.parquet")
+    stray.write_bytes(b"mine")
+
+    mine, dead = check(table).findings
+    assert (mine.kind, mine.path) == ("orphan", "copy.parquet")
+    assert "Move it" in mine.remedy
+    assert (dead.kind, dead.path) == ("orphan", lost.path)
+    assert "Score this survey again" in dead.remedy
+    stray.unlink()
+    table.remove_orphans("bridge")
+    table.delete_replaced()
+    checked = check(table)
+    assert (checked.findings, checked.replaced) == ((), 0)
+    assert len(pd.read_parquet(table.uri)) == checked.rows
+
+
+def test_files_of_a_run_that_is_at_work_are_no_orphans(table: ReportTable, file: ShardFile) -> None:
+    with table.lock("bridge"):
+        publish_shard(table.uri, write_shard(table.uri, "bridge", DEAD, 0, build_rows([make_row("x.jpg")])))
+        assert check(table).findings == ()
+    assert only(check(table)).kind == "orphan"
+
+
+def test_without_a_lock_only_old_files_are_orphans(table: ReportTable, file: ShardFile) -> None:
+    lost = write_shard(table.uri, "bridge", DEAD, 0, build_rows([make_row("x.jpg")]))
+    publish_shard(table.uri, lost)
+    store = ReportTable(Place(table.uri, fs.LocalFileSystem(), table.uri, None), DeltaTable(table.uri))
+    assert store.check().findings == ()
+    two_days_ago = time.time() - timedelta(days=2).total_seconds()
+    os.utime(Path(table.uri, lost.path), (two_days_ago, two_days_ago))
+
+    assert only(store.check()).path == lost.path
