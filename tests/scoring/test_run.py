@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from crackmodel.errors import (
@@ -353,6 +355,27 @@ def test_a_run_that_dies_between_commits_is_finished_by_the_next(
     assert finished.skipped > 0
     assert finished.skipped + finished.scored == 12
     assert len(rows(report)) == 12
+
+
+def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(
+    patches: Path, full_disk: Path, score: Score
+) -> None:
+    ballast, report = full_disk / "ballast", full_disk / "report"
+
+    def fill(event: Event) -> None:
+        if isinstance(event, ShardCommitted) and not ballast.exists():
+            with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
+                while True:
+                    stream.write(bytes(4096))
+
+    with pytest.raises(ReportWriteFailed, match="disk is full"):
+        score(patches, report=report, shard_images=5, on_event=fill)
+    ballast.unlink()
+    finished = score(patches, report=report)
+
+    assert 0 < finished.skipped < 12
+    assert finished.skipped + finished.scored == 12
+    assert sorted(pd.read_parquet(report)["image"]) == sorted(path.name for path in patches.iterdir())
 
 
 def test_files_of_a_dead_run_do_not_count(patches: Path, report: Path, score: Score) -> None:
