@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from crackmodel.errors import UsageError
 
-__all__ = ["Store", "advice", "open_store"]
+__all__ = ["CONNECTIONS", "Store", "advice", "open_store"]
 
 _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "s3": frozenset({"region", "scheme", "endpoint_override"}),
@@ -37,6 +37,9 @@ _EXAMPLES: Final = (
 _ATTEMPTS: Final = 6
 """Of one request, with the SDK's exponential back-off: 12 to 25 s until it gives up. With 10 it took 97 s,
 with its own 3 a store that is busy for two seconds ends a run."""
+
+CONNECTIONS: Final = 64
+"""Requests that one process has open at the same time; pyarrow's client is as wide as its pool of threads."""
 
 _CONNECT_SECONDS: Final = 5.0
 
@@ -156,6 +159,7 @@ def _aws_environment() -> tuple[tuple[str, str], ...]:
 def _s3(endpoint: str, region: str, _environment: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
     """Make a client, or take the one that is there: each looks for credentials and opens connections anew."""
     scheme, _, host = endpoint.rpartition("://")
+    pa.set_io_thread_count(max(pa.io_thread_count(), CONNECTIONS))
     return fs.S3FileSystem(
         region=region,
         endpoint_override=host or None,

@@ -70,11 +70,12 @@ class ObjectStore:
         def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
             method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
             time.sleep(self.latency)
+            may_hit = self.busy > 0 and self.is_hit(method, path)
             with self._counting:
                 self.requests[method] += 1
-                if method == "GET" and path.count("/") > 1:
+                if method == "GET" and path.count("/") > 1 and path[-1] != "/":
                     self.reads.append(path)
-                hit = self.busy > 0 and self.is_hit(method, path)
+                hit = may_hit and self.busy > 0
                 self.busy -= hit
                 self.refused += hit
             if hit:

@@ -11,38 +11,27 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 import pyarrow as pa
-from pyarrow.fs import FileSystem, FileType
 
-from crackmodel.errors import ImageRejected, SurveyError
+from crackmodel.errors import ImageRejected
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.reports.schema import REPORT_SCHEMA
 from crackmodel.reports.writer import ShardFile, write_shard
+from crackmodel.scoring.fetching import Fetched, fetch_ahead
 from crackmodel.scoring.pictures import ModelFile, OnFeatures, PictureScorer, cached_engine, rejection
 from crackmodel.scoring.shards import ListedFile, Shard
 from crackmodel.scoring.unfamiliar import DistanceMeter, is_unfamiliar
-from crackmodel.surveys.images import DecodeLimits, decode_image, identify
+from crackmodel.surveys.images import DecodeLimits, decode_image
 from crackmodel.surveys.listing import Survey, open_location
 from crackmodel.surveys.metadata import read_metadata
 
-_BYTES_PER_FETCH: Final = 2**20
-"""Small files are fetched in groups of this size: handing each to a thread costs more than reading it."""
-
-_PEEK_BYTES: Final = 2**20
-"""A file larger than this is read in full only after its first bytes turn out to be an image's."""
-
-
 _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 """A file that is called an image and is none was damaged or misnamed; any other is no loss."""
-
-
-_Fetched = tuple[ListedFile, bytes | ImageRejected]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +86,7 @@ def score_shard(job: ScoringJob, shard: Shard, on_image: Callable[[], None] = la
         # Pillow warns of oddities in damaged files; what matters of it is in the rows.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         rows: list[dict[str, Any]] = []
-        for listed, fetched in _announced(_fetch_ahead(storage, root, shard.files, job.limits), on_image):
+        for listed, fetched in _announced(fetch_ahead(storage, root, shard.files, job.limits), on_image):
             rows.append(_key_columns(job, listed))
             _score_file(job, scorer, rows[-1], fetched, meter.listener(len(rows) - 1))
         scorer.finish()
@@ -190,63 +179,8 @@ def _score_file(
             row["reject_code"] = "mislabelled"
 
 
-def _announced(fetched: Iterator[_Fetched], on_image: Callable[[], None]) -> Iterator[_Fetched]:
+def _announced(fetched: Iterator[Fetched], on_image: Callable[[], None]) -> Iterator[Fetched]:
     on_image()
     for file in fetched:
         yield file
         on_image()
-
-
-def _fetch_ahead(
-    storage: FileSystem, root: str, files: Sequence[ListedFile], limits: DecodeLimits
-) -> Iterator[_Fetched]:
-    """Yield files in order with their bytes, while a thread fetches the next group."""
-
-    def fetch_group(group: Sequence[ListedFile]) -> list[bytes | ImageRejected]:
-        return [_fetch(storage, root, listed, limits) for listed in group]
-
-    groups = list(_group_by_bytes(files))
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch") as pool:
-        coming: Future[list[bytes | ImageRejected]] = pool.submit(fetch_group, groups[0])
-        for group, following in zip(groups, [*groups[1:], None], strict=True):
-            contents = coming.result()
-            if following is not None:
-                coming = pool.submit(fetch_group, following)
-            yield from zip(group, contents, strict=True)
-
-
-def _group_by_bytes(files: Sequence[ListedFile]) -> Iterator[Sequence[ListedFile]]:
-    start, size = 0, 0
-    for position, listed in enumerate(files):
-        size += listed.bytes
-        if size >= _BYTES_PER_FETCH or position == len(files) - 1:
-            yield files[start : position + 1]
-            start, size = position + 1, 0
-
-
-def _fetch(storage: FileSystem, root: str, listed: ListedFile, limits: DecodeLimits) -> bytes | ImageRejected:
-    """Read one file; what goes wrong is returned, because it is the image's fate and not the shard's."""
-    if listed.bytes > limits.max_bytes:
-        detail = f"{listed.bytes} bytes, and the limit is {limits.max_bytes}"
-        return ImageRejected("too_many_bytes", "fetch", detail)
-    try:
-        with storage.open_input_file(f"{root}/{listed.image}") as file:
-            if listed.bytes > _PEEK_BYTES:
-                if identify(file.read(32)) is None:
-                    detail = "the first bytes are no known image format's"
-                    return ImageRejected("not_an_image", "identify", detail)
-                file.seek(0)
-            content = bytes(file.read(listed.bytes + 1))  # a file that has grown is not read to its end
-    except FileNotFoundError:
-        if storage.get_file_info(root).type == FileType.NotFound:
-            raise SurveyError(
-                f"The survey {root} went away while it was scored.",
-                "Mount it again, on every node, and run the same command again: what was committed stays.",
-            ) from None
-        return ImageRejected("vanished", "fetch", "the file was deleted after it was listed")
-    except (OSError, pa.ArrowException) as error:
-        return ImageRejected("unreadable", "fetch", f"{type(error).__name__}: {error}")
-    if len(content) != listed.bytes:
-        detail = f"it had {listed.bytes} bytes when it was listed, and has more or less now"
-        return ImageRejected("changed", "fetch", detail)
-    return content

@@ -1,0 +1,119 @@
+"""Reading ahead: every file once, in order, and no more of them in memory than was promised."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import fs
+
+from crackmodel.errors import ImageRejected, SurveyError
+from crackmodel.scoring.fetching import _group_by_bytes, fetch_ahead
+from crackmodel.scoring.shards import ListedFile
+from crackmodel.surveys.images import DecodeLimits
+from crackmodel.surveys.listing import list_survey, open_location
+from tests.object_store import ObjectStore
+
+LIMITS = DecodeLimits(max_bytes=2**30, max_pixels=2**30)
+NOW = datetime.now(UTC)
+
+
+@given(st.lists(st.integers(0, 3_000_000), min_size=1, max_size=60))
+def test_groups_hold_every_file_once_and_close_at_about_a_megabyte(sizes: list[int]) -> None:
+    files = [ListedFile(f"{number}.jpg", size, NOW) for number, size in enumerate(sizes)]
+    groups = list(_group_by_bytes(files, 2**20))
+
+    assert [file for group in groups for file in group] == files
+    assert all(sum(file.bytes for file in group[:-1]) < 2**20 for group in groups)
+
+
+def listed(uri: str) -> tuple[ListedFile, ...]:
+    return tuple(ListedFile(**row) for row in list_survey(uri).files.to_pylist())
+
+
+@pytest.fixture
+def photographs(upload: Callable[[Path, str], str], tmp_path: Path) -> str:
+    (tmp_path / "deck").mkdir()
+    for number in range(30):
+        (tmp_path / "deck" / f"{number:02}.jpg").write_bytes(b"%d" % number * (1 + number % 3))
+    return upload(tmp_path / "deck", "deck")
+
+
+def test_a_store_is_asked_for_many_files_at_once(object_store: ObjectStore, photographs: str) -> None:
+    files = listed(photographs)
+    together = threading.Barrier(10)  # broken unless ten requests are in the store at the same time
+
+    def meet(method: str, path: str) -> bool:
+        if method == "GET" and path.endswith(".jpg"):
+            together.wait(timeout=30)
+        return False
+
+    object_store.is_hit, object_store.busy = meet, 1
+    storage, root = open_location(photographs)
+    fetched = list(fetch_ahead(storage, root, files, LIMITS))
+    assert [file for file, _ in fetched] == list(files)
+    assert [content for _, content in fetched] == [b"%d" % n * (1 + n % 3) for n in range(30)]
+    assert not together.broken
+
+
+class _Large:
+    """A store of files that are as large as they say and nothing; counts those that nobody has taken yet."""
+
+    type_name = "large"
+
+    def __init__(self, size: int) -> None:
+        self.size, self.opened, self.lock = size, 0, threading.Lock()
+
+    def open_input_file(self, path: str) -> Any:
+        with self.lock:
+            self.opened += 1
+        raise OSError("not today")
+
+    def get_file_info(self, path: str) -> fs.FileInfo:
+        return fs.FileInfo(path, fs.FileType.Directory)
+
+
+def test_what_is_read_ahead_of_the_model_is_bounded_by_bytes() -> None:
+    size = 5 * 2**20
+    files = [ListedFile(f"{number}.jpg", size, NOW) for number in range(40)]
+    store = _Large(size)
+    taken = 0
+    for _, content in fetch_ahead(store, "bucket/deck", files, LIMITS):  # type: ignore[arg-type]
+        assert isinstance(content, ImageRejected)
+        taken += 1
+        assert store.opened <= taken + 32 // 5
+    assert taken == store.opened == 40
+
+
+def test_an_object_that_is_gone_is_rejected_and_the_others_are_read(photographs: str) -> None:
+    files = listed(photographs)
+    storage, root = open_location(photographs)
+    storage.delete_file(f"{root}/07.jpg")
+    fetched = [content for _, content in fetch_ahead(storage, root, files, LIMITS)]
+    lost = [content for content in fetched if isinstance(content, ImageRejected)]
+    assert [(fault.code, fault.stage) for fault in lost] == [("vanished", "fetch")]
+    assert len(fetched) == 30
+
+
+def test_a_busy_store_is_asked_again(object_store: ObjectStore, photographs: str) -> None:
+    files = listed(photographs)
+    storage, root = open_location(photographs)
+    object_store.busy = 10
+    assert all(isinstance(content, bytes) for _, content in fetch_ahead(storage, root, files, LIMITS))
+    assert object_store.refused == 10
+
+
+def test_a_store_that_knows_the_worker_no_more_is_no_image_s_fault(
+    object_store: ObjectStore, photographs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = listed(photographs)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "SOMEBODY")
+    storage, root = open_location(photographs)
+    with pytest.raises(SurveyError, match=r"cannot read inspections/deck any more: access was denied\."):
+        list(fetch_ahead(storage, root, files, LIMITS))
