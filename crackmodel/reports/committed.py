@@ -31,7 +31,7 @@ class CommittedRows:
         self.uri = place.uri
         self._place = place
         self._table = table
-        self._fence = Fence(table, place.uri)
+        self._fence = Fence(table, place)
 
     @property
     def version(self) -> int:

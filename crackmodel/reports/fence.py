@@ -7,12 +7,14 @@ scored twice. Delta Lake itself refuses the later of two commits that move one n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from deltalake import DeltaTable, Transaction
 
 from crackmodel.errors import ReportBusy
+from crackmodel.reports.storage import Place
 
 _WINNER_AMONG: Final = 100
 """How many commits to look through for the one of the other run."""
@@ -25,12 +27,12 @@ class Fence:
 
     Args:
         table: The report; its owner keeps it up to date.
-        uri: Where it is, for messages.
+        place: Where it is.
     """
 
-    def __init__(self, table: DeltaTable, uri: str) -> None:
+    def __init__(self, table: DeltaTable, place: Place) -> None:
         self._table = table
-        self._uri = uri
+        self._place = place
         self._known: dict[str, int] = {}
         self._attempt = _NONE
 
@@ -47,7 +49,7 @@ class Fence:
         for survey in surveys:
             if self._known.get(survey, self._number(survey)) != self._number(survey):
                 raise ReportBusy(
-                    f"Survey {survey!r} is being scored into {self._uri} by another run"
+                    f"Survey {survey!r} is being scored into {self._place.uri} by another run"
                     f"{self._winner(survey, run_id)}, which has committed rows since this one began.",
                     "Wait until that run ends, then run again: what is scored by then is skipped, "
                     "and no image gets a second row.",
@@ -70,11 +72,26 @@ class Fence:
         return -1 if number is None else int(number)
 
     def _winner(self, survey: str, run_id: str) -> str:
-        """Name the last other run that committed to a survey; empty where the log does not tell."""
-        for commit in self._table.history(_WINNER_AMONG):
+        """Name the last other run that committed to a survey; empty where the log does not tell.
+
+        deltalake's own `history` stops every other thread of the process until the storage has answered.
+        """
+        newest = int(self._table.version())
+        for version in range(newest, max(newest - _WINNER_AMONG, -1), -1):
+            try:
+                commit = self._commit(version)
+            except (OSError, ValueError):
+                break
             if commit.get("survey") == survey and commit.get("run_id") not in (None, run_id):
                 return f", {commit['run_id']}"
         return ""
+
+    def _commit(self, version: int) -> dict[str, Any]:
+        """What a commit says of itself."""
+        path = self._place.inside(f"_delta_log/{version:020d}.json")
+        with self._place.filesystem.open_input_stream(path) as stream:
+            actions = [json.loads(line) for line in stream.read().splitlines()]
+        return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
 
 def _name(survey: str) -> str:

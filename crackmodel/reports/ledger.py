@@ -167,7 +167,11 @@ def reading(uri: str) -> Iterator[None]:
     except (OSError, pa.ArrowException, duckdb.Error) as error:
         raise ReportError(
             f"The rows of the report at {uri} cannot be read: {first_line(error)}.",
-            remedy(error, "Check the storage; if files were deleted by hand, restore them from a backup."),
+            remedy(
+                error,
+                "Ask again, as it may have been compacted meanwhile; else check the storage "
+                "(crackmodel report check); if files were deleted by hand, restore them from a backup.",
+            ),
         ) from error
 
 

@@ -193,7 +193,11 @@ def _explain(
     if isinstance(error, OSError) or "No such file" in str(error) or "FileNotFound" in str(error):
         return ReportError(
             f"A file of the report at {uri} cannot be read: {first_line(error)}.",
-            remedy(error, "Check the storage; if files were deleted by hand, restore them from a backup."),
+            remedy(
+                error,
+                "Ask again, as it may have been compacted meanwhile; else check the storage "
+                "(crackmodel report check); if files were deleted by hand, restore them from a backup.",
+            ),
         )
     known = "; ".join(_columns(name, database) for name in VIEWS if re.search(rf"\b{name}\b", query))
     return QueryError(

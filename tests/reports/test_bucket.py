@@ -1,0 +1,85 @@
+"""The same care for a report in an object store, where nothing can be locked or renamed at once."""
+
+from __future__ import annotations
+
+import pyarrow.dataset as ds
+import pytest
+
+from crackmodel.errors import ReportBusy
+from crackmodel.reports import compaction
+from crackmodel.reports.schema import build_rows
+from crackmodel.reports.storage import open_place
+from crackmodel.reports.table import ReportTable
+from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+from tests.object_store import BUCKET, ObjectStore
+
+from .rows import MODEL, NOON, PREPROCESS, make_listing, make_row
+
+LISTING = make_listing(("a.jpg", 1000, NOON), ("b.jpg", 1000, NOON))
+
+
+@pytest.fixture
+def store(object_store: ObjectStore) -> ReportTable:
+    """An empty report in a bucket."""
+    return ReportTable.open_or_create(f"s3://{BUCKET}/report")
+
+
+def shard(table: ReportTable, image: str, run_id: str) -> list[ShardFile]:
+    file = write_shard(table.uri, "bridge", run_id, 0, build_rows([make_row(image, run_id=run_id)]))
+    publish_shard(table.uri, file)
+    return [file]
+
+
+def ask(table: ReportTable) -> list[str]:
+    left = table.pending(LISTING, survey="bridge", model_sha256=MODEL, preprocess=PREPROCESS)
+    images: list[str] = left["image"].to_pylist()
+    return images
+
+
+def plain(table: ReportTable) -> list[str]:
+    """What a reader of the folder counts that knows nothing of the log."""
+    place = open_place(table.uri)
+    rows = ds.dataset(place.root, filesystem=place.filesystem, partitioning="hive")
+    return sorted(rows.to_table(columns=["image"])["image"].to_pylist())
+
+
+def test_of_two_runs_the_first_to_commit_goes_on(store: ReportTable) -> None:
+    other = ReportTable.open(store.uri)
+    assert ask(store) == ask(other) == ["a.jpg", "b.jpg"]
+    mine, theirs = shard(store, "a.jpg", "run-a"), shard(other, "a.jpg", "run-b")
+    store.commit(mine, run_id="run-a", sequence=0)
+
+    with pytest.raises(ReportBusy, match="another run, run-a"):
+        other.commit(theirs, run_id="run-b", sequence=0)
+
+    assert plain(store) == ["a.jpg"]
+    assert ask(other) == ["b.jpg"]
+    other.commit(shard(other, "b.jpg", "run-b"), run_id="run-b", sequence=0)
+    assert plain(store) == ["a.jpg", "b.jpg"]
+
+
+def test_two_compactions_at_once_are_one_and_the_check_agrees(
+    store: ReportTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(store)
+    for number, image in enumerate("abc"):
+        store.commit(shard(store, f"{image}.jpg", "run-a"), run_id="run-a", sequence=number)
+    write, others = compaction.write_file, [ReportTable.open(store.uri)]
+
+    def write_slowly(*arguments: object) -> ShardFile:
+        file = write(*arguments)  # type: ignore[arg-type]
+        if others:
+            others.pop().compact("bridge")
+        return file
+
+    monkeypatch.setattr(compaction, "write_file", write_slowly)
+    with pytest.raises(ReportBusy, match="compacted by somebody else"):
+        store.compact("bridge")
+
+    assert plain(store) == ["a.jpg", "b.jpg", "c.jpg"]
+    checked = store.check()
+    assert (checked.findings, checked.files, checked.rows, checked.replaced) == ((), 1, 3, 0)
+    place = open_place(store.uri)
+    (path,) = (file.path for file in compaction.committed_files(store._table))
+    place.filesystem.delete_file(place.inside(path))
+    assert [finding.kind for finding in store.check().findings] == ["missing"]
