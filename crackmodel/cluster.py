@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from crackmodel.errors import ClusterError
@@ -34,6 +34,24 @@ def joins_cluster() -> bool:
 
 def _address() -> str:
     return os.environ.get("RAY_ADDRESS", "").strip() or "local"
+
+
+_keepers: Final[list[ExitStack]] = []
+"""Who ends an embedded Ray in place of the session that started it; the innermost last."""
+
+
+@contextmanager
+def kept_ray() -> Iterator[None]:
+    """Let a Ray that `ray_session` connects to within this block live until the block's end.
+
+    For several runs one after the other: each start takes seconds, and with nothing to do none starts.
+    """
+    with ExitStack() as keeper:
+        _keepers.append(keeper)
+        try:
+            yield
+        finally:
+            _keepers.remove(keeper)
 
 
 @contextmanager
@@ -90,6 +108,10 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
         ) from error
     if on_main_thread and terminate is not None:
         signal.signal(signal.SIGTERM, terminate)  # Ray's own handler aborts with stack dumps
+    if _keepers:
+        _keepers[-1].callback(ray.shutdown)
+        yield
+        return
     try:
         yield
     finally:

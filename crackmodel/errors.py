@@ -18,7 +18,8 @@
     │   └── QueryError          the SQL is wrong or not read-only
     ├── ClusterError            Ray cannot be reached or lost a shard for good
     ├── ReconciliationError     listed != scored + rejected + skipped
-    └── TooManyRejected         everything is done, but more images were rejected than allowed
+    ├── TooManyRejected         everything is done, but more images were rejected than allowed
+    └── NightIncomplete         all other surveys are done, and some failed
 
     ImageRejected               one bad image; becomes a row, never ends a shard
 
@@ -29,7 +30,7 @@ All of them cross process borders (Ray), so all of them survive pickling.
 from __future__ import annotations
 
 import unicodedata
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 __all__ = [
     "ClusterError",
@@ -40,6 +41,7 @@ __all__ = [
     "ModelError",
     "ModelExportFailed",
     "ModelNotFound",
+    "NightIncomplete",
     "QueryError",
     "ReconciliationError",
     "ReportBusy",
@@ -152,6 +154,16 @@ class TooManyRejected(CrackmodelError):
     """The run is complete, and more images were rejected than `max_rejected` allows."""
 
     exit_code = 3
+
+
+class NightIncomplete(CrackmodelError):
+    """All surveys of a night are done that can be; some failed, or have more rejected images than allowed.
+
+    Attributes:
+        night: What became of every survey, a `crackmodel.scoring.night.Night`.
+    """
+
+    night: Any = None
 
 
 class ImageRejected(Exception):

@@ -84,6 +84,12 @@ Int8Option = Annotated[
 ]
 PromoteOption = Annotated[bool, typer.Option("--promote", help="Point the alias `production` at it.")]
 SurveyArgument = Annotated[str, typer.Argument(help="Folder or s3://, gs://, abfss:// URI with photographs.")]
+RootArgument = Annotated[
+    str, typer.Argument(help="Folder or s3://, gs:// URI with a folder per survey, or a surveys.toml.")
+]
+RiseOption = Annotated[
+    float, typer.Option("--rise", help="Tell images whose probability rose by this much.", min=0.0, max=1.0)
+]
 ReportOption = Annotated[
     str | None, typer.Option("--report", "-r", help="Folder or s3://, gs://, abfss:// URI. [default: report]")
 ]

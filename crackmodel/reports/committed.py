@@ -216,6 +216,14 @@ class CommittedRows:
         with ledger.reading(self.uri), self._reading_log():
             return check(self._table, self._place)
 
+    def refresh(self) -> None:
+        """Take notice of what others have committed meanwhile.
+
+        Raises:
+            ReportWriteFailed: The log cannot be read any more.
+        """
+        self._refresh()
+
     def _refresh(self) -> None:
         with self._reading_log():
             self._table.update_incremental()

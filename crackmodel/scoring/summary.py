@@ -24,7 +24,7 @@ def plain_summary(result: RunResult) -> str:
 def markdown_summary(result: RunResult) -> str:
     """Describe a run for a Prefect artifact or a chat message."""
     lines = [
-        f"# {_escaped(result.survey)}: {_headline(result)}",
+        f"# {escaped(result.survey)}: {_headline(result)}",
         "",
         "| listed | crack | clear | rejected | skipped | postponed | tiles | seconds |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -36,11 +36,11 @@ def markdown_summary(result: RunResult) -> str:
         counts = ", ".join(f"{count:,} `{code}`" for code, count in result.reject_codes.items())
         lines += [f"Rejected: {counts}.", ""]
     if result.unfamiliar:
-        named = ", ".join(_escaped(image.image) for image in result.least_familiar[:_TOP_LINES])
+        named = ", ".join(escaped(image.image) for image in result.least_familiar[:_TOP_LINES])
         lines += [f"Unlike what the model was trained on: {result.unfamiliar:,} images, first {named}.", ""]
     lines += [
         f"- model `{result.model}`",
-        f"- report {_escaped(result.report)}",
+        f"- report {escaped(result.report)}",
         f"- run `{result.run_id}`",
     ]
     return "\n".join(lines)
@@ -119,7 +119,7 @@ def _program() -> str:
     return shlex.quote(os.path.relpath(Path(sys.executable).with_name("crackmodel")))
 
 
-def _escaped(text: str) -> str:
-    """Escape what Markdown or HTML would read as markup."""
+def escaped(text: str) -> str:
+    """Make a text safe to put into Markdown: nothing in it is read as markup, of Markdown or HTML."""
     safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{char}" if char in r"\`*_[]|#" else char for char in safe)

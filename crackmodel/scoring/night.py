@@ -1,0 +1,117 @@
+"""A night over several surveys: what became of each, and what needs a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from crackmodel.errors import NightIncomplete
+from crackmodel.reports.changes import Changes, compare_run
+from crackmodel.reports.table import ReportTable
+from crackmodel.scoring.result import RunResult
+from crackmodel.surveys.roster import RosterEntry
+
+_MANY_REJECTED = 0.1
+_MANY_UNFAMILIAR = 0.1
+_FEW_IMAGES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one survey.
+
+    Attributes:
+        entry: The survey.
+        result: Its run; None if it failed.
+        changes: What the run brought; None if it failed.
+        problem: Why it failed, and what to do; empty if it did not.
+    """
+
+    entry: RosterEntry
+    result: RunResult | None = None
+    changes: Changes | None = None
+    problem: str = ""
+
+    @property
+    def state(self) -> str:
+        """`failed`, `too many rejected` or `done`."""
+        if self.result is None:
+            return "failed"
+        return "too many rejected" if self.result.too_many_rejected else "done"
+
+    @property
+    def headline(self) -> str:
+        """The outcome in one line."""
+        if self.result is None or self.changes is None:
+            return f"{self.entry.name}: failed. {self.problem}"
+        return (
+            f"{self.entry.name}: {self.result.scored:,} scored, {self.changes.new_cracks:,} new with cracks, "
+            f"{self.result.rejected:,} rejected, {self.result.skipped:,} known before"
+        )
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why a person should look; none where all is well."""
+        return tuple(self._reasons())
+
+    def _reasons(self) -> Iterator[str]:
+        if self.result is None or self.changes is None:
+            yield f"failed: {self.problem}"
+            return
+        if self.changes.new_cracks:
+            yield f"{self.changes.new_cracks:,} images with new cracks"
+        if self.changes.risen:
+            yield f"{self.changes.risen:,} images whose probability rose"
+        if self.result.too_many_rejected:
+            yield f"{self.result.rejected:,} images rejected, more than allowed"
+        elif self.changes.rows >= _FEW_IMAGES and self.changes.rejected_share >= _MANY_REJECTED:
+            yield f"{self.changes.rejected_share:.0%} of the new images rejected"
+        if self.changes.rows >= _FEW_IMAGES and self.changes.unfamiliar_share >= _MANY_UNFAMILIAR:
+            yield f"{self.changes.unfamiliar_share:.0%} of the new images unlike the training images"
+        if self.changes.drifted:
+            yield f"probabilities distributed unlike before (stability index {self.changes.drift:.2f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """All surveys of a root.
+
+    Attributes:
+        root: Where they are.
+        outcomes: One for each, in the roster's order.
+    """
+
+    root: str
+    outcomes: tuple[Outcome, ...]
+
+    def check(self) -> None:
+        """Complain about what is not as it should be; everything else is done.
+
+        Raises:
+            NightIncomplete: Surveys failed, or have more rejected images than allowed.
+        """
+        bad = [outcome for outcome in self.outcomes if outcome.state != "done"]
+        if bad:
+            names = ", ".join(f"{outcome.entry.name} ({outcome.state})" for outcome in bad)
+            error = NightIncomplete(
+                f"{len(bad)} of {len(self.outcomes)} surveys are not as they should be: {names}.",
+                "All others are done. Read what these say, mend it and run the same command again; "
+                "what is scored is not scored again.",
+            )
+            error.night = self
+            raise error
+
+
+def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> Outcome:
+    """Compare a finished run with what the report held before it.
+
+    Args:
+        entry: The survey.
+        result: Its run.
+        rise: By how much a probability has to rise to be told.
+
+    Raises:
+        ReportError: The report cannot be read.
+    """
+    changes = compare_run(ReportTable.open(result.report), result.survey, result.run_id, step=rise)
+    return Outcome(entry, result, changes)

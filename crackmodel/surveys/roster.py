@@ -1,0 +1,116 @@
+"""Which surveys there are to score tonight: a list that somebody wrote, or every folder below a root."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from pyarrow import fs
+
+from crackmodel.errors import SurveyError, UsageError, printable
+from crackmodel.surveys.listing import open_location, survey_name
+
+ROSTER_FILE: Final = "surveys.toml"
+
+_KEYS: Final = {"uri": str, "name": str, "tile": int, "owner": str}
+
+
+@dataclass(frozen=True, slots=True)
+class RosterEntry:
+    """One survey of a roster.
+
+    Attributes:
+        uri: Where its photographs are: absolute path, or `s3://`, `gs://` URI.
+        name: Its name in the report.
+        tile: Edge of a tile in pixels; None for the night's own.
+        owner: Whom to tell; may be empty.
+    """
+
+    uri: str
+    name: str
+    tile: int | None = None
+    owner: str = ""
+
+
+def find_surveys(root: str | Path) -> tuple[RosterEntry, ...]:
+    """Find the surveys below a root.
+
+    `surveys.toml` in the root decides, if it is there: a `[[survey]]` for each, with `uri` (relative to the
+    root, or absolute) and perhaps `name`, `tile` and `owner`. Otherwise every folder in the root is a survey,
+    except those whose names begin with a dot or an underscore.
+
+    Args:
+        root: Folder, or `s3://`, `gs://` URI of one.
+
+    Returns:
+        The surveys, in the roster's order or by name.
+
+    Raises:
+        SurveyError: There is no such root, it cannot be read, or no survey is in it.
+        UsageError: The roster is no TOML, or says something that makes no sense.
+    """
+    storage, folder = open_location(str(root))
+    base = folder if isinstance(storage, fs.LocalFileSystem) else str(root).rstrip("/")
+    try:
+        inside = storage.get_file_info(fs.FileSelector(folder))
+        if any(entry.base_name == ROSTER_FILE for entry in inside):
+            with storage.open_input_stream(f"{folder}/{ROSTER_FILE}") as stream:
+                return _read_roster(stream.read(), base)
+    except (OSError, pa.ArrowException) as error:
+        raise SurveyError(
+            f"{printable(str(root))} cannot be looked into ({' '.join(str(error).split())[:200]}).",
+            "Give the folder that holds the surveys' folders, and check that it is mounted.",
+        ) from None
+    names = sorted(
+        entry.base_name
+        for entry in inside
+        if entry.type == fs.FileType.Directory and not entry.base_name.startswith((".", "_"))
+    )
+    return _checked([RosterEntry(f"{base}/{name}", survey_name(f"{base}/{name}")) for name in names], base)
+
+
+def _read_roster(content: bytes, base: str) -> tuple[RosterEntry, ...]:
+    try:
+        listed = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{base}/{ROSTER_FILE} is not TOML: {error}.", "Mend that line.") from error
+    entries = listed.pop("survey", [])
+    if listed or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UsageError(
+            f"{base}/{ROSTER_FILE} holds something else than [[survey]] tables: {', '.join(listed)}.",
+            'Write [[survey]] and below it uri = "FOLDER" for each survey.',
+        )
+    return _checked([_entry(entry, number, base) for number, entry in enumerate(entries, 1)], base)
+
+
+def _entry(entry: dict[str, Any], number: int, base: str) -> RosterEntry:
+    wrong = [key for key, value in entry.items() if type(value) is not _KEYS.get(key)]
+    if wrong or not entry.get("uri"):
+        raise UsageError(
+            f"Survey {number} of {base}/{ROSTER_FILE} has {', '.join(wrong) or 'no uri'}"
+            + (", which is unknown or of the wrong type." if wrong else "."),
+            "It takes uri, name and owner as text, and tile as a whole number of pixels.",
+        )
+    uri = str(entry["uri"])
+    if "://" not in uri and not uri.startswith(("/", "~")):
+        uri = f"{base}/{uri}".removesuffix("/.")
+    return RosterEntry(uri, entry.get("name") or survey_name(uri), entry.get("tile"), entry.get("owner", ""))
+
+
+def _checked(entries: list[RosterEntry], base: str) -> tuple[RosterEntry, ...]:
+    names = [entry.name for entry in entries]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"Two surveys below {base} have the same name: {', '.join(twice)}.",
+            f"Give each a name of its own in {base}/{ROSTER_FILE}.",
+        )
+    if not entries:
+        raise SurveyError(
+            f"There is no survey in {base}.",
+            f"Give the folder that holds the surveys' folders, or list them in {ROSTER_FILE} there.",
+        )
+    return tuple(entries)

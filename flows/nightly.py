@@ -1,0 +1,179 @@
+"""Score every survey below a root and say what is new: `python -m flows.nightly ROOT`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import typer
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from crackmodel.cluster import kept_ray
+from crackmodel.options import (
+    EngineOption,
+    JsonOption,
+    MaxRejectedOption,
+    ModelOption,
+    ReportOption,
+    RetryOption,
+    RiseOption,
+    RootArgument,
+    SinceOption,
+    TileOption,
+    WorkersOption,
+)
+from crackmodel.scoring.night import Night, Outcome, compare_outcome
+from crackmodel.scoring.night_summary import markdown_night, night_rows, plain_night
+from crackmodel.scoring.result import RunResult
+from crackmodel.surveys.roster import RosterEntry, find_surveys
+from flows.embedded import run_embedded
+from flows.score import score_shards
+
+
+@task(name="find-surveys", retries=0, cache_policy=NO_CACHE, persist_result=False)
+def find(root: str) -> tuple[RosterEntry, ...]:
+    """Read the roster, or the root's folders."""
+    return find_surveys(root)
+
+
+@task(
+    name="compare",
+    task_run_name="compare {entry.name}",
+    retries=0,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def compare(entry: RosterEntry, result: RunResult, rise: float) -> Outcome:
+    """Compare a run with what the report held before it."""
+    return compare_outcome(entry, result, rise=rise)
+
+
+@task(name="publish-night", retries=0, cache_policy=NO_CACHE, persist_result=False)
+def publish_night(night: Night) -> None:
+    """Put the night's summary where Prefect shows it."""
+    create_markdown_artifact(
+        key="night", markdown=markdown_night(night), description=f"The night of {night.root}"
+    )
+    create_table_artifact(key="night-surveys", table=night_rows(night), description="A row per survey")
+
+
+@flow(name="nightly", flow_run_name="nightly {root}", persist_result=False)
+def nightly(
+    root: str,
+    report: str | None = None,
+    model: str | None = None,
+    tile: int | None = None,
+    engine: str | None = None,
+    workers: int | None = None,
+    since: str | None = None,
+    retry_rejected: bool = False,
+    max_rejected: int | None = None,
+    rise: float = 0.2,
+) -> Night:
+    """Score every survey below a root into one report, and say what is new and what needs a person.
+
+    A survey that fails stops no other. Repeated, it only lists: what is scored is not scored again.
+
+    Args:
+        root: Folder or `s3://`, `gs://` URI that holds the surveys' folders, or a `surveys.toml`.
+        report: Delta table to write; `CRACKMODEL_REPORT`, else `report`.
+        model: Model reference; `CRACKMODEL_MODEL`, else the model that ships.
+        tile: Edge of a tile in pixels, for surveys that name none of their own.
+        engine: `litert`, `litert-int8` or `tensorflow`.
+        workers: Parallel tasks; 0 scores in the flow's own process, without Ray.
+        since: Score only files modified since a date, or for `36h`, `7d`, `2w`.
+        retry_rejected: Read rejected images again though they did not change.
+        max_rejected: A survey with more rejected images needs a person, and the run fails at its end.
+        rise: An image whose probability rose by so much needs a look.
+
+    Returns:
+        What became of every survey.
+
+    Raises:
+        NightIncomplete: Surveys failed or have too many rejected images, after all others were done.
+        SurveyError: There is no survey.
+    """
+    log = get_run_logger()
+    settings = {
+        "report": report,
+        "model": model,
+        "engine": engine,
+        "workers": workers,
+        "since": since,
+        "retry_rejected": retry_rejected or None,
+        "max_rejected": max_rejected,
+    }
+    outcomes = []
+    with kept_ray():
+        for entry in find(root):
+            given = settings | {"name": entry.name, "tile": entry.tile or tile}
+            outcomes.append(_score_one(entry, given, rise))
+            log.info("%s", outcomes[-1].headline)
+    night = Night(root, tuple(outcomes))
+    publish_night(night)
+    night.check()
+    return night
+
+
+def _score_one(entry: RosterEntry, settings: dict[str, Any], rise: float) -> Outcome:
+    scored = score_shards(entry.uri, settings, return_state=True)
+    if not scored.is_completed():
+        return _failed(entry, scored)
+    compared = compare(entry, scored.result(), rise, return_state=True)
+    return compared.result() if compared.is_completed() else _failed(entry, compared)
+
+
+def _failed(entry: RosterEntry, state: State[Any]) -> Outcome:
+    error = state.result(raise_on_failure=False)
+    return Outcome(entry, problem=str(error) or type(error).__name__)
+
+
+def main(
+    root: RootArgument,
+    report: ReportOption = None,
+    model: ModelOption = None,
+    tile: TileOption = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+    since: SinceOption = None,
+    retry_rejected: RetryOption = False,
+    max_rejected: MaxRejectedOption = None,
+    rise: RiseOption = 0.2,
+    as_json: JsonOption = False,
+) -> None:
+    """Score every survey below a folder through Prefect, and say what is new.
+
+    Example: `python -m flows.nightly photos --report report`
+    """
+
+    def run() -> None:
+        state = nightly(
+            root,
+            report=report,
+            model=model,
+            tile=tile,
+            engine=engine,
+            workers=workers,
+            since=since,
+            retry_rejected=retry_rejected,
+            max_rejected=max_rejected,
+            rise=rise,
+            return_state=True,
+        )
+        found = state.result(raise_on_failure=False)
+        night = getattr(found, "night", found)
+        if isinstance(night, Night):
+            text = json.dumps(asdict(night), default=str) if as_json else plain_night(night)
+            print(text, file=sys.stdout)
+        if isinstance(found, BaseException):
+            raise found
+
+    run_embedded(run)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,123 @@
+"""A night over three surveys, one of them broken: the others are done, and the state tells the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crackmodel.errors import NightIncomplete
+from crackmodel.surveys.sample import SampleSurvey
+
+pytestmark = pytest.mark.integration
+
+_CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def prefect() -> Iterator[None]:
+    """A temporary Prefect database and server."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def root(tmp_path: Path, sample: SampleSurvey) -> Path:
+    """Two surveys that can be scored, and one that is not there."""
+    folder = tmp_path / "surveys"
+    for name in ("bridge-07", "tunnel"):
+        (folder / name).mkdir(parents=True)
+    good = [file for file in sample.files if file not in sample.rejected]
+    for number, file in enumerate(good):
+        target = folder / ("bridge-07" if number % 2 else "tunnel") / Path(file).name
+        shutil.copy(sample.directory / file, target)
+    (folder / "tunnel" / "notes.jpg").write_text("no picture")
+    (folder / "surveys.toml").write_text(
+        """
+        [[survey]]
+        uri = "bridge-07"
+
+        [[survey]]
+        uri = "unplugged"
+        owner = "North district"
+
+        [[survey]]
+        uri = "tunnel"
+        """
+    )
+    return folder
+
+
+def test_a_broken_survey_stops_no_other_and_the_run_fails_at_its_end(
+    prefect: None, root: Path, tmp_path: Path
+) -> None:
+    from prefect.artifacts import Artifact
+
+    from flows.nightly import nightly
+
+    report = str(tmp_path / "report")
+    state = nightly(str(root), report=report, workers=0, return_state=True)
+
+    assert state.is_failed()
+    error = state.result(raise_on_failure=False)
+    assert isinstance(error, NightIncomplete)
+    assert "1 of 3" in str(error)
+    assert "unplugged (failed)" in str(error)
+    first = {outcome.entry.name: outcome for outcome in error.night.outcomes}
+    assert [outcome.state for outcome in first.values()] == ["done", "failed", "done"]
+    assert first["tunnel"].result.rejected == 1
+    cracks = sum(first[name].result.cracks for name in ("bridge-07", "tunnel"))
+    assert sum(first[name].changes.new_cracks for name in ("bridge-07", "tunnel")) == cracks > 0
+    page, table = Artifact.get("night"), Artifact.get("night-surveys")
+    assert page
+    assert table
+    assert "unplugged" in str(page.data)
+    assert "North district" in str(page.data)
+    assert [row["state"] for row in json.loads(str(table.data))] == ["done", "failed", "done"]
+
+    (root / "unplugged").mkdir()
+    shutil.copy(next(iter((root / "bridge-07").iterdir())), root / "unplugged")
+    night = nightly(str(root), report=report, workers=0)
+
+    again = {outcome.entry.name: outcome for outcome in night.outcomes}
+    assert [outcome.state for outcome in night.outcomes] == ["done"] * 3
+    assert again["bridge-07"].result.skipped == again["bridge-07"].result.listed
+    assert again["bridge-07"].changes.new_cracks == 0
+    assert not again["bridge-07"].reasons
+    assert again["unplugged"].result.scored == 1
+
+
+def test_too_many_rejected_images_are_told_after_everything_is_done(
+    prefect: None, root: Path, tmp_path: Path
+) -> None:
+    from flows.nightly import nightly
+
+    (root / "surveys.toml").unlink()
+    with pytest.raises(NightIncomplete, match=r"tunnel \(too many rejected\)") as caught:
+        nightly(str(root), report=str(tmp_path / "report"), workers=0, max_rejected=0)
+
+    assert [outcome.state for outcome in caught.value.night.outcomes] == ["done", "too many rejected"]
+
+
+def test_python_m_flows_nightly_prints_what_needs_a_person(root: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "flows.nightly", root, "--report", tmp_path / "report", "--workers", "2",
+        ],
+        cwd=_CHECKOUT, capture_output=True, text=True, timeout=400, check=False,
+        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "HOME": str(tmp_path)},
+    )  # fmt: skip
+
+    assert done.returncode == 1, done.stderr
+    assert "surveys need a person" in done.stdout
+    assert "unplugged (North district)" in done.stdout
+    assert "unplugged (failed)" in done.stderr
+    assert "Traceback" not in done.stdout
