@@ -1,72 +1,121 @@
 """How fast scoring is, as ratios measured in one run: `make bench`.
 
-Three ways to get probabilities for the same files with the same network, one after the other:
+The same files by the same network in several ways, in turns, and the median of each:
 
 - the ceiling: OpenCV's decoder and resize and LiteRT in one bare process per core, files in memory;
 - `score_survey`, end to end: listing, Ray, rows, Parquet, Delta commits, reconciliation;
-- `keras predict` over `image_dataset_from_directory`, as most people would begin.
+- `keras predict` over `image_dataset_from_directory`, as most people would begin;
+- a Ray Data pipeline of `read_images`, Keras in actors and `write_parquet`.
 
-Absolute figures belong to a machine and its load; only the ratios travel.
+Absolute figures belong to a machine and its load; only the ratios travel, and where other work runs beside,
+those of CPU time more than those of wall time.
 """
 
 from __future__ import annotations
 
-import multiprocessing as mp
+import argparse
 import os
 import platform
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import cv2
 import numpy as np
 
-from crackmodel.models.registry import Registry
-from crackmodel.scoring.events import Event, ShardCommitted
-from crackmodel.scoring.run import score_survey
 from crackmodel.surveys.sample import write_sample
 from crackmodel.surveys.tiles import cut_tiles, tile_grid
+from tests.benchmarks.contestants import (
+    CORES,
+    Ceiling,
+    EndToEnd,
+    measure_ceiling,
+    measure_end_to_end,
+    measure_keras,
+    measure_ray_data,
+)
 
-CORES = os.cpu_count() or 1
-PATCHES = 6_000
-_SPAWN = mp.get_context("spawn")
+ENGINES = {"litert": "model.tflite", "litert-int8": "model-int8.tflite"}
 _DATA = Path(os.environ.get("CRACKMODEL_TEST_DATA", "../shared/data"))
 
 
 def main() -> None:
-    """Measure and print one Markdown table."""
-    print(f"{platform.processor() or platform.machine()}, {CORES} cores, load {os.getloadavg()[0]:.1f}\n")
-    print("| what | tiles/s | of the ceiling | to keras predict |\n|---|---:|---:|---:|")
+    """Measure and print Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    parser.add_argument("--patches", type=int, default=6_000, help="how many patches are scored")
+    parser.add_argument("--without-rivals", action="store_true", help="neither Keras nor Ray Data")
+    options = parser.parse_args()
+    print(f"{_processor()}, {CORES} cores, Python {platform.python_version()}, load {_load()}\n")
+    rows: dict[str, tuple[Ceiling, EndToEnd]] = {}
+    rivals: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, survey in _surveys(Path(folder)).items():
-            files = sorted(path for path in survey.rglob("*") if path.is_file())
-            ceiling = _ceiling(files)
-            steady, wall, fixed = _end_to_end(survey, Path(folder) / f"report-{name}")
-            keras = _keras(survey) if name == "patches" else None
-            _row(f"{name}: decode + resize + engine alone", ceiling, ceiling, keras)
-            _row(f"{name}: end to end, steady state", steady, ceiling, keras)
-            _row(f"{name}: end to end, all of the run ({fixed:.1f} s fixed)", wall, ceiling, keras)
-            if keras:
-                _row(f"{name}: keras predict over files", keras, ceiling, keras)
+        for name, survey in _surveys(Path(folder), options.patches).items():
+            for engine in ENGINES:
+                rows[f"{name}, {engine}"] = _in_turns(survey, Path(folder), engine, options.rounds)
+                print(f"{name}, {engine}: measured, load {_load()}", file=sys.stderr, flush=True)
+            if name == "patches" and not options.without_rivals:
+                rivals["`keras predict` over files"] = measure_keras(survey)
+                pipeline = measure_ray_data(survey, Path(folder) / "rival")
+                rivals["Ray Data, from the start of its execution"] = pipeline["rate"]
+                rivals["Ray Data, with Ray's start"] = pipeline["whole"]
+    _print_ours(rows)
+    _print_rivals(rivals, rows)
+    print(f"\nload at the end {_load()}")
 
 
-def _row(what: str, rate: float, ceiling: float, keras: float | None) -> None:
-    against_keras = f"{rate / keras:.2f}x" if keras else ""
-    print(f"| {what} | {rate:,.0f} | {rate / ceiling:.0%} | {against_keras} |", flush=True)
+def _in_turns(survey: Path, folder: Path, engine: str, rounds: int) -> tuple[Ceiling, EndToEnd]:
+    """Measure ceiling and run in turns, so that a load that comes and goes meets both."""
+    files = sorted(path for path in survey.rglob("*") if path.is_file())
+    ceilings, runs = [], []
+    for number in range(rounds):
+        ceilings.append(measure_ceiling(files, ENGINES[engine]))
+        runs.append(measure_end_to_end(survey, folder / f"report-{survey.name}-{engine}-{number}", engine))
+    ceiling = Ceiling(*(median(getattr(one, name) for one in ceilings) for name in Ceiling.__slots__))
+    return ceiling, EndToEnd(*(median(getattr(one, name) for one in runs) for name in EndToEnd.__slots__))
 
 
-def _surveys(folder: Path) -> dict[str, Path]:
+def _print_ours(rows: dict[str, tuple[Ceiling, EndToEnd]]) -> None:
+    print(
+        "| tiles/s | ceiling | steady state | of the ceiling | of the ceiling by CPU time | all of the run |"
+    )
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, (ceiling, ours) in rows.items():
+        print(
+            f"| {name} | {ceiling.rate:,.0f} | {ours.rate:,.0f} | {ours.rate / ceiling.rate:.0%} "
+            f"| {ceiling.cpu / ours.cpu:.0%} | {ours.whole_rate:,.0f} ({ours.fixed:.1f} s fixed) |"
+        )
+    print("\n| CPU us of a tile | ceiling | workers | driver | Ray's services | worker MB | driver MB |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for name, (ceiling, ours) in rows.items():
+        print(
+            f"| {name} | {ceiling.cpu:,.0f} | {ours.worker_cpu:,.0f} | {ours.driver_cpu:,.0f} "
+            f"| {ours.service_cpu:,.0f} | {ours.worker_mb:.0f} | {ours.driver_mb:.0f} |"
+        )
+
+
+def _print_rivals(rivals: dict[str, float], rows: dict[str, tuple[Ceiling, EndToEnd]]) -> None:
+    if not rivals:
+        return
+    steady = [rows[f"patches, {engine}"][1] for engine in ENGINES]
+    print("\n| patches | images/s | ours, fp32 | ours, int8 | ours with start, fp32 | int8 |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, rate in rivals.items():
+        ratios = [ours.rate / rate for ours in steady] + [ours.whole_rate / rate for ours in steady]
+        print(f"| {name} | {rate:,.0f} | " + " | ".join(f"{ratio:.1f}x" for ratio in ratios) + " |")
+
+
+def _surveys(folder: Path, count: int) -> dict[str, Path]:
     """Real patches and photographs where they are at hand, else drawn ones."""
     patches, photographs = folder / "patches", folder / "photographs"
     if _DATA.is_dir():
         every_patch = sorted((_DATA / "metu" / "train").rglob("*.jpg"), key=lambda path: path.name)
-        _link(every_patch[:PATCHES], patches)
+        _copy(every_patch[:count], patches)
         shots = sorted((_DATA / "survey_photos" / "caliterra").glob("*.jpg"))
-        _link(shots, photographs)
+        _copy(shots * 3, photographs)
         return {"patches": patches, "photographs": photographs}
     print(f"no real images in {_DATA}: measuring drawn ones", file=sys.stderr)
     drawn = write_sample(folder / "drawn").directory
@@ -77,95 +126,21 @@ def _surveys(folder: Path) -> dict[str, Path]:
     return {"patches": patches}
 
 
-def _link(files: Sequence[Path], folder: Path) -> None:
+def _copy(files: Sequence[Path], folder: Path) -> None:
     for number, file in enumerate(files):
         target = folder / file.parent.name / f"{number:05}{file.suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
 
 
-def _ceiling(files: Sequence[Path]) -> float:
-    """Tiles per second of bare processes that do nothing else."""
-    barrier = _SPAWN.Barrier(CORES + 1)
-    done: Any = _SPAWN.Queue()
-    processes = [
-        _SPAWN.Process(target=_bare_loop, args=(files[core::CORES], barrier, done)) for core in range(CORES)
-    ]
-    for process in processes:
-        process.start()
-    barrier.wait()
-    started = time.perf_counter()
-    tiles = sum(done.get() for _ in processes)
-    seconds = time.perf_counter() - started
-    for process in processes:
-        process.join()
-    return float(tiles / seconds)
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
 
 
-def _bare_loop(files: Sequence[Path], barrier: Any, done: Any) -> None:
-    from ai_edge_litert.interpreter import Interpreter
-
-    cv2.setNumThreads(1)
-    model = Registry(Path("models")).resolve("builtin").read_file("model.tflite")
-    interpreter = Interpreter(model_content=model, num_threads=1)
-    interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]["index"]
-    result = interpreter.get_output_details()[0]["index"]
-    contents = [np.frombuffer(file.read_bytes(), np.uint8) for file in files]
-    tiles = 0
-    barrier.wait()
-    for content in contents:
-        pixels = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
-        for tile in cut_tiles(pixels, tile_grid(*pixels.shape[:2])):
-            interpreter.tensor(source)()[0] = cv2.resize(tile, (160, 160))
-            interpreter.invoke()
-            interpreter.get_tensor(result)
-            tiles += 1
-    done.put(tiles)
-
-
-def _end_to_end(survey: Path, report: Path) -> tuple[float, float, float]:
-    """Tiles per second in the steady state and of the whole run, and the run's fixed seconds.
-
-    The steady state begins when every slot has committed one shard: Ray has started and engines are
-    loaded.
-    """
-    moments: list[tuple[float, int]] = []
-
-    def listen(event: Event) -> None:
-        if isinstance(event, ShardCommitted):
-            moments.append((time.perf_counter(), event.tiles))
-
-    result = score_survey(survey, report=report, shard_images=250, on_event=listen)
-    first, last = moments[CORES - 1][0], moments[-1][0]
-    steady = sum(tiles for _, tiles in moments[CORES:]) / (last - first)
-    return steady, result.tiles / result.seconds, result.seconds - result.tiles / steady
-
-
-def _keras(survey: Path) -> float:
-    rates: Any = _SPAWN.Queue()
-    process = _SPAWN.Process(target=_keras_loop, args=(survey, rates))
-    process.start()
-    rate = float(rates.get())
-    process.join()
-    return rate
-
-
-def _keras_loop(survey: Path, rates: Any) -> None:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    import keras
-
-    from crackmodel.models.network import build_network
-
-    weights = next((_DATA / "weights").glob("*.h5"), None)
-    network = build_network(weights)  # the layers of the model that ships; speed does not depend on values
-    data = keras.utils.image_dataset_from_directory(
-        survey, image_size=(160, 160), batch_size=32, shuffle=False, verbose=False
-    )
-    network.predict(data.take(2), verbose=0)
-    started = time.perf_counter()
-    predicted = network.predict(data, verbose=0)
-    rates.put(len(predicted) / (time.perf_counter() - started))
+def _load() -> str:
+    return f"{os.getloadavg()[0]:.1f}"
 
 
 if __name__ == "__main__":
