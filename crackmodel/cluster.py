@@ -90,14 +90,7 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
     terminate = signal.getsignal(signal.SIGTERM)
     try:
         if address == "local":
-            ray.init(
-                "local",  # never a head that happens to run on this machine
-                num_cpus=workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=_OBJECT_STORE_BYTES,
-            )
+            _start_embedded(workers)
         else:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises a bare Exception where its processes take too long to start
@@ -116,3 +109,31 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_embedded(workers: int | None) -> None:
+    """Start Ray on this machine, and once more if it was too slow.
+
+    Ray gives its own processes 30 seconds, which nothing can change. Where its files are read for the first
+    time, or the machine is busy, that is not always enough; the second time they are in memory.
+
+    Raises:
+        Exception: Ray's own, of whatever kind, when it has failed twice.
+    """
+    import ray
+
+    for last in (False, True):
+        try:
+            ray.init(
+                "local",  # never a head that happens to run on this machine
+                num_cpus=workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=_OBJECT_STORE_BYTES,
+            )
+            return
+        except Exception:
+            if last:
+                raise
+            ray.shutdown()

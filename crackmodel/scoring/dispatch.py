@@ -154,22 +154,27 @@ def _retries(shard: Shard) -> int:
 
 def _slots(settings: ScoreSettings) -> int:
     """Count the tasks that can run at once: by the cluster's CPUs and GPUs now, and by `workers`."""
-    slots = min(_cpus(), settings.workers or _cpus())
+    return _slots_among(_resources(), settings)
+
+
+def _slots_among(resources: dict[str, float], settings: ScoreSettings) -> int:
+    slots = min(_cpus(resources), settings.workers or _cpus(resources))
     if not settings.gpus_per_task:
         return slots
-    return max(1, min(slots, int(_resources().get("GPU", 0) / settings.gpus_per_task + 1e-6)))
+    return max(1, min(slots, int(resources.get("GPU", 0) / settings.gpus_per_task + 1e-6)))
 
 
 def _room(settings: ScoreSettings) -> int:
     """Count the shards that may be in flight; asked anew for each, because clusters grow and shrink."""
-    slots = _slots(settings)
-    if slots < _cpus():
+    resources = _resources()  # once: each is a call to the head
+    slots = _slots_among(resources, settings)
+    if slots < _cpus(resources):
         return slots  # one more would run at once, and so many were not asked for
     return slots * _SHARDS_IN_FLIGHT_PER_SLOT
 
 
-def _cpus() -> int:
-    return max(1, int(_resources().get("CPU", 1)))
+def _cpus(resources: dict[str, float]) -> int:
+    return max(1, int(resources.get("CPU", 1)))
 
 
 def _resources() -> dict[str, float]:

@@ -1,0 +1,45 @@
+"""Where Ray comes from: what happens when it does not come at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import ray
+
+from crackmodel.cluster import ray_session
+from crackmodel.errors import ClusterError
+
+
+def failing(times: int, started: list[str]) -> Callable[..., None]:
+    """What stands in for `ray.init`: fails so often, as Ray does when its processes are too slow."""
+
+    def init(address: str, **_: object) -> None:
+        started.append(address)
+        if len(started) <= times:
+            raise Exception("The current node timed out during startup.")
+
+    return init
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+
+
+def test_an_embedded_ray_that_was_too_slow_is_started_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(ray, "init", failing(1, started))
+
+    with ray_session(workers=1):
+        assert started == ["local", "local"]
+
+
+def test_an_embedded_ray_that_fails_twice_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(ray, "init", failing(9, started))
+
+    with pytest.raises(ClusterError, match="timed out during startup"), ray_session(workers=1):
+        pytest.fail("there is no Ray")
+    assert len(started) == 2
