@@ -111,7 +111,7 @@ def compact_report(
     done, busy = [], []
     for name in surveys if survey is None else [survey]:
         try:
-            with table.lock(name):
+            with table.lock(name, "compaction"):
                 compacted = table.compact(
                     name, target_bytes=settings.target_size * 2**20, keep_hours=settings.keep_hours
                 )
