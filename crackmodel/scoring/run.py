@@ -43,8 +43,9 @@ _TOP_IMAGES: Final = 10
 
 _SECONDS_BETWEEN_COMMITS: Final = 1.0
 _SHARDS_PER_COMMIT: Final = 16
-"""A commit costs time that grows with the table's files, so quick shards share one; a slow shard waits
-for nobody."""
+_SCORING_PER_COMMITTING: Final = 20
+"""A commit costs time that grows with the table's files, so quick shards share one, and commits are at most a
+twentieth of a run; a slow shard waits for nobody."""
 
 
 def score_survey(
@@ -234,15 +235,17 @@ def _score_and_commit(
         return totals
     scored = scored_inline if settings.workers == 0 else scored_on_ray
     waiting: list[ShardResult] = []
-    last_commit = float("-inf")
+    last_commit, took = float("-inf"), 0.0
 
     def commit() -> None:
-        nonlocal last_commit
+        nonlocal last_commit, took
         for shard in waiting:
             publish_shard(table.uri, shard.file)
+        began = time.monotonic()
         table.commit([shard.file for shard in waiting], run_id=job.run_id, sequence=totals.commits)
         totals.commits += 1
         last_commit = time.monotonic()
+        took = last_commit - began
         done, waiting[:] = waiting[:], []
         for shard in done:
             totals.add(shard)
@@ -252,8 +255,9 @@ def _score_and_commit(
         for result in results:
             if result is not None:
                 waiting.append(result)
-            due = time.monotonic() - last_commit >= _SECONDS_BETWEEN_COMMITS
-            if waiting and (due or len(waiting) == _SHARDS_PER_COMMIT):
+            since = time.monotonic() - last_commit
+            enough = since >= _SECONDS_BETWEEN_COMMITS or len(waiting) >= _SHARDS_PER_COMMIT
+            if waiting and enough and since >= took * _SCORING_PER_COMMITTING:
                 commit()
         if waiting:
             commit()

@@ -31,10 +31,12 @@ from crackmodel.scoring import dispatch, run
 from crackmodel.scoring.shards import Shard
 from crackmodel.scoring.worker import ScoringJob, ShardResult, _key_columns, _write_rows
 from crackmodel.surveys.listing import LISTING_SCHEMA, Listing, Survey, list_survey
+from tests.benchmarks.committing import commits
 from tests.benchmarks.memory import forget_peak, ray_processes, usage
 
 SIZES = (10_000, 100_000, 1_000_000)
 NEW = 1_000
+COMMITTED = (1_000, 5_000, 20_000)
 REAL_FILES = (10_000, 100_000)
 _AS_THE_COMMAND_LINE = """
 import runpy
@@ -75,6 +77,12 @@ def main() -> None:
             f"| {files:,} | {seen['seconds']:.2f} | {each} | {seen['peak']:.0f} | {seen['more']:.0f} |",
             flush=True,
         )
+    print("\n| files in the report | ms a commit of 16 | CPU ms | seconds to open | peak MB |")
+    print("|---:|---:|---:|---:|---:|")
+    if options.commits:
+        with tempfile.TemporaryDirectory() as folder:
+            for row in commits(options.commits, Path(folder)):
+                print("| {:,} | {:.0f} | {:.0f} | {:.2f} | {:.0f} |".format(*row), flush=True)
     for images in options.images:
         print(f"\n{images:,} images, seconds (largest MB of the driver during it)\n")
         with tempfile.TemporaryDirectory() as folder:
@@ -96,6 +104,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, nargs="*", default=SIZES)
     parser.add_argument("--files", type=int, nargs="*", default=REAL_FILES)
+    parser.add_argument("--commits", type=int, nargs="*", default=COMMITTED)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--walk", type=int, help=argparse.SUPPRESS)
