@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ CRACK: Final = 1
 """Which of the network's outputs is the crack: see `crackmodel.models.network.CLASS_NAMES`."""
 
 _TINY: Final = 1e-30
+
+_TERMINAL: Final = threading.Lock()
+"""Held while file descriptor 2 leads elsewhere: of two threads the second would put that elsewhere back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +104,15 @@ def without_greeting() -> Iterator[None]:
 
     There is no switch for it. What goes wrong meanwhile is raised, not written.
     """
-    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)
+    with _TERMINAL:
+        terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            os.close(nowhere)
 
 
 class LiteRTModel:

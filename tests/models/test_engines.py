@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from crackmodel.errors import ModelCorrupt, ModelNotFound, UsageError
-from crackmodel.models.engines import LiteRTEngine, calibrate, log_odds
+from crackmodel.models.engines import LiteRTEngine, calibrate, log_odds, without_greeting
 from crackmodel.models.loading import build_engine, load_model
 from crackmodel.models.registry import Registry
 
@@ -80,6 +83,30 @@ def test_two_interpreters_agree_to_the_bit(engine: LiteRTEngine, tiles: np.ndarr
 
 def test_rows_that_are_views_score_like_copies(engine: LiteRTEngine, tiles: np.ndarray) -> None:
     np.testing.assert_array_equal(engine.predict(tiles[::2]), engine.predict(tiles[::2].copy()))
+
+
+def test_threads_that_load_models_together_leave_the_terminal_where_it_was() -> None:
+    before, inside = os.fstat(2), []
+
+    def load(first: threading.Event, second: threading.Event, wait: float) -> None:
+        first.wait()
+        with without_greeting():
+            inside.append(os.fstat(2).st_rdev)
+            second.set()
+            time.sleep(wait)
+
+    now, then = threading.Event(), threading.Event()
+    now.set()
+    # The second begins while the first is at it, and would end after it.
+    threads = [threading.Thread(target=load, args=(now, then, 0.1))]
+    threads.append(threading.Thread(target=load, args=(then, now, 0.2)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert os.path.samestat(os.fstat(2), before)
+    assert inside == [Path(os.devnull).stat().st_rdev] * 2
 
 
 def test_no_tiles_give_no_probabilities(engine: LiteRTEngine) -> None:
