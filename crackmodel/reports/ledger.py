@@ -120,6 +120,7 @@ _MISSING: Final = """
 
 _STRANGERS: Final = "SELECT count(*) FROM known ANTI JOIN listing USING (image)"
 
+# Only rows of the files as they are listed say what content has which name: names are used again.
 _GONE: Final = """
     WITH gone AS (
         SELECT image,
@@ -128,7 +129,7 @@ _GONE: Final = """
         FROM known ANTI JOIN listing USING (image) GROUP BY image
     ), here AS (
         SELECT sha256, min(image) AS now
-        FROM contents SEMI JOIN listing USING (image)
+        FROM contents SEMI JOIN listing USING (image, bytes, modified_at)
         WHERE sha256 IN (SELECT file.sha256 FROM gone) GROUP BY sha256
     )
     SELECT image, gone.file.bytes AS bytes, gone.file.modified_at AS modified_at, here.now AS now
@@ -218,7 +219,7 @@ def gone(listing: pa.Table, rows: ds.Dataset) -> pa.Table:
     tables = {
         "listing": listing,
         "known": _scan(rows, columns),
-        "contents": _scan(rows, ["image", "sha256"]),
+        "contents": _scan(rows, [*KEY_COLUMNS, "sha256"]),
     }
     with open_database(tables, memory=_MEMORY) as database:
         return database.sql(_GONE).to_arrow_table()

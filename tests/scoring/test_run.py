@@ -276,6 +276,20 @@ def test_a_moved_file_counts_once(patches: Path, report: Path, score: Score) -> 
     assert latest["archive/deck.jpg"]["sha256"] == scored["sha256"]
 
 
+def test_a_deleted_image_has_not_moved_to_a_name_that_its_content_once_had(
+    patches: Path, report: Path, score: Score
+) -> None:
+    score(patches)
+    (patches / "03.jpg").rename(patches / "deck.jpg")
+    shutil.copyfile(patches / "04.jpg", patches / "03.jpg")
+    score(patches)
+    (patches / "deck.jpg").unlink()
+    deleted = score(patches)
+
+    assert (deleted.moved, deleted.missing) == (0, 1)
+    assert {row["image"]: row["verdict"] for row in rows(report, "from latest")}["deck.jpg"] == "clear"
+
+
 def test_a_file_that_moves_back_is_scored_again(patches: Path, report: Path, score: Score) -> None:
     score(patches)
     (patches / "03.jpg").rename(patches / "13.jpg")
