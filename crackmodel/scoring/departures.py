@@ -6,16 +6,22 @@ the view `latest`, so that no crack counts twice because its photograph was rena
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writer import publish_shard
-from crackmodel.scoring.shards import ListedFile, Shard
-from crackmodel.scoring.worker import ScoringJob, reject_shard
+from crackmodel.scoring.shards import Shard, listed_files
+from crackmodel.scoring.worker import ScoringJob, ShardResult, reject_shard
 
-_STAGE = "list"
+_STAGE: Final = "list"
+
+_ROWS_PER_FILE: Final = 20_000
+"""Whoever renames a folder moves all images in it at once; as Python objects a million take 1.7 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ def record_departures(
         job: The run.
         listing: What the survey holds, as in `ReportTable.pending`.
         mark_missing: Write rows for those that are missing, too.
-        sequence: Number of the commit.
+        sequence: Number of the first commit.
 
     Raises:
         ReportError: The report cannot be read or written.
@@ -50,19 +56,28 @@ def record_departures(
     gone = table.gone(listing, survey=job.survey.name)
     if not gone.num_rows:
         return Departures()
-    moved = [row for row in gone.to_pylist() if row["now"] is not None]
-    missing = [row for row in gone.to_pylist() if row["now"] is None]
-    written = []
-    if moved:
-        details = [f"the same content is called {row['now']} now" for row in moved]
-        written.append(reject_shard(job, _shard(moved), "moved", details, _STAGE))
-    if missing and mark_missing:
-        written.append(reject_shard(job, _shard(missing), "vanished", "no longer in the survey", _STAGE))
-    for result in written:
+    moved = gone.filter(pc.is_valid(gone["now"]))
+    missing = gone.filter(pc.is_null(gone["now"]))
+    for result in _rejected(job, moved, missing if mark_missing else missing.slice(0, 0)):
         publish_shard(table.uri, result.file)
-    table.commit([result.file for result in written], run_id=job.run_id, sequence=sequence)
-    return Departures(len(moved), len(missing))
+        table.commit([result.file], run_id=job.run_id, sequence=sequence)
+        sequence += 1
+    return Departures(moved.num_rows, missing.num_rows)
 
 
-def _shard(rows: list[dict[str, object]]) -> Shard:
-    return Shard(0, tuple(ListedFile(row["image"], row["bytes"], row["modified_at"]) for row in rows))  # type: ignore[arg-type]
+def _rejected(job: ScoringJob, moved: pa.Table, vanished: pa.Table) -> Iterator[ShardResult]:
+    """Write files of a bounded number of rows, one after the other."""
+    for some in _slices(moved):
+        details = [f"the same content is called {now} now" for now in some["now"].to_pylist()]
+        yield reject_shard(job, _shard(some), "moved", details, _STAGE)
+    for some in _slices(vanished):
+        yield reject_shard(job, _shard(some), "vanished", "no longer in the survey", _STAGE)
+
+
+def _slices(rows: pa.Table) -> Iterator[pa.Table]:
+    for start in range(0, rows.num_rows, _ROWS_PER_FILE):
+        yield rows.slice(start, _ROWS_PER_FILE)
+
+
+def _shard(rows: pa.Table) -> Shard:
+    return Shard(0, tuple(listed_files(rows)))

@@ -276,6 +276,31 @@ def test_a_moved_file_counts_once(patches: Path, report: Path, score: Score) -> 
     assert latest["archive/deck.jpg"]["sha256"] == scored["sha256"]
 
 
+def test_a_folder_that_is_renamed_moves_in_files_of_bounded_size(
+    patches: Path, report: Path, score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crackmodel.scoring.departures._ROWS_PER_FILE", 5)
+    score(patches, compact_after=0)
+    images = sorted(patches.iterdir())
+    (patches / "deck").mkdir()
+    for image in images:
+        image.rename(patches / "deck" / image.name)
+    moved = score(patches, compact_after=0)
+    again = score(patches, compact_after=0)
+
+    assert (moved.scored, moved.moved, again.scored, again.moved) == (12, 12, 0, 0)
+    latest = {row["image"]: row["reject_code"] for row in rows(report, "from latest")}
+    assert latest == {image.name: "moved" for image in images} | {
+        f"deck/{image.name}": None for image in images
+    }
+    sizes = [
+        len(departed)
+        for file in report.rglob("*.parquet")
+        if len(departed := pd.read_parquet(file, filters=[("reject_code", "==", "moved")]))
+    ]
+    assert sorted(sizes) == [2, 5, 5]
+
+
 def test_a_deleted_image_has_not_moved_to_a_name_that_its_content_once_had(
     patches: Path, report: Path, score: Score
 ) -> None:
