@@ -59,7 +59,7 @@ class ScoreSettings(_Settings):
     shard_images: int = Field(500, ge=1, description="Most images in one shard")
     shard_bytes: int = Field(64 * 2**20, ge=1, description="Most image bytes in one shard")
     gpus_per_task: float = Field(
-        0.0, ge=0, description="GPUs of each task, or a share of one; for tensorflow"
+        0.0, ge=0, allow_inf_nan=False, description="GPUs of each task, or a share of one; for tensorflow"
     )
     limit: int | None = Field(None, ge=1, description="Most images to score in this run")
     retry_rejected: bool = Field(False, description="Read rejected images again though they did not change")
@@ -73,7 +73,10 @@ class ScoreSettings(_Settings):
     max_rejected: int | None = Field(None, ge=0, description="Most images that a successful run may reject")
     max_image_bytes: int = Field(512 * 2**20, ge=1, description="Larger files are rejected unread")
     image_seconds: float = Field(
-        300.0, gt=0, description="Longest time for one image on a worker; not used where workers is 0"
+        300.0,
+        gt=0,
+        le=86_400,
+        description="Longest time for one image on a worker; not used where workers is 0",
     )
     compact_after: int = Field(
         200, ge=0, description="Small files of a survey that make a run compact it; 0 never"
@@ -84,13 +87,28 @@ class ScoreSettings(_Settings):
     @field_validator("since", mode="before")
     @classmethod
     def _reads_ages(cls, since: Any) -> Any:
-        ago = _AGO.fullmatch(since) if isinstance(since, str) else None
-        return since if ago is None else datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        if not isinstance(since, str):
+            return since
+        if re.fullmatch(r"[-+]?[0-9]*[.]?[0-9]*", since.strip()):  # to pydantic, seconds since 1970
+            raise ValueError("a date is written 2026-11-01, and an age with its unit, such as 7d")
+        if (ago := _AGO.fullmatch(since)) is None:
+            return since
+        try:
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        except OverflowError:
+            raise ValueError("the age is longer than the calendar") from None
 
     @field_validator("since")
     @classmethod
     def _is_of_this_place(cls, since: datetime | None) -> datetime | None:
         return since if since is None else since.astimezone(UTC)  # without an offset: this machine's time
+
+    @field_validator("gpus_per_task")
+    @classmethod
+    def _is_a_share_or_a_number(cls, gpus: float) -> float:
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError("more than one GPU must be a whole number of them")
+        return gpus
 
     @field_validator("overlap")
     @classmethod

@@ -40,6 +40,12 @@ def test_an_argument_beats_the_environment_and_the_environment_the_default(
         ({"limit": 0}, "--limit"),
         ({"engine": "onnx"}, "--engine"),
         ({"report": ""}, "--report"),
+        ({"since": "20261101"}, "--since"),
+        ({"since": "7"}, "--since"),
+        ({"since": "999999w"}, "--since"),
+        ({"gpus_per_task": 1.5}, "--gpus-per-task"),
+        ({"gpus_per_task": float("inf")}, "--gpus-per-task"),
+        ({"image_seconds": float("inf")}, "--image-seconds"),
     ],
 )
 def test_a_senseless_value_is_named_with_its_option(given: dict[str, object], named: str) -> None:
