@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import platform
 import signal
 import subprocess
 import sys
 from typing import Final
 
-from crackmodel.errors import CrackmodelError
+from crackmodel.errors import ClusterError, CrackmodelError
+from crackmodel.scoring.deadline import Deadline
 from crackmodel.scoring.shards import Shard
 from crackmodel.scoring.worker import ScoringJob, ShardResult, reject_shard, score_shard
 
@@ -23,6 +25,9 @@ LOST_CODES: Final = frozenset({"worker_crashed", "timed_out"})
 _Answer = ShardResult | CrackmodelError
 
 _READY: Final = b"+"
+
+_GRACE_SECONDS: Final = 30.0
+"""How much longer the process gives itself than its parent does: it must end where its parent was killed."""
 
 
 def score_suspect(job: ScoringJob, shard: Shard) -> ShardResult:
@@ -36,6 +41,7 @@ def score_suspect(job: ScoringJob, shard: Shard) -> ShardResult:
         What scoring it gives, or the result of rejecting it as `worker_crashed` or `timed_out`.
 
     Raises:
+        ClusterError: The process did not get as far as the image.
         CrackmodelError: As `score_shard`.
     """
     child = subprocess.Popen(
@@ -69,9 +75,14 @@ def _ask(child: subprocess.Popen[bytes], question: bytes, seconds: float) -> _An
         child.stdin.close()
     child.stdin = None  # or `communicate` would close it again
     if child.stdout.read(1) != _READY:
-        return None
+        raise ClusterError(
+            f"A worker on {platform.node()} cannot start a process of its own: it {_ending(child.wait())} "
+            "before it had looked at any image.",
+            "Look at Ray's logs (/tmp/ray/session_latest/logs) there; too little memory is the usual "
+            "reason. Then run the same command again: what was committed stays.",
+        )
     answer, _ = child.communicate(timeout=seconds)
-    if child.returncode:
+    if child.returncode or not answer:
         return None
     found: _Answer = pickle.loads(answer)  # noqa: S301 - from our own child
     return found
@@ -91,7 +102,8 @@ def _answer() -> None:
     job, shard = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
     answer.write(_READY)
     try:
-        result: _Answer = score_shard(job, shard)
+        with Deadline(job.image_seconds + _GRACE_SECONDS):
+            result: _Answer = score_shard(job, shard)
     except CrackmodelError as error:
         result = error
     with answer:
