@@ -21,7 +21,11 @@ _EMBEDDED_ENVIRONMENT: Final = {
     # makes an embedded Ray use 127.0.0.1 throughout. Ray reads it when it is first imported.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+_ENVIRONMENT: Final = {
     # Ray repeats a task that ran out of memory for ever, and a picture too large for the machine stays so.
+    # The process that submits the task decides, in a cluster too.
     "RAY_task_oom_retries": "1",
 }
 
@@ -76,9 +80,8 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
             "Set it to the head's HOST:6379 on a node of the cluster, or hand this command to "
             "`ray job submit`, or unset it to use this machine alone.",
         )
-    if address == "local":
-        for variable, value in _EMBEDDED_ENVIRONMENT.items():
-            os.environ.setdefault(variable, value)
+    for variable, value in (_ENVIRONMENT | (_EMBEDDED_ENVIRONMENT if address == "local" else {})).items():
+        os.environ.setdefault(variable, value)
     # Ray announces its token authentication, which is on by default, as a warning.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     import ray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -43,3 +44,18 @@ def test_an_embedded_ray_that_fails_twice_is_given_up(monkeypatch: pytest.Monkey
     with pytest.raises(ClusterError, match="timed out during startup"), ray_session(workers=1):
         pytest.fail("there is no Ray")
     assert len(started) == 2
+
+
+def test_a_task_without_memory_is_not_repeated_for_ever_in_a_cluster_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variables = ("RAY_task_oom_retries", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+    for variable in variables:
+        monkeypatch.setenv(variable, "to be restored")
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    told: list[str | None] = []
+    monkeypatch.setattr(ray, "init", lambda *_, **__: told.extend(map(os.environ.get, variables)))
+
+    with ray_session():
+        assert told == ["1", None]
