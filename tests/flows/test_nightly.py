@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,6 @@ from crackmodel.surveys.sample import SampleSurvey
 pytestmark = pytest.mark.integration
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
-
-
-@pytest.fixture(scope="module")
-def prefect() -> Iterator[None]:
-    """A temporary Prefect database and server."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture

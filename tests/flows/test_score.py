@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,6 @@ import pytest
 pytestmark = pytest.mark.integration
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
-
-
-@pytest.fixture(scope="module")
-def prefect() -> Iterator[None]:
-    """A temporary Prefect database and server."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 def test_the_flow_scores_and_leaves_two_artifacts(prefect: None, sample_survey: Path, tmp_path: Path) -> None:
