@@ -13,6 +13,7 @@ from crackmodel.cluster import ray_session
 from crackmodel.errors import ClusterError, CrackmodelError
 from crackmodel.imports import keep_pandas_out_of_arrow
 from crackmodel.scoring.deadline import Deadline
+from crackmodel.scoring.nodes import require_on_every_node
 from crackmodel.scoring.shards import Shard, plan_shards
 from crackmodel.scoring.suspects import LOST_CODES, score_suspect
 from crackmodel.scoring.worker import ScoringJob, ShardResult, reject_shard, score_shard
@@ -47,13 +48,15 @@ def scored_on_ray(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> 
     generator early cancels what is still running.
 
     Raises:
-        ClusterError: Ray cannot be reached, has too few GPUs, or no worker survives.
+        ClusterError: Ray cannot be reached, has too few GPUs, has a node that does not see a local survey
+            or report, or no worker survives.
         CrackmodelError: What a shard raised, unchanged.
     """
     with ray_session(settings.workers):
         import ray
 
         _require_gpus(settings.gpus_per_task)
+        require_on_every_node(_local_paths(job, files))
         task = ray.remote(num_cpus=1, num_gpus=settings.gpus_per_task)(_score_shard_task)
         shared_job = ray.put(job)
         fresh = _plan(files, settings, _slots(settings))
@@ -111,6 +114,12 @@ class _Suspicion:
         """Return what is held back."""
         rest, self._lost = self._lost, []
         return rest
+
+
+def _local_paths(job: ScoringJob, files: pa.Table) -> list[str]:
+    """Name what a worker will look for on a disk; an image, because an empty mount point is a folder too."""
+    survey = [] if "://" in job.survey.uri else [f"{job.survey.uri}/{files['image'][0].as_py()}"]
+    return survey + ([] if "://" in job.report else [f"{job.report}/_delta_log"])
 
 
 def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
