@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -36,13 +36,23 @@ class ModelFile:
     familiarity: Familiarity | None = field(default=None, compare=False, repr=False)
 
 
-@lru_cache(maxsize=2)
+_LOADED: Final = threading.local()
+"""The engine that a thread has loaded: one interpreter cannot serve two threads at once."""
+
+
 def cached_engine(model: ModelFile) -> Engine:
-    """Load a model once per process; `content` takes no part in the key, the SHA-256 does.
+    """Load a model once per thread, the last one only; `content` takes no part in that, the SHA-256 does.
 
     Raises:
         ModelError: The engine cannot be built.
     """
+    if getattr(_LOADED, "model", None) != model:
+        _LOADED.engine, _LOADED.model = _load(model), model
+    engine: Engine = _LOADED.engine
+    return engine
+
+
+def _load(model: ModelFile) -> Engine:
     if model.engine == "tensorflow":
         with tempfile.TemporaryDirectory(prefix="crackmodel-") as folder:
             path = Path(folder) / "model.keras"

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -365,6 +366,19 @@ def test_force_scores_again_and_the_newest_row_counts(patches: Path, report: Pat
     assert (forced.scored, forced.skipped) == (12, 0)
     assert len(rows(report)) == 24
     assert {row["run_id"] for row in rows(report, "from latest")} == {forced.run_id}
+
+
+def test_threads_score_at_once_and_disturb_nobody(patches: Path, report: Path, score: Score) -> None:
+    surveys = [shutil.copytree(patches, patches.parent / f"survey-{number}") for number in range(4)]
+    with ThreadPoolExecutor(len(surveys)) as threads:
+        results = list(threads.map(score, surveys))
+
+    assert [(result.scored, result.rejected) for result in results] == [(12, 0)] * 4
+    probabilities: dict[str, set[float]] = {}
+    for row in rows(report):
+        probabilities.setdefault(row["image"], set()).add(row["crack_probability"])
+    assert len(probabilities) == 12
+    assert all(len(found) == 1 for found in probabilities.values())
 
 
 def test_events_tell_the_whole_run(patches: Path, score: Score) -> None:
