@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.errors import ModelCorrupt, UsageError
+from crackmodel.errors import ClusterError, ModelCorrupt, UsageError
 from crackmodel.models.network import FEATURES, with_features
 from crackmodel.models.preprocessing import TILE_EDGE
 
@@ -277,8 +278,10 @@ class KerasEngine:
             self._run: Any = _compiled(with_features(network))
         except (ValueError, OSError, TypeError, KeyError) as fault:
             raise ModelCorrupt(f"Keras cannot read {path}: {fault}.", _TRAIN_AGAIN) from fault
+        self._errors = tf.errors
         self._temperature = temperature
         self.batch_size = batch_size or (256 if gpus else 32)
+        self._at_once = self.batch_size
 
     def predict(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Score tiles: see `Engine.predict`."""
@@ -288,12 +291,36 @@ class KerasEngine:
         """Score tiles: see `Engine.score`."""
         if len(tiles) == 0:
             return Scored(np.empty(0, np.float32), np.empty((0, FEATURES), np.float32))
-        parts = [
-            [np.asarray(output) for output in self._run(tiles[start : start + self.batch_size])]
-            for start in range(0, len(tiles), self.batch_size)
-        ]
+        parts: list[list[npt.NDArray[np.float32]]] = []
+        start = 0
+        while start < len(tiles):
+            some = self._run_some(tiles[start:])
+            parts.append(some)
+            start += len(some[0])
         outputs, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Scored(calibrate(outputs, self._temperature), features)
+
+    def _run_some(self, tiles: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+        """Run the network on the first tiles, as many as fit into memory.
+
+        Raises:
+            ClusterError: On not even one, or TensorFlow fails in another way. All tiles look alike to it, so
+                this is no picture's fault.
+        """
+        while True:
+            some = tiles[: self._at_once]
+            try:
+                return [np.asarray(output) for output in self._run(some)]
+            except self._errors.OpError as fault:
+                if isinstance(fault, self._errors.ResourceExhaustedError) and len(some) > 1:
+                    self._at_once = len(some) // 2  # others may have taken the rest of the GPU
+                    continue
+                why = " ".join(fault.message.split())[:300]
+                raise ClusterError(
+                    f"TensorFlow cannot run the model on {platform.node()}: {type(fault).__name__}: {why}.",
+                    "Look at that machine's GPU (nvidia-smi); give each task a larger share of it with "
+                    "--gpus-per-task, or use --engine litert. Then run the same command again.",
+                ) from fault
 
 
 def _compiled(network: Any) -> Any:

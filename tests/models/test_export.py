@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import pytest
 pytest.importorskip("tensorflow")
 
 import keras
+import tensorflow as tf
 
-from crackmodel.errors import ModelCorrupt
+from crackmodel.errors import ClusterError, ModelCorrupt
 from crackmodel.models.engines import KerasEngine, LiteRTEngine, LiteRTModel
 from crackmodel.models.export import to_litert
 from crackmodel.models.network import with_features
@@ -89,3 +91,29 @@ def test_keras_engine_tells_the_same_features(
     np.testing.assert_allclose(scored.probabilities, litert.probabilities, atol=1e-5)
     np.testing.assert_allclose(scored.features, litert.features, atol=1e-4 * litert.features.max())
     assert engine.score(tiles[:0]).features.shape == (0, 1280)
+
+
+def test_keras_engine_takes_smaller_batches_where_memory_is_short(
+    network: keras.Model, tiles: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network.save(tmp_path / "model.keras")
+    engine = KerasEngine(tmp_path / "model.keras")
+    expected = engine.score(tiles)
+    run, batches = engine._run, []
+
+    def crowded(some: np.ndarray) -> Any:
+        batches.append(len(some))
+        if len(some) > room:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        return run(some)
+
+    monkeypatch.setattr(engine, "_run", crowded)
+    room = 3
+    scored = engine.score(tiles)
+    np.testing.assert_allclose(scored.probabilities, expected.probabilities, atol=1e-6)
+    np.testing.assert_allclose(scored.features, expected.features, atol=1e-5 * expected.features.max())
+    assert batches == [8, 4, 2, 2, 2, 2]
+
+    room = 0
+    with pytest.raises(ClusterError, match="ResourceExhaustedError: OOM when allocating"):
+        engine.score(tiles)
