@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 import crackmodel
-from crackmodel.errors import ReconciliationError, ReportError, SurveyError
+from crackmodel.errors import ClusterError, ReconciliationError, ReportError, SurveyError
 from crackmodel.models.loading import read_familiarity
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry import ModelVersion, Registry
@@ -229,7 +229,7 @@ def _key(job: ScoringJob) -> dict[str, str]:
 def _score_and_commit(
     table: ReportTable, job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener
 ) -> _Totals:
-    """Commit shards as they come, in any order, a few at a time."""
+    """Commit shards as they come, in any order, a few at a time; what is scored, also when it is stopped."""
     totals = _Totals()
     if not files.num_rows:
         return totals
@@ -243,22 +243,29 @@ def _score_and_commit(
             publish_shard(table.uri, shard.file)
         began = time.monotonic()
         table.commit([shard.file for shard in waiting], run_id=job.run_id, sequence=totals.commits)
+        # In this order: a commit that is interrupted is repeated as it was, or not at all.
+        done, waiting[:] = waiting[:], []
         totals.commits += 1
         last_commit = time.monotonic()
         took = last_commit - began
-        done, waiting[:] = waiting[:], []
         for shard in done:
             totals.add(shard)
             on_event(_committed(job, shard, totals, files.num_rows))
 
     with closing(scored(job, files, settings)) as results:
-        for result in results:
-            if result is not None:
-                waiting.append(result)
-            since = time.monotonic() - last_commit
-            enough = since >= _SECONDS_BETWEEN_COMMITS or len(waiting) >= _SHARDS_PER_COMMIT
-            if waiting and enough and since >= took * _SCORING_PER_COMMITTING:
-                commit()
+        try:
+            for result in results:
+                if result is not None:
+                    waiting.append(result)
+                since = time.monotonic() - last_commit
+                enough = since >= _SECONDS_BETWEEN_COMMITS or len(waiting) >= _SHARDS_PER_COMMIT
+                if waiting and enough and since >= took * _SCORING_PER_COMMITTING:
+                    commit()
+        except (KeyboardInterrupt, ClusterError, SurveyError):
+            with suppress(ReportError):  # why the run stops matters more
+                if waiting:
+                    commit()
+            raise
         if waiting:
             commit()
     return totals

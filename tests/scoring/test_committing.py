@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from crackmodel.errors import ClusterError
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring import run
 from tests.scoring.conftest import Score, rows
@@ -40,3 +43,46 @@ def test_a_run_commits_every_shard_in_time_but_spends_little_of_it(
 
     assert made == commits
     assert len(rows(report)) == 12
+
+
+@pytest.mark.parametrize("stopped_by", [KeyboardInterrupt(), ClusterError("Ray is gone.", "Look for it.")])
+def test_what_is_scored_is_committed_when_the_run_is_stopped(
+    patches: Path, report: Path, score: Score, monkeypatch: pytest.MonkeyPatch, stopped_by: BaseException
+) -> None:
+    inline = run.scored_inline
+
+    def stopped(*arguments: Any) -> Any:
+        yield from itertools.islice(inline(*arguments), 3)
+        raise stopped_by
+
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: 0.0))  # the first commit is the last
+    monkeypatch.setattr(run, "scored_inline", stopped)
+
+    with pytest.raises(type(stopped_by)):
+        score(patches, shard_images=1)
+    assert sorted(row["image"] for row in rows(report)) == ["00.jpg", "01.jpg", "02.jpg"]
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_commit_that_is_interrupted_is_made_once(
+    patches: Path, report: Path, score: Score, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    commit, calls = ReportTable.commit, []
+
+    def interrupted(table: ReportTable, *arguments: Any, **named: Any) -> None:
+        calls.append(named["sequence"])
+        if len(calls) != 2:
+            return commit(table, *arguments, **named)
+        if committed:
+            commit(table, *arguments, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ReportTable, "commit", interrupted)
+    monkeypatch.setattr(run, "_SECONDS_BETWEEN_COMMITS", 0.0)
+    monkeypatch.setattr(run, "_SCORING_PER_COMMITTING", 0)
+
+    with pytest.raises(KeyboardInterrupt):
+        score(patches, shard_images=1)
+    assert calls == [0, 1, 1]
+    assert sorted(row["image"] for row in rows(report)) == ["00.jpg", "01.jpg"]
+    assert len(pd.read_parquet(report)) == 2
