@@ -20,7 +20,7 @@ def reported() -> Iterator[None]:
     """Run a command so that it ends well, whatever happens.
 
     A `CrackmodelError` is two lines on stderr and its own exit code. Ctrl-C and SIGTERM stop the command
-    in order: what is committed stays, Ray's work is cancelled, and the message says how to go on. A reader
+    in order: what is committed stays, Ray's work ends, and the message says how to go on. A reader
     that closes the pipe early, `head` say, is no failure.
     """
     if threading.current_thread() is threading.main_thread():

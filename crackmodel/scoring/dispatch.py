@@ -44,8 +44,8 @@ def scored_on_ray(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> 
     """Score shards in Ray tasks, a bounded number in flight, and yield results as they finish.
 
     A shard that kills its worker twice, or hangs in it, is cut in two until the image that does it is alone.
-    That one gets a process of its own: see `suspects.score_suspect`. All others are scored. Closing the
-    generator early cancels what is still running.
+    That one gets a process of its own: see `suspects.score_suspect`. All others are scored. Where the
+    generator is closed early, what still runs ends with the Ray session, or, in one that goes on, by itself.
 
     Raises:
         ClusterError: Ray cannot be reached, has too few GPUs, has a node that does not see a local survey
@@ -63,31 +63,30 @@ def scored_on_ray(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> 
         again: deque[Shard] = deque()
         in_flight: dict[Any, Shard] = {}
         suspicion = _Suspicion()
-        try:
-            while True:
-                while len(in_flight) < _room(settings):
-                    shard = again.popleft() if again else next(fresh, None)
-                    if shard is None:
-                        break
-                    in_flight[task.options(max_retries=_retries(shard)).remote(shared_job, shard)] = shard
-                if not in_flight:
-                    yield from suspicion.rest()
-                    return
-                finished, _ = ray.wait(list(in_flight), num_returns=1, timeout=_TICK_SECONDS)
-                if not finished:
-                    yield None
-                    continue
-                shard = in_flight.pop(finished[0])
-                result = _result(finished[0])
-                if result is None and not _is_suspect(shard):
-                    again.extend(_cut(shard))
-                    continue
-                yield from suspicion.pass_on(
-                    result or reject_shard(job, shard, "worker_crashed", "its worker or node died, twice")
-                )
-        finally:
-            for reference in in_flight:
-                ray.cancel(reference, force=True)
+        # Where this ends early, what is in flight is left to the end of the session, which stops it, or, in
+        # one that goes on, to itself: when a task begins or ends while `ray.cancel` is called, Ray 2.60
+        # aborts this process ("Tried to complete task that was not pending").
+        while True:
+            while len(in_flight) < _room(settings):
+                shard = again.popleft() if again else next(fresh, None)
+                if shard is None:
+                    break
+                in_flight[task.options(max_retries=_retries(shard)).remote(shared_job, shard)] = shard
+            if not in_flight:
+                yield from suspicion.rest()
+                return
+            finished, _ = ray.wait(list(in_flight), num_returns=1, timeout=_TICK_SECONDS)
+            if not finished:
+                yield None
+                continue
+            shard = in_flight.pop(finished[0])
+            result = _result(finished[0])
+            if result is None and not _is_suspect(shard):
+                again.extend(_cut(shard))
+                continue
+            yield from suspicion.pass_on(
+                result or reject_shard(job, shard, "worker_crashed", "its worker or node died, twice")
+            )
 
 
 class _Suspicion:
