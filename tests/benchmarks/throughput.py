@@ -51,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{_processor()}, {CORES} cores, Python {platform.python_version()}, load {_load()}\n")
     rows: dict[str, tuple[Ceiling, EndToEnd]] = {}
-    rivals: dict[str, float] = {}
+    rivals: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, survey in _surveys(Path(folder), options.patches).items():
             for engine in ENGINES:
@@ -59,9 +59,7 @@ def main() -> None:
                 print(f"{name}, {engine}: measured, load {_load()}", file=sys.stderr, flush=True)
             if name == "patches" and not options.without_rivals:
                 rivals["`keras predict` over files"] = measure_keras(survey)
-                pipeline = measure_ray_data(survey, Path(folder) / "rival")
-                rivals["Ray Data, from the start of its execution"] = pipeline["rate"]
-                rivals["Ray Data, with Ray's start"] = pipeline["whole"]
+                rivals["Ray Data, Keras in actors"] = measure_ray_data(survey, Path(folder) / "rival")
     _print_ours(rows)
     _print_rivals(rivals, rows)
     print(f"\nload at the end {_load()}")
@@ -97,15 +95,19 @@ def _print_ours(rows: dict[str, tuple[Ceiling, EndToEnd]]) -> None:
         )
 
 
-def _print_rivals(rivals: dict[str, float], rows: dict[str, tuple[Ceiling, EndToEnd]]) -> None:
+def _print_rivals(rivals: dict[str, dict[str, float]], rows: dict[str, tuple[Ceiling, EndToEnd]]) -> None:
     if not rivals:
         return
-    steady = [rows[f"patches, {engine}"][1] for engine in ENGINES]
-    print("\n| patches | images/s | ours, fp32 | ours, int8 | ours with start, fp32 | int8 |")
-    print("|---|---:|---:|---:|---:|---:|")
-    for name, rate in rivals.items():
-        ratios = [ours.rate / rate for ours in steady] + [ours.whole_rate / rate for ours in steady]
-        print(f"| {name} | {rate:,.0f} | " + " | ".join(f"{ratio:.1f}x" for ratio in ratios) + " |")
+    ours = [rows[f"patches, {engine}"][1] for engine in ENGINES]
+    print("\n| patches | images/s | CPU us | fp32 is faster | int8 is | fp32 by CPU time | int8 by it |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for name, rival in rivals.items():
+        ratios = [one.rate / rival["rate"] for one in ours] + [rival["cpu"] / one.cpu for one in ours]
+        cells = " | ".join(f"{ratio:.1f}x" for ratio in ratios)
+        print(f"| {name} | {rival['rate']:,.0f} | {rival['cpu']:,.0f} | {cells} |")
+        if "whole" in rival:
+            whole = " | ".join(f"{one.whole_rate / rival['whole']:.1f}x" for one in ours)
+            print(f"| the same, both with Ray's start | {rival['whole']:,.0f} | | {whole} | | |")
 
 
 def _surveys(folder: Path, count: int) -> dict[str, Path]:
