@@ -32,14 +32,17 @@ def open_database(
     Args:
         tables: Arrow tables, datasets or scanners by the name they get in SQL.
         views: SQL that builds on them, run before the doors are closed.
-        memory: What the database may take before it goes to disk, e.g. `256MB`; DuckDB's own limit if None.
+        memory: Beyond how much, such as `128MB`, it goes to disk; DuckDB's own limit if None. What does not
+            manage with so little raises `duckdb.OutOfMemoryException`.
     """
     spill = Path(tempfile.gettempdir(), f"crackmodel-sql-{uuid.uuid4().hex}")  # DuckDB makes and removes it
     database = duckdb.connect(":memory:", config={**_CLOSED, "temp_directory": str(spill)})
     try:
         database.execute("SET TimeZone = 'UTC'")
         if memory is not None:
-            database.execute(f"SET memory_limit = '{memory}'")
+            # Each thread needs buffers of its own, and keeping an order takes memory too.
+            database.execute(f"SET memory_limit = '{memory}'; SET threads = 2")
+            database.execute("SET preserve_insertion_order = false")
         for name, table in tables.items():
             database.register(name, table)
         if views:

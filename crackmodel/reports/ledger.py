@@ -6,9 +6,10 @@ being Python objects.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import duckdb
@@ -107,9 +108,8 @@ _PENDING: Final = """
      AND newest.file.settled
 """
 
-_MEMORY: Final = "64MB"
-"""Of DuckDB's own; beyond that it goes to disk, so that comparing a hundred million images takes time and
-not the driver's memory."""
+_MEMORY: Final = "128MB"
+"""Of DuckDB's own for a comparison, which four million images manage with; beyond that it goes to disk."""
 
 # By hashes of 64 bits, a third of the memory: this only checks what was written, it decides nothing.
 _MISSING: Final = """
@@ -184,11 +184,10 @@ def pending(
     if not retry_rejected:
         settled = settled | ~ds.field("reject_code").isin(sorted(TRANSIENT_REJECT_CODES))
     columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "scored_at")} | {"settled": settled}
-    known = _scan(rows, columns, _same_scoring(model_sha256, preprocess))
+    known = partial(_scan, rows, columns, _same_scoring(model_sha256, preprocess))
     # Positions instead of rows come back: a second copy of a million files would be 60 MB.
     keys = listing.select(KEY_COLUMNS).append_column("position", pa.array(np.arange(listing.num_rows)))
-    with open_database({"listing": keys, "known": known}, memory=_MEMORY) as database:
-        positions = database.sql(_PENDING).fetchnumpy()["position"]
+    positions = _frugally(_PENDING, keys, known)["position"].to_numpy()
     left = listing if len(positions) == listing.num_rows else listing.take(np.sort(positions))
     return left if _is_sorted(left["image"]) else left.sort_by("image")
 
@@ -200,15 +199,23 @@ def missing(
     wanted = _same_scoring(model_sha256, preprocess)
     if run_id is not None:
         wanted = wanted & (ds.field("run_id") == run_id)
-    known = _scan(rows, KEY_COLUMNS, wanted)
-    with open_database({"listing": listing, "known": known}, memory=_MEMORY) as database:
-        return int(database.sql(_MISSING).fetchall()[0][0])
+    return int(_frugally(_MISSING, listing, partial(_scan, rows, KEY_COLUMNS, wanted))[0][0].as_py())
+
+
+def _frugally(sql: str, listing: pa.Table, known: Callable[[], ds.Scanner]) -> pa.Table:
+    """Ask about a listing and what is known, in little memory if it can be done, else in what it takes."""
+    try:
+        with open_database({"listing": listing, "known": known()}, memory=_MEMORY) as database:
+            return database.sql(sql).to_arrow_table()
+    except duckdb.OutOfMemoryException:
+        with open_database({"listing": listing, "known": known()}) as database:
+            return database.sql(sql).to_arrow_table()
 
 
 def gone(listing: pa.Table, rows: ds.Dataset) -> pa.Table:
     """The images that a listing lacks; see `ReportTable.gone`."""
     found = {"listing": listing, "known": _scan(rows, ["image"])}
-    with open_database(found, memory=_MEMORY) as database:
+    with open_database(found) as database:
         if not database.sql(_STRANGERS).fetchall()[0][0]:  # the usual case, for one column's price
             return pa.table({name: [] for name in (*KEY_COLUMNS, "now")})
     code = ds.field("reject_code")
@@ -221,7 +228,7 @@ def gone(listing: pa.Table, rows: ds.Dataset) -> pa.Table:
         "known": _scan(rows, columns),
         "contents": _scan(rows, [*KEY_COLUMNS, "sha256"]),
     }
-    with open_database(tables, memory=_MEMORY) as database:
+    with open_database(tables) as database:
         return database.sql(_GONE).to_arrow_table()
 
 

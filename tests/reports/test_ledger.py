@@ -4,9 +4,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
+from crackmodel.reports import ledger
+from crackmodel.reports.database import open_database
 from crackmodel.reports.queries import open_report
 from crackmodel.reports.schema import REJECT_CODES
 from crackmodel.reports.table import ReportTable, RunCounts, TopImage
@@ -191,3 +194,13 @@ def test_top_images_come_worst_first_with_their_worst_tile(table: ReportTable, c
         TopImage("bridge", "a.jpg", 0.75, 0.0, 1, 1, None),
     )
     assert [image.image for image in table.top("run-1")] == ["b.jpg", "a.jpg", "c.jpg", "low.jpg"]
+
+
+def test_a_comparison_that_cannot_do_with_little_memory_gets_more(
+    table: ReportTable, commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit([make_row("a.jpg")])
+    monkeypatch.setattr(ledger, "_MEMORY", "1KB")
+    with pytest.raises(duckdb.OutOfMemoryException), open_database({}, memory="1KB") as database:
+        database.sql("SELECT list(range::VARCHAR) FROM range(9999)").fetchall()
+    assert left(table, make_listing(A, B)) == ["b.jpg"]
