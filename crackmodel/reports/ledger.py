@@ -214,10 +214,9 @@ def _frugally(sql: str, listing: pa.Table, known: Callable[[], ds.Scanner]) -> p
 
 def gone(listing: pa.Table, rows: ds.Dataset) -> pa.Table:
     """The images that a listing lacks; see `ReportTable.gone`."""
-    found = {"listing": listing, "known": _scan(rows, ["image"])}
-    with open_database(found) as database:
-        if not database.sql(_STRANGERS).fetchall()[0][0]:  # the usual case, for one column's price
-            return pa.table({name: [] for name in (*KEY_COLUMNS, "now")})
+    strangers = _frugally(_STRANGERS, listing, partial(_scan, rows, ["image"]))[0][0].as_py()
+    if not strangers:  # the usual case, for one column's price
+        return pa.table({name: [] for name in (*KEY_COLUMNS, "now")})
     code = ds.field("reject_code")
     departed = code.is_valid() & code.isin(sorted(DEPARTED_REJECT_CODES))
     columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "sha256", "scored_at")} | {
