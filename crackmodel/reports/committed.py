@@ -59,8 +59,8 @@ class CommittedRows:
         """What of a listing this model has to score; other models and tile sizes do not count.
 
         A file is done when the newest row of its image is of the same size and time, and is no rejection
-        for one of `TRANSIENT_REJECT_CODES`. From here on `commit` stops when another run has committed to
-        the survey.
+        for one of `TRANSIENT_REJECT_CODES`. A row which says that the image is gone counts whatever its model
+        is. From here on `commit` stops when another run has committed to the survey.
 
         Args:
             listing: `image` string, `bytes` int64, `modified_at` timestamp[us, UTC], and any others.

@@ -184,7 +184,9 @@ def pending(
     if not retry_rejected:
         settled = settled | ~ds.field("reject_code").isin(sorted(TRANSIENT_REJECT_CODES))
     columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "scored_at")} | {"settled": settled}
-    known = partial(_scan, rows, columns, _same_scoring(model_sha256, preprocess))
+    # Whoever said that an image is gone, it is back, and `latest` has to say so.
+    departed = ds.field("reject_code").isin(sorted(DEPARTED_REJECT_CODES))
+    known = partial(_scan, rows, columns, _same_scoring(model_sha256, preprocess) | departed)
     # Positions instead of rows come back: a second copy of a million files would be 60 MB.
     keys = listing.select(KEY_COLUMNS).append_column("position", pa.array(np.arange(listing.num_rows)))
     positions = _frugally(_PENDING, keys, known)["position"].to_numpy()

@@ -109,8 +109,14 @@ def test_a_file_that_was_replaced_and_restored_is_scored_again(table: ReportTabl
 def test_newer_rows_of_another_model_or_tiling_take_nothing_back(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg")])
     for change in ({"model_sha256": "b" * 64}, {"preprocess": "other"}):
-        commit([make_rejected("a.jpg", "vanished", bytes=7, scored_at=NEXT_NIGHT, **change)])
+        commit([make_rejected("a.jpg", "unreadable", bytes=7, scored_at=NEXT_NIGHT, **change)])
     assert left(table, make_listing(A)) == []
+
+
+def test_a_newer_row_of_another_model_that_says_it_is_gone_counts(table: ReportTable, commit: Commit) -> None:
+    commit([make_row("a.jpg"), make_row("b.jpg")])
+    commit([make_rejected("a.jpg", "vanished", model_sha256="b" * 64, scored_at=NEXT_NIGHT)])
+    assert left(table, make_listing(A, B)) == ["a.jpg"]
 
 
 def test_only_files_without_any_row_are_missing(table: ReportTable, commit: Commit) -> None:

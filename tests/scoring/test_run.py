@@ -346,6 +346,19 @@ def test_missing_images_stay_until_they_are_to_be_marked(patches: Path, report: 
     assert len(rows(report)) == 13
 
 
+def test_an_image_that_another_model_missed_is_scored_when_it_is_back(
+    patches: Path, report: Path, score: Score, tmp_path: Path
+) -> None:
+    score(patches)
+    (patches / "03.jpg").rename(tmp_path / "03.jpg")
+    score(patches, tile=128, mark_missing=True)  # another tile size is as another model
+    (tmp_path / "03.jpg").rename(patches / "03.jpg")
+    back, after = score(patches), score(patches)
+
+    assert (back.scored, back.skipped, after.scored) == (1, 11, 0)
+    assert {row["image"]: row["verdict"] for row in rows(report, "from latest")}["03.jpg"] == "clear"
+
+
 def test_only_files_modified_since_then_are_scored(patches: Path, report: Path, score: Score) -> None:
     for number, path in enumerate(sorted(patches.iterdir())):
         os.utime(path, (number * 86_400, number * 86_400))  # the 1st to the 12th of January 1970
