@@ -27,8 +27,6 @@ _COLUMNS: Final = (
     "run_id", "scored_at", "reject_stage",
 )  # fmt: skip
 
-_MEMORY: Final = "256MB"
-
 # A row of an image that is gone says nothing about photographs; see `crackmodel.scoring.departures`.
 _KEPT: Final = "CREATE TEMP TABLE rows_of_survey AS FROM scan WHERE reject_stage IS DISTINCT FROM 'list'"
 
@@ -148,7 +146,7 @@ def compare_run(table: ReportTable, survey: str, run_id: str, *, step: float = 0
     table.refresh()
     with ledger.reading(table.uri):
         rows = table.dataset(survey).scanner(columns=list(_COLUMNS), cache_metadata=False)
-        with open_database({"scan": rows}, _KEPT, memory=_MEMORY) as database:
+        with open_database({"scan": rows}, _KEPT) as database:
             database.execute(_COMPARED, {"run": run_id})
             counts = database.execute(_COUNTS, {"step": step}).fetchall()[0]
             images = database.execute(_WORTH_A_LOOK, {"step": step, "n": n}).fetchall()
