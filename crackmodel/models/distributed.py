@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.cluster import ray_session
+from crackmodel.cluster import blind_nodes, ray_session
 from crackmodel.errors import ClusterError
 from crackmodel.models.checkpoints import STATE_FILE, TILES_FILE, State
 from crackmodel.models.events import EpochFinished
@@ -152,31 +152,14 @@ def require_shared(folder: Path) -> None:
     """Check that every node that could get a worker sees a folder.
 
     Raises:
-        ClusterError: One does not.
+        ClusterError: One does not, or does not answer.
     """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    alive: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    nodes = [node for node in alive if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    look = ray.remote(num_cpus=0)(_sees)
-    looks = [
-        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            folder
+    for node, _ in blind_nodes([str(folder / TILES_FILE)]):
+        raise ClusterError(
+            f"The node {node} does not see {folder}, where training workers meet.",
+            "Put the model registry (--models) on a file system that all nodes share, or train on "
+            "one machine: unset RAY_ADDRESS.",
         )
-        for node in nodes
-    ]
-    for node, seen in zip(nodes, ray.get(looks), strict=True):
-        if not seen:
-            raise ClusterError(
-                f"The node {node['NodeManagerHostname']} does not see {folder}, where training workers meet.",
-                "Put the model registry (--models) on a file system that all nodes share, or train on "
-                "one machine: unset RAY_ADDRESS.",
-            )
-
-
-def _sees(folder: Path) -> bool:
-    return (folder / TILES_FILE).is_file()
 
 
 def _require_processors(workers: int, gpus: int) -> None:

@@ -76,7 +76,7 @@ class CommittedRows:
         Raises:
             ReportError: A committed file cannot be read.
         """
-        self._refresh()
+        self.refresh()
         self._fence.remember(survey)
         if force:
             return listing.sort_by("image")
@@ -113,11 +113,10 @@ class CommittedRows:
         Raises:
             ReportError: A committed file cannot be read.
         """
-        self._refresh()
-        with ledger.reading(self.uri):
+        with self._newest(survey) as rows:
             return ledger.missing(
                 listing,
-                self.dataset(survey),
+                rows,
                 model_sha256=model_sha256,
                 preprocess=preprocess,
                 run_id=run_id,
@@ -137,9 +136,8 @@ class CommittedRows:
         Raises:
             ReportError: A committed file cannot be read.
         """
-        self._refresh()
-        with ledger.reading(self.uri):
-            return ledger.gone(listing, self.dataset(survey))
+        with self._newest(survey) as rows:
+            return ledger.gone(listing, rows)
 
     def count(self, run_id: str, survey: str | None = None) -> RunCounts:
         """Count the rows that a run committed, by verdict and by reject code.
@@ -151,9 +149,8 @@ class CommittedRows:
         Raises:
             ReportError: A committed file cannot be read.
         """
-        self._refresh()
-        with ledger.reading(self.uri):
-            return ledger.count(self.dataset(survey), run_id)
+        with self._newest(survey) as rows:
+            return ledger.count(rows, run_id)
 
     def top(self, run_id: str, n: int = 10, survey: str | None = None) -> tuple[TopImage, ...]:
         """The `n` images of a run with the highest crack probability, rejected ones left out.
@@ -168,9 +165,8 @@ class CommittedRows:
         Raises:
             ReportError: A committed file cannot be read.
         """
-        self._refresh()
-        with ledger.reading(self.uri):
-            return ledger.top(self.dataset(survey), run_id, n)
+        with self._newest(survey) as rows:
+            return ledger.top(rows, run_id, n)
 
     def unfamiliar(self, run_id: str, n: int = 10, survey: str | None = None) -> tuple[UnfamiliarImage, ...]:
         """The `n` images of a run that look least like the model's training images, if they are flagged.
@@ -185,13 +181,12 @@ class CommittedRows:
         Raises:
             ReportError: A committed file cannot be read.
         """
-        self._refresh()
-        with ledger.reading(self.uri):
-            return ledger.unfamiliar(self.dataset(survey), run_id, n)
+        with self._newest(survey) as rows:
+            return ledger.unfamiliar(rows, run_id, n)
 
     def surveys(self) -> list[str]:
         """Names of the surveys that have rows, sorted."""
-        self._refresh()
+        self.refresh()
         return sorted({file.survey for file in committed_files(self._table)})
 
     def history(self, limit: int) -> list[Commit]:
@@ -200,7 +195,7 @@ class CommittedRows:
         Args:
             limit: How many at most.
         """
-        self._refresh()
+        self.refresh()
         with self._reading_log():
             return history(self._table, limit)
 
@@ -222,11 +217,15 @@ class CommittedRows:
         Raises:
             ReportWriteFailed: The log cannot be read any more.
         """
-        self._refresh()
-
-    def _refresh(self) -> None:
         with self._reading_log():
             self._table.update_incremental()
+
+    @contextmanager
+    def _newest(self, survey: str | None) -> Iterator[ds.Dataset]:
+        """The rows as they are now; what goes wrong while they are read names the report."""
+        self.refresh()
+        with ledger.reading(self.uri):
+            yield self.dataset(survey)
 
     @contextmanager
     def _reading_log(self) -> Iterator[None]:

@@ -150,12 +150,12 @@ class ReportTable(CommittedRows):
         Raises:
             ReportWriteFailed: A file cannot be deleted.
         """
-        self._refresh()
+        self.refresh()
         return delete_orphans(self._table, self._place, survey)
 
     def small_files(self, survey: str, target_bytes: int = TARGET_BYTES) -> int:
         """Count the survey's files of less than half the size that compacted ones have, in bytes."""
-        self._refresh()
+        self.refresh()
         return len(compaction.small_files(self._table, survey, target_bytes))
 
     def compact(self, survey: str, *, target_bytes: int = TARGET_BYTES, keep_hours: int = 0) -> Compaction:
@@ -177,7 +177,7 @@ class ReportTable(CommittedRows):
             ReportDamaged: A file to be put together with others is not what was written; nothing is changed.
             ReportWriteFailed: The storage did not do it; no row is lost.
         """
-        self._refresh()
+        self.refresh()
         try:
             add_later_columns(self._table)
             self._table.update_incremental()
@@ -194,7 +194,7 @@ class ReportTable(CommittedRows):
         Raises:
             ReportWriteFailed: The storage did not do it.
         """
-        self._refresh()
+        self.refresh()
         try:
             return compaction.delete_replaced(self._table, self._place, keep_hours)
         except (DeltaError, OSError) as error:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Final
 
+from crackmodel.cluster import blind_nodes
 from crackmodel.errors import ClusterError
-
-_PATIENCE_SECONDS: Final = 60.0
-"""A node starts a worker process before it answers."""
 
 
 def require_on_every_node(paths: Sequence[str]) -> None:
@@ -24,37 +20,13 @@ def require_on_every_node(paths: Sequence[str]) -> None:
         ClusterError: A node does not see one of them, or does not answer.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if not paths or len(nodes) < 2:
         return
-    look = ray.remote(num_cpus=0, max_retries=0)(_first_missing)
-    asked: dict[Any, str] = {
-        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            list(paths)
-        ): f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-        for node in nodes
-        if node["Resources"].get("CPU", 0) >= 1
-    }
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_PATIENCE_SECONDS)
-    for answer in answered:
-        try:
-            missing = ray.get(answer)
-        except ray.exceptions.RayError:
-            continue  # it died meanwhile, and its shards go elsewhere
-        if missing is not None:
-            raise ClusterError(
-                f"The cluster's node {asked[answer]} does not see {missing}.",
-                "Mount the same storage under the same path on every node, or put survey and report into an "
-                "object store (s3://BUCKET/FOLDER); or unset RAY_ADDRESS to use this machine alone.",
-            )
-    if silent:
+    for node, missing in blind_nodes(paths):
         raise ClusterError(
-            f"The cluster's node {asked[silent[0]]} did not answer for {_PATIENCE_SECONDS:.0f} s.",
-            "Check it with `ray status`, and that crackmodel is installed there as it is here.",
+            f"The cluster's node {node} does not see {missing}.",
+            "Mount the same storage under the same path on every node, or put survey and report into an "
+            "object store (s3://BUCKET/FOLDER); or unset RAY_ADDRESS to use this machine alone.",
         )
-
-
-def _first_missing(paths: list[str]) -> str | None:
-    return next((path for path in paths if not Path(path).exists()), None)
