@@ -14,7 +14,9 @@ from pyarrow import fs
 
 from crackmodel import stores
 from crackmodel.surveys.sample import SampleSurvey, write_sample
+from tests import prefect_server as prefect_servers
 from tests.object_store import BUCKET, ObjectStore, serve
+from tests.prefect_server import PrefectServer
 
 hypothesis.settings.register_profile("no-timing", deadline=None)
 hypothesis.settings.load_profile("no-timing")
@@ -64,6 +66,13 @@ def embedded_ray() -> Iterator[None]:
 
     with ray_session(workers=2):
         yield
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """One real Prefect server for all tests that need one; use names of your own in it."""
+    with prefect_servers.started(tmp_path_factory.mktemp("prefect-server")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
