@@ -91,8 +91,11 @@ class Familiarity:
         """
         centred = _rounder(features) - self.mean
         along = centred @ self.axes
-        everywhere = np.einsum("nd,nd->n", centred, centred) / np.float32(self.noise)
-        squared = everywhere + np.square(along) @ self.weights
+        # What is left beside the axes is small, and must not be the difference of two large sums: that would
+        # be another one wherever these are added up in another order.
+        beside = centred - along @ self.axes.T
+        squared = np.einsum("nd,nd->n", beside, beside) / np.float32(self.noise)
+        squared += np.square(along) @ (self.weights + np.float32(1 / self.noise))
         return np.asarray(np.sqrt(np.maximum(squared, 0) / len(self.mean)), dtype=np.float32)
 
     def to_bytes(self) -> bytes:
