@@ -38,14 +38,16 @@ lint: .venv/.ready-to-develop
 bench: .venv/.ready-to-develop
 	$(BIN)/python -m tests.benchmarks.throughput
 
+# Compiled here, because not every process may: where Python is told to write no bytecode, or .venv is read-only,
+# each of Ray's and Prefect's processes would compile its thousands of modules at every start.
 # Scoring needs no TensorFlow, so it is ready in a third of the time.
 .venv/.ready-to-score: requirements-score.lock pyproject.toml | .venv/bin/uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-score.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements-score.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
 .venv/.ready-to-develop: requirements.lock pyproject.toml | .venv/bin/uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@ .venv/.ready-to-score
 
