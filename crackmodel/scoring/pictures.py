@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import threading
 from collections.abc import Callable
@@ -171,10 +172,13 @@ class _Picture:
             self.on_features(features)
         if self.done < len(self.probabilities):
             return
-        if not np.isfinite(self.probabilities).all():
+        # A close-up is one tile, and NumPy's functions of one number take their time.
+        one = len(self.probabilities) == 1
+        highest = self.probabilities[0] if one else self.probabilities.max()
+        if not math.isfinite(highest):  # NumPy's maximum is no number where one of them is none
             self.fail("the model returned a probability that is no number")
             return
-        over = np.count_nonzero(self.probabilities >= threshold)
+        over = int(highest >= threshold) if one else np.count_nonzero(self.probabilities >= threshold)
         self.on_columns(
             {
                 "tile_size": self.grid.tile_size,
@@ -182,7 +186,7 @@ class _Picture:
                 "tile_rows": self.grid.rows,
                 "tile_columns": self.grid.columns,
                 "tile_probabilities": self.probabilities,
-                "crack_probability": self.probabilities.max(),
+                "crack_probability": highest,
                 "crack_fraction": np.float32(over / len(self.probabilities)),
                 "verdict": "crack" if over else "clear",
             }

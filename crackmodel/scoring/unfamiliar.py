@@ -26,14 +26,14 @@ class DistanceMeter:
 
     def __init__(self, model: ModelFile) -> None:
         self._familiarity = model.familiarity
-        self._threshold = model.ood_threshold
+        self._limit = None if model.ood_threshold is None else np.float32(model.ood_threshold)
         self._waiting: list[tuple[int, npt.NDArray[np.float32]]] = []
         self._tiles = 0
         self._distances: dict[int, list[npt.NDArray[np.float32]]] = {}
 
     def listener(self, picture: int) -> OnFeatures | None:
         """Return what wants to hear the features of a picture; None where they are of no use."""
-        if self._familiarity is None or self._threshold is None:
+        if self._familiarity is None or self._limit is None:
             return None
         return partial(self._add, picture)
 
@@ -44,17 +44,17 @@ class DistanceMeter:
         of the 234 tiles of a photograph of nothing but concrete one in a hundred is over the threshold too.
         """
         self._measure()
-        if picture not in self._distances:
+        limit = self._limit
+        if limit is None or picture not in self._distances:
             return {}
-        parts, limit = self._distances[picture], np.float32(self._threshold)
+        parts = self._distances[picture]
         distances = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        # A close-up is one tile, and NumPy's median and mean of one number take as long as its hash.
-        median = distances[0] if len(distances) == 1 else np.median(distances)
-        return {
-            "ood_score": np.float32(median),
-            "ood_fraction": np.float32(np.count_nonzero(distances > limit) / len(distances)),
-            "ood_threshold": limit,
-        }
+        if len(distances) == 1:  # a close-up, and NumPy's functions of one number take as long as its hash
+            score, fraction = distances[0], np.float32(distances[0] > limit)
+        else:
+            score = np.float32(np.median(distances))
+            fraction = np.float32(np.count_nonzero(distances > limit) / len(distances))
+        return {"ood_score": score, "ood_fraction": fraction, "ood_threshold": limit}
 
     def _add(self, picture: int, features: npt.NDArray[np.float32]) -> None:
         self._waiting.append((picture, features))

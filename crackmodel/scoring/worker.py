@@ -26,9 +26,8 @@ from crackmodel.scoring.fetching import Fetched, fetch_ahead
 from crackmodel.scoring.pictures import ModelFile, OnFeatures, PictureScorer, cached_engine, rejection
 from crackmodel.scoring.shards import ListedFile, Shard
 from crackmodel.scoring.unfamiliar import DistanceMeter, is_unfamiliar
-from crackmodel.surveys.images import DecodeLimits, decode_image
+from crackmodel.surveys.images import DecodeLimits, read_photograph
 from crackmodel.surveys.listing import Survey, open_location
-from crackmodel.surveys.metadata import read_metadata
 
 _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 """A file that is called an image and is none was damaged or misnamed; any other is no loss."""
@@ -165,9 +164,8 @@ def _score_file(
         if isinstance(fetched, ImageRejected):
             raise fetched
         row["sha256"] = hashlib.sha256(fetched).hexdigest()
-        pixels = decode_image(fetched, job.limits)
+        pixels, metadata = read_photograph(fetched, job.limits)
         row["height"], row["width"] = pixels.shape[:2]
-        metadata = read_metadata(fetched)
         row["captured_at"] = metadata.captured_at
         row["latitude"], row["longitude"] = metadata.latitude, metadata.longitude
         row["altitude"], row["camera"] = metadata.altitude, metadata.camera

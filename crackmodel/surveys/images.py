@@ -33,9 +33,9 @@ from PIL import (
 
 from crackmodel.errors import ImageRejected
 from crackmodel.surveys import jpeg
-from crackmodel.surveys.metadata import read_orientation
+from crackmodel.surveys.metadata import ImageMetadata, read_exif_block, read_metadata, read_orientation
 
-__all__ = ["DecodeLimits", "decode_image", "identify"]
+__all__ = ["DecodeLimits", "decode_image", "identify", "read_photograph"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -129,6 +129,22 @@ def decode_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Pixels:
         ImageRejected: At stage `identify` with `empty`, `too_many_bytes`, `not_an_image`, `too_many_pixels`
             or `too_small`; at stage `decode` with `truncated` or `undecodable`. Nothing else is raised.
     """
+    return _decode(data, limits)[0]
+
+
+def read_photograph(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple[Pixels, ImageMetadata]:
+    """Decode a file as `decode_image` does, and read what it says of itself.
+
+    A JPEG's header is walked once for both; for a patch twice would be half a percent of its scoring.
+
+    Raises:
+        ImageRejected: As `decode_image`; metadata never reject a picture.
+    """
+    pixels, header = _decode(data, limits)
+    return pixels, read_metadata(data) if header is None else read_exif_block(header.exif)
+
+
+def _decode(data: bytes, limits: DecodeLimits) -> tuple[Pixels, jpeg.JpegHeader | None]:
     if not data:
         raise ImageRejected("empty", "identify", "the file has no bytes")
     if len(data) > limits.max_bytes:
@@ -140,10 +156,10 @@ def decode_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Pixels:
         raise ImageRejected("not_an_image", "identify", f"the content begins with {_excerpt(data)}")
     if kind == "jpeg":
         return _decode_jpeg(data, limits)
-    return _decode_with_pillow(data, kind, limits)
+    return _decode_with_pillow(data, kind, limits), None
 
 
-def _decode_jpeg(data: bytes, limits: DecodeLimits) -> Pixels:
+def _decode_jpeg(data: bytes, limits: DecodeLimits) -> tuple[Pixels, jpeg.JpegHeader]:
     try:
         header = jpeg.read_header(data)
         _check_size(header.width, header.height, limits)
@@ -157,7 +173,7 @@ def _decode_jpeg(data: bytes, limits: DecodeLimits) -> Pixels:
         raise ImageRejected("undecodable", "decode", "the JPEG decoder gave up")
     if _ran_dry(data, header, pixels):
         raise ImageRejected("truncated", "decode", "the picture's data end before its last pixel")
-    return _upright(pixels, read_orientation(header.exif))
+    return _upright(pixels, read_orientation(header.exif)), header
 
 
 def _ran_dry(data: bytes, header: jpeg.JpegHeader, pixels: Pixels) -> bool:

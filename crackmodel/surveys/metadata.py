@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, WebPImagePlugi
 
 from crackmodel.surveys import jpeg
 
-__all__ = ["NO_METADATA", "ImageMetadata", "read_metadata", "read_orientation"]
+__all__ = ["NO_METADATA", "ImageMetadata", "read_exif_block", "read_metadata", "read_orientation"]
 
 _Tags = Mapping[int, Any]
 _Value = TypeVar("_Value")
@@ -74,7 +74,15 @@ def read_metadata(data: bytes) -> ImageMetadata:
     Returns:
         The claims that are there and possible. Broken tags are nulls, never an error.
     """
-    exif = _guarded(lambda: _read_exif(data))
+    return _metadata(_guarded(lambda: _read_exif(data)))
+
+
+def read_exif_block(block: bytes | None) -> ImageMetadata:
+    """Read the same from the TIFF block of a JPEG's Exif segment, where somebody has found it already."""
+    return NO_METADATA if block is None else _metadata(_guarded(lambda: _parse(block)))
+
+
+def _metadata(exif: Image.Exif | None) -> ImageMetadata:
     if exif is None:
         return NO_METADATA
     base: _Tags = _guarded(lambda: dict(exif)) or {}
@@ -131,11 +139,7 @@ def _guarded(read: Callable[[], _Value | None]) -> _Value | None:
 def _read_exif(data: bytes) -> Image.Exif | None:
     if data.startswith(b"\xff\xd8\xff"):
         block = jpeg.read_header(data).exif
-        if block is None:
-            return None
-        exif = Image.Exif()
-        exif.load(b"Exif\x00\x00" + block)
-        return exif
+        return None if block is None else _parse(block)
     # The plugins themselves, not Image.open: that would refuse large pictures, which are not decoded here.
     stream = io.BytesIO(data)
     if data.startswith(b"\x89PNG"):
@@ -146,6 +150,12 @@ def _read_exif(data: bytes) -> Image.Exif | None:
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP" and b"EXIF" in data:
         return WebPImagePlugin.WebPImageFile(stream).getexif()
     return None
+
+
+def _parse(block: bytes) -> Image.Exif:
+    exif = Image.Exif()
+    exif.load(b"Exif\x00\x00" + block)
+    return exif
 
 
 def _capture_time(tags: _Tags) -> datetime | None:
