@@ -110,7 +110,7 @@ def _bare_loop(files: Sequence[Path], model_file: str, barrier: Any, done: Any) 
 def measure_end_to_end(survey: Path, report: Path, engine: str) -> EndToEnd:
     """Score a survey, Ray's start and end included, and look at every commit."""
     watch = _Watch()
-    result = score_survey(survey, report=report, engine=engine, shard_images=250, on_event=watch)
+    result = score_survey(survey, report=report, engine=engine, on_event=watch)
     first = next(mark for mark in watch.marks if mark.shards >= CORES)
     last = [mark for mark in watch.marks if mark.workers_live][-1]
     tiles, seconds = last.tiles - first.tiles, last.time - first.time

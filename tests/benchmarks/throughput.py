@@ -20,6 +20,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
@@ -46,7 +47,7 @@ def main() -> None:
     """Measure and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
-    parser.add_argument("--patches", type=int, default=6_000, help="how many patches are scored")
+    parser.add_argument("--patches", type=int, default=16_000, help="how many patches are scored")
     parser.add_argument("--without-rivals", action="store_true", help="neither Keras nor Ray Data")
     options = parser.parse_args()
     print(f"{_processor()}, {CORES} cores, Python {platform.python_version()}, load {_load()}\n")
@@ -115,9 +116,9 @@ def _surveys(folder: Path, count: int) -> dict[str, Path]:
     patches, photographs = folder / "patches", folder / "photographs"
     if _DATA.is_dir():
         every_patch = sorted((_DATA / "metu" / "train").rglob("*.jpg"), key=lambda path: path.name)
-        _copy(every_patch[:count], patches)
+        _copy(list(islice(cycle(every_patch), count)), patches)
         shots = sorted((_DATA / "survey_photos" / "caliterra").glob("*.jpg"))
-        _copy(shots * 3, photographs)
+        _copy(shots * 8, photographs)
         return {"patches": patches, "photographs": photographs}
     print(f"no real images in {_DATA}: measuring drawn ones", file=sys.stderr)
     drawn = write_sample(folder / "drawn").directory
