@@ -26,7 +26,15 @@ from crackmodel.models.events import (
     RecipeRepeated,
     TrainingEvent,
 )
-from crackmodel.scoring.events import CompactionFailed, Event, ReportCompacted, RunPlanned, ShardCommitted
+from crackmodel.scoring.events import (
+    CompactionFailed,
+    Event,
+    ReportCompacted,
+    RunPlanned,
+    ShardCommitted,
+    WorkerLost,
+)
+from crackmodel.scoring.tally import Tally, loss_line
 
 _SECONDS_BETWEEN_LINES: Final = 10.0
 _SHOWN_FILES: Final = 3
@@ -60,8 +68,8 @@ class ProgressBar:
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._cracks = self._rejected = 0
-        self._started = self._last_line = time.monotonic()
+        self._tally: Tally | None = None
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -76,28 +84,25 @@ class ProgressBar:
         """Take the next event of the run."""
         match event:
             case RunPlanned():
-                self._started = self._last_line = time.monotonic()
+                self._tally = Tally(event)
+                self._last_line = time.monotonic()
                 self._bar.add_task(f"Scoring {event.survey}", total=event.pending, found="")
                 self._line(f"{event.survey}: {event.listed:,} listed, {event.pending:,} to score")
-            case ShardCommitted():
-                self._cracks += event.cracks
-                self._rejected += event.rejected
-                found = f"{self._cracks:,} with cracks, {self._rejected:,} rejected"
+            case ShardCommitted() if self._tally:
+                self._tally.take(event)
                 for task in self._bar.task_ids:
-                    self._bar.update(task, completed=event.done, found=found)
+                    self._bar.update(task, completed=event.done, found=self._tally.found)
                 if time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
-                    self._line(f"{event.done:,} of {event.pending:,} images, {self._pace(event)}, {found}")
+                    self._line(self._tally.line)
+            case WorkerLost():
+                self._warn(loss_line(event))
             case ReportCompacted():
                 self._line(f"{event.survey}: {event.files_before:,} files are now {event.files_after:,}")
             case CompactionFailed():
-                self._console.print(
-                    printable(f"warning: {event.problem} {event.remedy}"), markup=False, soft_wrap=True
-                )
+                self._warn(f"{event.problem} {event.remedy}")
 
-    def _pace(self, event: ShardCommitted) -> str:
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        left = seconds / event.done * (event.pending - event.done)
-        return f"{event.done / seconds:,.1f} images/s, {left:,.0f} s left"
+    def _warn(self, text: str) -> None:
+        self._console.print(printable(f"warning: {text}"), markup=False, soft_wrap=True)
 
     def _line(self, text: str) -> None:
         if not self._console.is_terminal:

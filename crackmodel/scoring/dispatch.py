@@ -13,6 +13,8 @@ from crackmodel.cluster import ray_session
 from crackmodel.errors import ClusterError, CrackmodelError
 from crackmodel.imports import keep_pandas_out_of_arrow
 from crackmodel.scoring.deadline import Deadline
+from crackmodel.scoring.events import Listener, WorkerLost, ignore
+from crackmodel.scoring.metrics import RayCounters
 from crackmodel.scoring.nodes import require_on_every_node
 from crackmodel.scoring.shards import Shard, plan_shards
 from crackmodel.scoring.suspects import LOST_CODES, score_suspect
@@ -34,13 +36,17 @@ _LOST_WITHOUT_SUCCESS: Final = 3
 _TICK_SECONDS: Final = 1.0
 
 
-def scored_inline(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> Results:
+def scored_inline(
+    job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener = ignore
+) -> Results:
     """Score one shard after the other in this process, without Ray."""
     for shard in _plan(files, settings, slots=1):
         yield score_shard(job, shard)
 
 
-def scored_on_ray(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> Results:
+def scored_on_ray(
+    job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener = ignore
+) -> Results:
     """Score shards in Ray tasks, a bounded number in flight, and yield results as they finish.
 
     A shard that kills its worker twice, or hangs in it, is cut in two until the image that does it is alone.
@@ -62,7 +68,7 @@ def scored_on_ray(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> 
         fresh = _plan(files, settings, _slots(settings))
         again: deque[Shard] = deque()
         in_flight: dict[Any, Shard] = {}
-        suspicion = _Suspicion()
+        suspicion, counters = _Suspicion(), RayCounters(job.survey.name)
         # Where this ends early, what is in flight is left to the end of the session, which stops it, or, in
         # one that goes on, to itself: when a task begins or ends while `ray.cancel` is called, Ray 2.60
         # aborts this process ("Tried to complete task that was not pending").
@@ -81,12 +87,14 @@ def scored_on_ray(job: ScoringJob, files: pa.Table, settings: ScoreSettings) -> 
                 continue
             shard = in_flight.pop(finished[0])
             result = _result(finished[0])
-            if result is None and not _is_suspect(shard):
-                again.extend(_cut(shard))
-                continue
-            yield from suspicion.pass_on(
-                result or reject_shard(job, shard, "worker_crashed", "its worker or node died, twice")
-            )
+            if result is None:
+                on_event(WorkerLost(job.run_id, shard.number, len(shard.files), shard.files[0].image))
+                if not _is_suspect(shard):
+                    again.extend(_cut(shard))
+                    continue
+                result = reject_shard(job, shard, "worker_crashed", "its worker or node died, twice")
+            counters.count(result)
+            yield from suspicion.pass_on(result)
 
 
 class _Suspicion:

@@ -5,8 +5,8 @@ Progress bars, logs and Prefect artifacts all listen to the same events; the cor
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class RunPlanned:
 class ShardCommitted:
     """The rows of one shard are in the report for good.
 
-    `images` and `tiles` belong to this shard; `done` of `pending` images are committed so far.
+    `images` and `tiles` belong to this shard; `done` of `pending` images are committed so far. `stages` says
+    how many of its `seconds` on `node` went where, `rejections` names the first of its rejected images.
     """
 
     run_id: str
@@ -37,6 +38,20 @@ class ShardCommitted:
     tiles: int
     done: int
     pending: int
+    seconds: float = 0.0
+    node: str = ""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    rejections: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A shard's worker or node died or hung, as often as Ray repeats it; it is tried in halves."""
+
+    run_id: str
+    shard: int
+    images: int
+    first: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +74,7 @@ class CompactionFailed:
     remedy: str
 
 
-Event = RunPlanned | ShardCommitted | ReportCompacted | CompactionFailed
+Event = RunPlanned | ShardCommitted | WorkerLost | ReportCompacted | CompactionFailed
 Listener = Callable[[Event], None]
 
 

@@ -17,6 +17,7 @@ from crackmodel.errors import ImageRejected
 from crackmodel.models.engines import Engine, KerasEngine, LiteRTEngine, Scored
 from crackmodel.models.familiarity import Familiarity
 from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile
+from crackmodel.scoring.stages import StageWatch
 from crackmodel.surveys.tiles import TileGrid, cut_tiles, tile_grid
 
 
@@ -80,9 +81,19 @@ class PictureScorer:
         engine: What runs it, and how many tiles it wants at once.
         tile: Edge of the windows in pixels.
         overlap: What neighbouring windows share.
+        watch: Told when tiles are cut and when the model has run.
     """
 
-    def __init__(self, model: ModelFile, engine: Engine, *, tile: int, overlap: int) -> None:
+    def __init__(
+        self,
+        model: ModelFile,
+        engine: Engine,
+        *,
+        tile: int,
+        overlap: int,
+        watch: StageWatch | None = None,
+    ) -> None:
+        self._watch = watch or StageWatch()
         self._threshold = np.float32(model.threshold)
         self._engine = engine
         self._tile, self._overlap = tile, overlap
@@ -119,10 +130,12 @@ class PictureScorer:
                 start = 0
         if self._filled > start:
             self._spans.append(_Span(picture, start, self._filled))
+        self._watch.lap("tile")
 
     def finish(self) -> None:
         """Run the model on the tiles that wait, full batch or not."""
         spans, self._spans, self._filled = self._spans, [], 0
+        self._watch.lap("tile")
         try:
             self._run(spans)
         except _ENGINE_FAULTS:
@@ -131,6 +144,7 @@ class PictureScorer:
                     self._run([span])
                 except _ENGINE_FAULTS as error:
                     span.picture.fail(f"{type(error).__name__}: {error}")
+        self._watch.lap("engine")
 
     def _run(self, spans: list[_Span]) -> None:
         if not spans:

@@ -252,7 +252,7 @@ def _score_and_commit(
             totals.add(shard)
             on_event(_committed(job, shard, totals, files.num_rows))
 
-    with closing(scored(job, files, settings)) as results:
+    with closing(scored(job, files, settings, on_event)) as results:
         try:
             for result in results:
                 if result is not None:
@@ -281,6 +281,10 @@ def _committed(job: ScoringJob, shard: ShardResult, totals: _Totals, pending: in
         tiles=shard.tiles,
         done=totals.images,
         pending=pending,
+        seconds=shard.seconds,
+        node=shard.node,
+        stages=shard.stages,
+        rejections=shard.rejections,
     )
 
 

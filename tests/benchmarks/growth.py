@@ -29,6 +29,7 @@ from crackmodel.imports import keep_pandas_out_of_arrow
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring import dispatch, run
 from crackmodel.scoring.shards import Shard
+from crackmodel.scoring.stages import StageWatch
 from crackmodel.scoring.worker import ScoringJob, ShardResult, _key_columns, _write_rows
 from crackmodel.surveys.listing import LISTING_SCHEMA, Listing, Survey, list_survey
 from tests.benchmarks.committing import commits
@@ -171,7 +172,7 @@ def score_nothing(job: ScoringJob, shard: Shard) -> ShardResult:
         "scored_at": datetime.now(UTC),
     }
     rows = [_key_columns(job, listed) | answer for listed in shard.files]
-    return _write_rows(job, shard, rows, time.monotonic())
+    return _write_rows(job, shard, rows, time.monotonic(), StageWatch())
 
 
 def night(images: int, workers: int, folder: Path) -> dict[str, Any]:
@@ -247,8 +248,8 @@ def _instead_of_scoring(listing: Listing, stages: Stages, at_end: dict[str, floa
         while (shard := take()) is not None:
             yield shard
 
-    def with_ray(job: ScoringJob, files: pa.Table, settings: Any) -> dispatch.Results:
-        for number, shard in enumerate(on_ray(job, files, settings)):
+    def with_ray(*arguments: Any) -> dispatch.Results:
+        for number, shard in enumerate(on_ray(*arguments)):
             if number % 100 == 0:
                 _note(at_end)
             yield shard

@@ -53,6 +53,7 @@ def test_images_that_kill_or_hang_their_workers_are_found(
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
+    assert "died or hung" in done.stderr
     result = json.loads(done.stdout)
     assert result["scored"] == 10
     assert result["reject_codes"] == {"timed_out": 1, "worker_crashed": 1}

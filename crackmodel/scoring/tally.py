@@ -1,0 +1,104 @@
+"""What a run has done so far, for whoever shows it now and then and not shard by shard."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from crackmodel.errors import printable
+from crackmodel.scoring.events import RunPlanned, ShardCommitted, WorkerLost
+
+_SHOWN_NOTICES: Final = 10
+
+_SLOW_SECONDS: Final = 60.0
+_SLOW_FACTOR: Final = 5.0
+_SHARDS_TO_COMPARE: Final = 4
+"""A shard is slow that takes a minute, and for a tile five times as long as the run's others did."""
+
+
+class Tally:
+    """Sums up the events of one run.
+
+    Args:
+        planned: What there is to do.
+    """
+
+    def __init__(self, planned: RunPlanned) -> None:
+        self._pending = planned.pending
+        self._started = time.monotonic()
+        self._done = self._cracks = self._rejected = self._shards = 0
+        self._seconds, self._work = 0.0, 0
+        self._notices: list[str] = []
+        self._untold = 0
+
+    def take(self, event: ShardCommitted | WorkerLost) -> None:
+        """Add what happened."""
+        if isinstance(event, WorkerLost):
+            self._note(loss_line(event))
+            return
+        for rejection in event.rejections:
+            self._note(f"rejected {rejection}")
+        if event.rejections:
+            self._untold += event.rejected - len(event.rejections)
+        self._look_for_slowness(event)
+        self._done = event.done
+        self._cracks += event.cracks
+        self._rejected += event.rejected
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything is committed."""
+        return self._done >= self._pending
+
+    @property
+    def percent(self) -> float:
+        """Share of the images that are committed."""
+        return 100.0 * self._done / self._pending if self._pending else 100.0
+
+    @property
+    def found(self) -> str:
+        """What came out so far."""
+        return f"{self._cracks:,} with cracks, {self._rejected:,} rejected"
+
+    @property
+    def line(self) -> str:
+        """Everything in one line."""
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        left = seconds / max(self._done, 1) * (self._pending - self._done)
+        pace = f"{self._done / seconds:,.1f} images/s, {left:,.0f} s left"
+        return f"{self._done:,} of {self._pending:,} images, {pace}, {self.found}"
+
+    def notices(self) -> list[str]:
+        """Give away what a person may want to know of the time since the last call, the first ten of it."""
+        told, untold = self._notices, self._untold
+        self._notices, self._untold = [], 0
+        return [*told, f"{untold:,} more, which the report has"] if untold else told
+
+    def _note(self, notice: str) -> None:
+        if len(self._notices) < _SHOWN_NOTICES:
+            self._notices.append(printable(notice))
+        else:
+            self._untold += 1
+
+    def _look_for_slowness(self, event: ShardCommitted) -> None:
+        work = max(event.tiles, event.images)
+        usual = self._seconds / max(self._work, 1)
+        factor = event.seconds / work / usual if usual else 0.0
+        if self._shards >= _SHARDS_TO_COMPARE and event.seconds >= _SLOW_SECONDS and factor >= _SLOW_FACTOR:
+            longest = max(event.stages, key=lambda stage: event.stages[stage], default="")
+            where = f", {event.stages[longest]:,.0f} s of it to {longest}" if longest else ""
+            self._note(
+                f"{event.images:,} images took {event.seconds:,.0f} s on {event.node}{where}; "
+                f"{factor:,.0f} times as long a tile as the others"
+            )
+        self._shards += 1
+        self._seconds += event.seconds
+        self._work += work
+
+
+def loss_line(lost: WorkerLost) -> str:
+    """Say whose worker is gone."""
+    if lost.images > 1:
+        what = f"{lost.images:,} images from {lost.first} on"
+        return f"the worker of {what} died or hung; they are tried in halves"
+    return f"the worker of {lost.first} alone died or hung; it is tried in a process of its own"
