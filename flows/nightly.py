@@ -13,6 +13,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from crackmodel.cluster import kept_ray
+from crackmodel.errors import printable
 from crackmodel.options import (
     EngineOption,
     JsonOption,
@@ -32,6 +33,7 @@ from crackmodel.scoring.result import RunResult
 from crackmodel.surveys.roster import RosterEntry, find_surveys
 from flows.embedded import run_embedded
 from flows.score import score_shards
+from flows.telling import ProgressArtifact, tell_too_many_rejected
 
 
 @task(name="find-surveys", retries=0, cache_policy=NO_CACHE, persist_result=False)
@@ -107,12 +109,19 @@ def nightly(
         "retry_rejected": retry_rejected or None,
         "max_rejected": max_rejected,
     }
-    outcomes = []
+    outcomes: list[Outcome] = []
+    progress = ProgressArtifact("night-progress", log)
     with kept_ray():
-        for entry in find(root):
+        entries = find(root)
+        for entry in entries:
+            progress.show(
+                100 * len(outcomes) / len(entries),
+                f"{len(outcomes):,} of {len(entries):,} surveys done; now {printable(entry.name)}",
+            )
             given = settings | {"name": entry.name, "tile": entry.tile or tile}
             outcomes.append(_score_one(entry, given, rise))
             log.info("%s", outcomes[-1].headline)
+    progress.show(100, f"{len(outcomes):,} of {len(outcomes):,} surveys done")
     night = Night(root, tuple(outcomes))
     publish_night(night)
     night.check()
@@ -123,6 +132,8 @@ def _score_one(entry: RosterEntry, settings: dict[str, Any], rise: float) -> Out
     scored = score_shards(entry.uri, settings, return_state=True)
     if not scored.is_completed():
         return _failed(entry, scored)
+    if scored.result().too_many_rejected:
+        tell_too_many_rejected(scored.result())
     compared = compare(entry, scored.result(), rise, return_state=True)
     return compared.result() if compared.is_completed() else _failed(entry, compared)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any, Final
+from typing import Any
 
 import typer
 from prefect import flow, get_run_logger, task
@@ -27,14 +26,11 @@ from crackmodel.options import (
     TileOption,
     WorkersOption,
 )
-from crackmodel.scoring.events import CompactionFailed, Event, RunPlanned, ShardCommitted
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run import score_survey
 from crackmodel.scoring.summary import markdown_summary, plain_summary, top_detections
 from flows.embedded import run_embedded
-
-_SECONDS_BETWEEN_LINES: Final = 5.0
-"""A line per shard would be a call to the Prefect API per shard."""
+from flows.telling import RunTeller, tell_too_many_rejected
 
 
 # Ray repeats a shard whose worker died; repeating the run as well would only hide what is wrong.
@@ -47,24 +43,8 @@ _SECONDS_BETWEEN_LINES: Final = 5.0
 )
 def score_shards(survey: str, settings: dict[str, Any]) -> RunResult:
     """Drive the run on Ray; this task is the driver."""
-    log = get_run_logger()
-    last_line = time.monotonic()
-
-    def listen(event: Event) -> None:
-        nonlocal last_line
-        match event:
-            case RunPlanned():
-                log.info(
-                    "Run %s: %d listed, %d skipped, %d to score with %s into %s",
-                    event.run_id, event.listed, event.skipped, event.pending, event.model, event.report,
-                )  # fmt: skip
-            case ShardCommitted() if time.monotonic() - last_line >= _SECONDS_BETWEEN_LINES:
-                last_line = time.monotonic()
-                log.info("%d of %d images committed", event.done, event.pending)
-            case CompactionFailed():
-                log.warning("%s %s", event.problem, event.remedy)
-
-    return score_survey(survey, on_event=listen, **settings)
+    with RunTeller(get_run_logger()) as teller:
+        return score_survey(survey, on_event=teller, **settings)
 
 
 @task(name="publish-summary", retries=0, cache_policy=NO_CACHE, persist_result=False)
@@ -142,6 +122,7 @@ def score(
     result = score_shards(survey, settings)
     publish_summary(result)
     if result.too_many_rejected:
+        tell_too_many_rejected(result)
         get_run_logger().error("%s", plain_summary(result))
     result.check_rejected()
     return result

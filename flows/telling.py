@@ -1,0 +1,128 @@
+"""Tell Prefect what happens in a run: log lines and a progress artifact, at most every few seconds."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+from typing import Any, Final, Self, cast
+from uuid import UUID
+
+import httpx
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.events import emit_event
+
+from crackmodel.errors import printable
+from crackmodel.scoring.events import (
+    CompactionFailed,
+    Event,
+    ReportCompacted,
+    RunPlanned,
+    ShardCommitted,
+    WorkerLost,
+)
+from crackmodel.scoring.result import RunResult
+from crackmodel.scoring.tally import Tally
+
+TOO_MANY_REJECTED: Final = "crackmodel.survey.too-many-rejected"
+"""The event of a survey with more rejected images than allowed; `deploy/automations` listens to it."""
+
+_SECONDS_BETWEEN_CALLS: Final = 5.0
+"""Shards come many a second, and each line or change of the artifact is work for Prefect's API."""
+
+_SECONDS_AFTER_FAILURE: Final = 60.0
+"""A server that does not answer must not hold the run up again and again."""
+
+
+class ProgressArtifact:
+    """A bar in Prefect's UI; a server that does not answer stops no run.
+
+    Args:
+        key: Name of the artifact.
+        log: Where it is said that the server does not answer.
+    """
+
+    def __init__(self, key: str, log: logging.Logger | logging.LoggerAdapter[Any]) -> None:
+        self._key, self._log = key, log
+        self._id: UUID | None = None
+        self._not_before = float("-inf")
+
+    def show(self, percent: float, description: str) -> None:
+        """Move the bar."""
+        if time.monotonic() < self._not_before:
+            return
+        try:
+            if self._id is None:
+                made = create_progress_artifact(percent, key=self._key, description=description)
+                self._id = cast(UUID, made)  # a coroutine only in a coroutine
+            else:
+                update_progress_artifact(self._id, percent, description=description)
+        except httpx.HTTPError as error:
+            self._not_before = time.monotonic() + _SECONDS_AFTER_FAILURE
+            self._log.warning("Prefect's server does not take the progress: %s", error)
+
+
+class RunTeller:
+    """Listen to a run, and tell its flow run's log and artifact what happens."""
+
+    def __init__(self, log: logging.Logger | logging.LoggerAdapter[Any]) -> None:
+        self._log = log
+        self._artifact = ProgressArtifact("scoring-progress", log)
+        self._survey = ""
+        self._tally: Tally | None = None
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tell_notices()
+
+    def __call__(self, event: Event) -> None:
+        """Take the next event of the run."""
+        match event:
+            case RunPlanned():
+                self._survey, self._tally = printable(event.survey), Tally(event)
+                self._log.info(
+                    "Run %s: %d listed, %d skipped, %d to score with %s into %s",
+                    event.run_id, event.listed, event.skipped, event.pending, event.model, event.report,
+                )  # fmt: skip
+                if event.pending:
+                    self._artifact.show(0.0, f"{self._survey}: {event.pending:,} images to score")
+            case ShardCommitted() | WorkerLost() if self._tally:
+                self._tally.take(event)
+                if self._tally.finished or time.monotonic() - self._last >= _SECONDS_BETWEEN_CALLS:
+                    self._last = time.monotonic()
+                    self._log.info("%s", self._tally.line)
+                    self._tell_notices()
+                    self._artifact.show(self._tally.percent, f"{self._survey}: {self._tally.line}")
+            case ReportCompacted():
+                self._log.info("%d files are now %d", event.files_before, event.files_after)
+            case CompactionFailed():
+                self._log.warning("%s %s", event.problem, event.remedy)
+
+    def _tell_notices(self) -> None:
+        notices = self._tally.notices() if self._tally else []
+        if notices:
+            self._log.warning("%s", "\n".join(notices))
+
+
+def tell_too_many_rejected(result: RunResult) -> None:
+    """Emit the event that an automation turns into a message; Prefect itself names the flow run in it."""
+    emit_event(
+        TOO_MANY_REJECTED,
+        resource={
+            "prefect.resource.id": f"crackmodel.survey.{result.survey}",
+            "prefect.resource.name": result.survey,
+        },
+        payload={
+            "survey": result.survey,
+            "rejected": result.rejected,
+            "listed": result.listed,
+            "reject_codes": result.reject_codes,
+            "report": result.report,
+            "run_id": result.run_id,
+        },
+    )
