@@ -131,6 +131,7 @@ def score(
     from crackmodel.imports import keep_pandas_out_of_arrow
 
     keep_pandas_out_of_arrow()
+    from crackmodel.jobs.records import Recorder, recording
     from crackmodel.progress import ProgressBar
     from crackmodel.scoring.run import score_survey
     from crackmodel.scoring.summary import plain_summary
@@ -154,7 +155,7 @@ def score(
             force=force or None,
             mark_missing=mark_missing or None,
             max_rejected=max_rejected,
-            on_event=progress,
+            on_event=Recorder(sys.stderr) if recording() else progress,
         )
     _print(result.as_dict(), as_json, lambda: typer.echo(plain_summary(result)))
     result.check_rejected()
@@ -231,6 +232,7 @@ def train(
 
     Example: `crackmodel train metu --name walls --weights mobilenet_v2_no_top.h5 --promote`
     """
+    from crackmodel.jobs.records import Recorder, recording
     from crackmodel.models.assessment import name_datasets
     from crackmodel.models.training import train_model
     from crackmodel.progress import TrainingLines
@@ -258,7 +260,7 @@ def train(
         precision=precision,
         int8=int8,
         promote=promote,
-        on_event=TrainingLines(sys.stderr),
+        on_event=Recorder(sys.stderr) if recording() else TrainingLines(sys.stderr),
     )
     _print(model_summary(version), as_json, lambda: print_model(version))
 

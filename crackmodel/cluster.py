@@ -40,6 +40,15 @@ def joins_cluster() -> bool:
     return _address() != "local" or (ray is not None and bool(ray.is_initialized()))
 
 
+def jobs_address() -> str | None:
+    """Return the address of the dashboard that takes jobs, where `RAY_ADDRESS` is one.
+
+    Then whatever would start Ray runs on that cluster as a whole, as a job: see `crackmodel.jobs`.
+    """
+    address = _address()
+    return address if address.startswith(("http://", "https://")) else None
+
+
 def _address() -> str:
     return os.environ.get("RAY_ADDRESS", "").strip() or "local"
 
@@ -68,7 +77,7 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
 
     A Ray that this process already uses is used and left alone. Else `RAY_ADDRESS` decides, as Ray
     defines it: unset or `local` starts an embedded Ray that listens on loopback and ends with the block;
-    `host:port` joins that cluster.
+    `host:port` joins that cluster. What could be a job is one before it comes here: see `jobs_address`.
 
     Args:
         workers: CPUs that an embedded Ray offers; all of the machine's if None. A cluster that is
@@ -78,11 +87,11 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
         ClusterError: The address is of a kind that cannot be joined, or nothing answers there.
     """
     address = _address()
-    if address.startswith(("http://", "https://", "ray://")):
+    if "://" in address:
         raise ClusterError(
-            f"RAY_ADDRESS={address} is an address for clients, and scoring runs inside the cluster.",
-            "Set it to the head's HOST:6379 on a node of the cluster, or hand this command to "
-            "`ray job submit`, or unset it to use this machine alone.",
+            f"RAY_ADDRESS={address} is an address for clients, and this work runs inside the cluster.",
+            "Set it to the head's HOST:6379 on a node of the cluster, or to its dashboard's http://HOST:8265 "
+            "and leave --workers out to let a job do the work there, or unset it to use this machine alone.",
         )
     for variable, value in (_ENVIRONMENT | (_EMBEDDED_ENVIRONMENT if address == "local" else {})).items():
         os.environ.setdefault(variable, value)

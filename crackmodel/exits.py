@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from crackmodel.errors import CrackmodelError, printable
+from crackmodel.jobs.records import record_error, recording
 
 FAILED: Final = 1
 
@@ -29,7 +30,10 @@ def reported() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except CrackmodelError as error:
-        _say(error.problem, error.remedy)
+        if recording():
+            record_error(error, sys.stderr)
+        else:
+            _say(error.problem, error.remedy)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _say("The command was interrupted.", "What is done is kept; run the same command again for the rest.")

@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from crackmodel.errors import printable
+from crackmodel.jobs.events import JobSaid, JobStarted
 from crackmodel.models.events import (
     DatasetRead,
     EpochFinished,
@@ -96,6 +97,8 @@ class ProgressBar:
                     self._line(self._tally.line)
             case WorkerLost():
                 self._warn(loss_line(event))
+            case JobStarted() | JobSaid():
+                self._console.print(event.text, markup=False, highlight=False, soft_wrap=True)
             case ReportCompacted():
                 self._line(f"{event.survey}: {event.files_before:,} files are now {event.files_after:,}")
             case CompactionFailed():
@@ -129,6 +132,8 @@ class TrainingLines:
                 text = stock_line(event)
             case RecipeRepeated():
                 text = repeated_line(event)
+            case JobStarted() | JobSaid():
+                text = event.text
             case EpochFinished():
                 text = (
                     f"epoch {event.epoch:3} of {event.epochs}: "

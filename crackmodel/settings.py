@@ -7,6 +7,7 @@ from its default. `RAY_ADDRESS` and Prefect's settings keep the names that Ray a
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -124,6 +125,14 @@ class TrainSettings(_Settings):
     models: Path | str = Field(Path("models"), description="Folder or URI of the model registry")
     weights: Path | None = Field(None, description="ImageNet weights of MobileNetV2 without its top (.h5)")
     features: Path | None = Field(None, description="Folder of features for later trainings")
+
+
+class JobSettings(_Settings):
+    """How a command runs as a job of a cluster."""
+
+    job_python: str = Field(
+        sys.executable, min_length=1, description="Interpreter on the cluster's head that has crackmodel"
+    )
 
 
 class CompactSettings(_Settings):

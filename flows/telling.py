@@ -13,6 +13,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.events import emit_event
 
 from crackmodel.errors import printable
+from crackmodel.jobs.events import JobSaid, JobStarted
 from crackmodel.scoring.events import (
     CompactionFailed,
     Event,
@@ -98,6 +99,8 @@ class RunTeller:
                     self._log.info("%s", self._tally.line)
                     self._tell_notices()
                     self._artifact.show(self._tally.percent, f"{self._survey}: {self._tally.line}")
+            case JobStarted() | JobSaid():
+                self._log.info("%s", event.text)
             case ReportCompacted():
                 self._log.info("%d files are now %d", event.files_before, event.files_after)
             case CompactionFailed():

@@ -11,6 +11,7 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from crackmodel.jobs.events import JobSaid, JobStarted
 from crackmodel.models.assessment import name_datasets
 from crackmodel.models.card_markdown import card_to_markdown
 from crackmodel.models.events import (
@@ -73,6 +74,8 @@ def train_on_ray(datasets: Sequence[Path], settings: dict[str, Any]) -> ModelVer
                 log.log(30 if event.bad else 20, "%s", stock_line(event))
             case RecipeRepeated():
                 log.log(30 if event.differences else 20, "%s", repeated_line(event))
+            case JobStarted() | JobSaid():
+                log.info("%s", event.text)
             case EpochFinished():
                 log.info(
                     "Epoch %d of %d: validation loss %.4f, accuracy %.4f",

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 from pyarrow import fs
 
 from crackmodel import stores
 from crackmodel.surveys.sample import SampleSurvey, write_sample
 from tests import prefect_server as prefect_servers
+from tests.models.drawings import draw_clear, draw_crack
 from tests.object_store import BUCKET, ObjectStore, serve
 from tests.prefect_server import PrefectServer
 
@@ -57,6 +59,27 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> SampleSurvey:
 def sample_survey(sample: SampleSurvey) -> Path:
     """Folder of the drawn survey; read it, do not change it."""
     return sample.directory
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random backbone weights with batch statistics to match.
+
+    Untouched batch statistics make every feature vanish (4e-12), and then any two networks are equal.
+    """
+    import keras
+
+    keras.utils.set_random_seed(11)
+    backbone = keras.applications.MobileNetV2(input_shape=(160, 160, 3), include_top=False, weights=None)
+    layers = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in layers:
+        layer.momentum = 0.0
+    rng = np.random.default_rng(12)
+    tiles = np.stack([draw(rng) for draw in (draw_crack, draw_clear) for _ in range(8)])
+    backbone(tiles.astype(np.float32) / 127.5 - 1, training=True)
+    path = tmp_path_factory.mktemp("weights") / "calibrated.weights.h5"
+    backbone.save_weights(path)
+    return path
 
 
 @pytest.fixture(scope="session")

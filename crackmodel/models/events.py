@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from crackmodel.jobs.events import JobEvent
 from crackmodel.models.datasets import BadFile
 
 
@@ -51,4 +52,4 @@ class EpochFinished:
     val_accuracy: float
 
 
-TrainingEvent = FeaturesExtracted | DatasetRead | RecipeRepeated | EpochFinished
+TrainingEvent = FeaturesExtracted | DatasetRead | RecipeRepeated | EpochFinished | JobEvent

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from crackmodel.cluster import jobs_address
 from crackmodel.errors import ModelError, UsageError
 from crackmodel.models.assessment import name_datasets
 from crackmodel.models.card import TEST_OF
@@ -31,6 +32,7 @@ from crackmodel.models.precision import Precision
 from crackmodel.models.publishing import Origin, installed_software, write_version
 from crackmodel.models.recipes import Mode, Recipe, choose_recipe, differences
 from crackmodel.models.registry import BUILTIN, ModelVersion, Registry
+from crackmodel.models.remote import train_as_job
 from crackmodel.models.splitting import SplitKind
 
 _LONGEST_NAME: Final = 80
@@ -68,7 +70,8 @@ def train_model(
     """Train a model and publish it as the next version of `name`.
 
     The same data, arguments and machine give the same model. Keras', NumPy's and Python's global random
-    generators are seeded on the way.
+    generators are seeded on the way. Where `RAY_ADDRESS` is the `http://` address of a cluster's dashboard,
+    a job there does it: see `crackmodel.models.remote`.
 
     Args:
         datasets: A folder with two class folders of images, or a CSV or Parquet manifest; several of
@@ -120,6 +123,34 @@ def train_model(
             the one in production is better.
         ClusterError: Ray failed.
     """
+    if (cluster := jobs_address()) and workers != 0:
+        return train_as_job(
+            datasets,
+            address=cluster,
+            models=models,
+            like=like,
+            weights=weights,
+            features=features,
+            test_sets=test_sets or {},
+            int8=int8,
+            on_event=on_event or (lambda _: None),
+            mode=mode,
+            split=split,
+            group_by=group_by,
+            name=name,
+            positive=positive,
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
+            workers=workers,
+            train_workers=train_workers,
+            target_recall=target_recall,
+            gpus_per_worker=gpus_per_worker,
+            precision=precision,
+            promote=promote,
+            dataset_name=dataset_name,
+            attribution=attribution,
+        )
     # Everything that can be refused is refused before the hours of work.
     tell: OnEvent = on_event or (lambda _: None)
     registry = Registry(models)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from crackmodel.jobs.events import JobEvent
+
 
 @dataclass(frozen=True, slots=True)
 class RunPlanned:
@@ -74,7 +76,7 @@ class CompactionFailed:
     remedy: str
 
 
-Event = RunPlanned | ShardCommitted | WorkerLost | ReportCompacted | CompactionFailed
+Event = RunPlanned | ShardCommitted | WorkerLost | ReportCompacted | CompactionFailed | JobEvent
 Listener = Callable[[Event], None]
 
 

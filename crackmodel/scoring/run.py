@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 import crackmodel
+from crackmodel.cluster import jobs_address
 from crackmodel.errors import ClusterError, ReconciliationError, ReportError, SurveyError
 from crackmodel.models.loading import read_familiarity
 from crackmodel.models.preprocessing import preprocess_fingerprint
@@ -33,6 +34,7 @@ from crackmodel.scoring.events import (
     ignore,
 )
 from crackmodel.scoring.pictures import ModelFile
+from crackmodel.scoring.remote import score_as_job
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.worker import ScoringJob, ShardResult
 from crackmodel.settings import ScoreSettings
@@ -60,7 +62,8 @@ def score_survey(
     """Score the images of a survey that the report does not hold yet.
 
     Safe to repeat: a row is in the report exactly when its shard was committed, so whatever ends a run,
-    the next one scores what is left, and a run with nothing left reads no image.
+    the next one scores what is left, and a run with nothing left reads no image. Where `RAY_ADDRESS` is the
+    `http://` address of a cluster's dashboard, a job there does it: see `crackmodel.scoring.remote`.
 
     Args:
         survey: Folder or `s3://`, `gs://` URI; every file below it is looked at.
@@ -79,6 +82,8 @@ def score_survey(
     """
     started = time.monotonic()
     chosen = ScoreSettings.read(report=str(report) if report is not None else None, model=model, **settings)
+    if (cluster := jobs_address()) and chosen.workers != 0:
+        return score_as_job(str(survey), name, chosen, cluster, on_event)
     version = Registry(chosen.models).resolve(chosen.model)
     model_file = load_model_file(version, chosen.engine)
     listing = _without_report(list_survey(str(survey), name), chosen.report)

@@ -37,27 +37,6 @@ def drawn_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random backbone weights with batch statistics to match.
-
-    Untouched batch statistics make every feature vanish (4e-12), and then any two networks are equal.
-    """
-    import keras
-
-    keras.utils.set_random_seed(11)
-    backbone = keras.applications.MobileNetV2(input_shape=(160, 160, 3), include_top=False, weights=None)
-    layers = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in layers:
-        layer.momentum = 0.0
-    rng = np.random.default_rng(12)
-    tiles = np.stack([draw(rng) for draw in (draw_crack, draw_clear) for _ in range(8)])
-    backbone(tiles.astype(np.float32) / 127.5 - 1, training=True)
-    path = tmp_path_factory.mktemp("weights") / "calibrated.weights.h5"
-    backbone.save_weights(path)
-    return path
-
-
-@pytest.fixture(scope="session")
 def imagenet_weights(shared_data: Path) -> Path:
     """The real backbone."""
     return shared_data / WEIGHTS

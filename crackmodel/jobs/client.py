@@ -1,0 +1,173 @@
+"""A connection to a cluster's dashboard, with errors that say what to do."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from crackmodel.errors import ClusterError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+T = TypeVar("T")
+
+_SECONDS_TO_CONNECT: Final = 10.0
+_SECONDS_TO_ANSWER: Final = 30.0
+_SECONDS_OF_SILENCE: Final = 60.0
+"""A dashboard that restarts is back by then; the job does not notice."""
+
+_SECONDS_TO_STOP: Final = 15
+"""What a job gets to commit what is scored; well within the 30 s that Prefect gives the flow itself."""
+
+_TICK_SECONDS: Final = 0.5
+
+KEY: Final = "crackmodel"
+"""The job's metadata that says what it works on."""
+
+
+class Cluster:
+    """The jobs of a cluster.
+
+    Args:
+        address: `http://HEAD:8265`, of the dashboard.
+
+    Raises:
+        ClusterError: Nothing answers there, it wants another token, or Ray's job submission is not installed.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address.rstrip("/")
+        _require_answer(self.address)
+        try:
+            self.client = _connect(self.address)
+        except ImportError as error:
+            raise _not_installed(error) from error
+        except Exception as error:  # Ray raises its own, Python's, and those of its HTTP client
+            if "ray[default]" in str(error):
+                raise _not_installed(error) from error
+            raise self._unusable(error) from error
+
+    def submit(self, job: str, entrypoint: str, environment: dict[str, str], about: dict[str, str]) -> None:
+        """Start a job.
+
+        Args:
+            job: Its submission id.
+            entrypoint: What a shell on the head runs.
+            environment: Variables of the job and of its tasks; whoever may look at the cluster reads them.
+            about: Metadata.
+
+        Raises:
+            ClusterError: The cluster did not take it.
+        """
+        environment = environment | {"RAY_JOB_STOP_WAIT_TIME_S": str(_SECONDS_TO_STOP)}
+        try:
+            self.client.submit_job(
+                entrypoint=entrypoint,
+                submission_id=job,
+                runtime_env={"env_vars": environment},
+                metadata=about,
+            )
+        except Exception as error:
+            raise self._unusable(error) from error
+
+    def working_on(self, key: str) -> list[JobDetails]:
+        """List the jobs that have not ended and work on something, oldest first."""
+        jobs = self.patiently(self.client.list_jobs)
+        found = [
+            job
+            for job in jobs
+            if job.submission_id and not job.status.is_terminal() and (job.metadata or {}).get(KEY) == key
+        ]
+        return sorted(found, key=lambda job: job.start_time or 0)
+
+    def look(self, job: str) -> JobDetails:
+        """Ask for a job's state."""
+        return self.patiently(lambda: self.client.get_job_info(job))
+
+    def stop(self, job: str) -> None:
+        """Stop a job and wait until it has ended; nothing happens where it has, or where nobody answers."""
+        until = time.monotonic() + _SECONDS_TO_STOP + 5
+        with suppress(Exception):  # what made the run stop matters more
+            self.client.stop_job(job)
+            while not self.client.get_job_info(job).status.is_terminal() and time.monotonic() < until:
+                time.sleep(_TICK_SECONDS)
+
+    def patiently(self, ask: Callable[[], T]) -> T:
+        """Ask until there is an answer.
+
+        Raises:
+            ClusterError: There is none for a minute, or the token is not the cluster's.
+        """
+        from ray.exceptions import AuthenticationError
+
+        until = time.monotonic() + _SECONDS_OF_SILENCE
+        while True:
+            try:
+                return ask()
+            except AuthenticationError as error:
+                raise self._unusable(error) from error
+            except Exception as error:
+                if time.monotonic() > until:
+                    raise self._unusable(error) from error
+                time.sleep(_TICK_SECONDS)
+
+    def _unusable(self, error: Exception) -> ClusterError:
+        from ray.exceptions import AuthenticationError
+
+        if isinstance(error, AuthenticationError):
+            return ClusterError(
+                f"The cluster at {self.address} does not take this machine's token.",
+                "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token that the "
+                "head was started with.",
+            )
+        return ClusterError(
+            f"The cluster at {self.address} did not do what it was asked: {_first_words(error)}.",
+            "Check that the head runs and that RAY_ADDRESS is its dashboard's http://HOST:8265; what was "
+            "committed is safe, so run the same command again.",
+        )
+
+
+def _connect(address: str) -> JobSubmissionClient:
+    from ray.job_submission import JobSubmissionClient
+
+    for chatty in ("ray.dashboard.modules.job.sdk", "ray._private.authentication"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+
+    class Client(JobSubmissionClient):
+        """Ray's client waits for ever where a host takes the connection and is silent."""
+
+        def _do_request(self, *arguments: Any, **named: Any) -> Any:
+            return super()._do_request(*arguments, **{"timeout": _SECONDS_TO_ANSWER} | named)
+
+    return Client(address)
+
+
+def _require_answer(address: str) -> None:
+    """Make sure that something listens, in less time than the kernel takes to give up."""
+    parts = urlsplit(address)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout=_SECONDS_TO_CONNECT).close()
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"Nothing answers at RAY_ADDRESS={address}: {error}.",
+            "Check that the head runs with its dashboard, and that the address is http://HOST:8265 as seen "
+            "from here; or unset RAY_ADDRESS to use this machine alone.",
+        ) from error
+
+
+def _not_installed(error: Exception) -> ClusterError:
+    return ClusterError(
+        f"RAY_ADDRESS is a dashboard's address, and Ray's job submission is not installed here ({error}).",
+        "Install it: pip install 'crackmodel[cluster]'.",
+    )
+
+
+def _first_words(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

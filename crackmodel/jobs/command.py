@@ -1,0 +1,73 @@
+"""A command of this package, written so that a machine elsewhere runs it as it would run here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a job is to do.
+
+    Attributes:
+        name: `score` or `train`.
+        arguments: The command line after the name, without `--json`.
+        environment: Settings that no option gives.
+        subject: What only one job at a time may work on, in words for whoever lists jobs.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    subject: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """Name the subject in 16 hexadecimal digits."""
+        named = json.dumps([self.name, *sorted(self.subject.items())])
+        return hashlib.sha256(named.encode()).hexdigest()[:16]
+
+    def entrypoint(self, python: str) -> str:
+        """Write the line that a job's shell runs.
+
+        Args:
+            python: The interpreter there; it may be a path with `~` or variables in no way, as it is quoted.
+        """
+        return shlex.join([python, "-m", "crackmodel", self.name, "--json", *self.arguments])
+
+
+def options(values: Mapping[str, object]) -> list[str]:
+    """Write options as a command line takes them: None and False leave one out, a list repeats it."""
+    written = []
+    for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is None or value is False:
+            continue
+        if value is True:
+            written.append(flag)
+        else:
+            several = value if isinstance(value, list | tuple) else [value]
+            written += [f"{flag}={each}" for each in several]
+    return written
+
+
+def positional(values: Sequence[str]) -> list[str]:
+    """Write arguments that are no options, whatever they begin with."""
+    return ["--", *values]
+
+
+def from_anywhere(place: str | Path) -> str:
+    """Name a place so that it means the same in every working directory.
+
+    Returns:
+        A URI as it is, or an absolute path without `..`; links keep their own name.
+    """
+    if "://" in str(place):
+        return str(place)
+    return os.path.abspath(Path(place).expanduser())  # noqa: PTH100 - resolve() would follow links

@@ -1,0 +1,156 @@
+"""Follow a job: its log as it is written, then how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+from crackmodel.errors import ClusterError, CrackmodelError, printable
+from crackmodel.jobs.client import Cluster
+from crackmodel.jobs.events import JobSaid
+from crackmodel.jobs.records import read_record
+
+_TICK_SECONDS: Final = 0.5
+"""How long a signal or a time limit may wait for this process's attention."""
+
+_SECONDS_BETWEEN_TELLING: Final = 5.0
+"""What is for people is told in pieces: each may be a call to Prefect."""
+
+_LONGEST_PIECE: Final = 50_000
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a job ended.
+
+    Attributes:
+        status: `SUCCEEDED`, `FAILED` or `STOPPED`.
+        exit_code: Of its command; None where that did not end by itself.
+        result: The command's JSON result; None without one.
+        error: What the command said stopped it; None if nothing did, or it could not say.
+        last_words: The log's last line for people, or Ray's.
+    """
+
+    status: str = ""
+    exit_code: int | None = None
+    result: dict[str, Any] | None = None
+    error: CrackmodelError | None = None
+    last_words: str = "it said nothing"
+
+
+def follow(cluster: Cluster, job: str, kinds: Mapping[str, type], tell: Any) -> Ending:
+    """Pass on what a job tells, until it has ended.
+
+    Args:
+        cluster: Where it runs.
+        job: Its submission id.
+        kinds: The events that it may tell, by name.
+        tell: Gets these in the calling thread, and `JobSaid` every few seconds.
+
+    Raises:
+        ClusterError: The cluster does not answer any more.
+    """
+    chunks: SimpleQueue[str | BaseException | None] = SimpleQueue()
+    # A thread, because a signal has to get through to the caller meanwhile, who may have an event loop.
+    threading.Thread(
+        target=lambda: asyncio.run(_tail(cluster, job, chunks)), name=f"log of {job}", daemon=True
+    ).start()
+    ending = Ending()
+    reader = _Reader(kinds, tell, ending)
+    try:
+        while (chunk := _next(chunks)) is not None:
+            if isinstance(chunk, BaseException):
+                raise chunk
+            reader.read(chunk)
+    finally:
+        reader.close()
+    details = cluster.look(job)
+    ending.status, ending.exit_code = str(details.status), details.driver_exit_code
+    if ending.exit_code is None and details.message:
+        ending.last_words = " ".join(details.message.split())[:300].rstrip(".")
+    return ending
+
+
+def _next(chunks: SimpleQueue[str | BaseException | None]) -> str | BaseException | None:
+    while True:
+        try:
+            return chunks.get(timeout=_TICK_SECONDS)
+        except Empty:
+            return ""  # so that what waits is told
+
+
+async def _tail(cluster: Cluster, job: str, chunks: SimpleQueue[str | BaseException | None]) -> None:
+    """Put a job's log into a queue, each character once, then None; or what went wrong."""
+    seen = 0
+    try:
+        while True:
+            position = 0
+            try:
+                async for text in cluster.client.tail_job_logs(job):
+                    new = text[max(0, seen - position) :]  # a new connection begins from the beginning
+                    position += len(text)
+                    seen = max(seen, position)
+                    if new:
+                        chunks.put(new)
+            except Exception:  # the dashboard was restarted, or is gone, which the next question tells
+                await asyncio.sleep(_TICK_SECONDS)
+            if cluster.look(job).status.is_terminal():
+                break
+            await asyncio.sleep(_TICK_SECONDS)
+        # The result is in the last lines, and a connection that breaks off on the cluster's side of the
+        # dashboard looks like one that has come to its end.
+        with suppress(ClusterError):
+            chunks.put(cluster.patiently(lambda: cluster.client.get_job_logs(job))[seen:])
+    except BaseException as error:
+        chunks.put(error)
+    else:
+        chunks.put(None)
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Takes a log apart: what is for programs is told at once, what is for people in pieces."""
+
+    kinds: Mapping[str, type]
+    tell: Any
+    ending: Ending
+    rest: str = ""
+    lines: list[str] = field(default_factory=list)
+    told: float = field(default_factory=time.monotonic)
+
+    def read(self, text: str) -> None:
+        *whole, self.rest = (self.rest + text).split("\n")
+        for line in whole:
+            self._take(line)
+        if time.monotonic() - self.told >= _SECONDS_BETWEEN_TELLING:
+            self._pass_on()
+
+    def close(self) -> None:
+        if self.rest:
+            self._take(self.rest)
+            self.rest = ""
+        self._pass_on()
+
+    def _take(self, line: str) -> None:
+        record = read_record(line, self.kinds)
+        if isinstance(record, CrackmodelError):
+            self.ending.error = record
+        elif isinstance(record, dict):
+            self.ending.result = record
+        elif record is not None:
+            self.tell(record)
+        elif line.strip():
+            self.lines.append(printable(line.expandtabs()))
+            self.ending.last_words = " ".join(line.split())[:300].rstrip(".")
+
+    def _pass_on(self) -> None:
+        self.told = time.monotonic()
+        if self.lines:
+            text, self.lines = "\n".join(self.lines), []
+            self.tell(JobSaid(text[-_LONGEST_PIECE:]))

@@ -1,0 +1,97 @@
+"""Events, errors and results as lines of a job's log, and back.
+
+    @ShardCommitted {"run_id": "20261125T020000Z-5f2c1a", "shard": 3, "images": 500, ...}
+    @SurveyError {"problem": "There is no folder /mnt/bridge-07.", "remedy": "Check that it is mounted."}
+    {"run_id": "20261125T020000Z-5f2c1a", "survey": "bridge-07", ...}
+
+A job has one log for both of its streams, and Ray writes into it too. A line that is none of these is
+for people.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final, TextIO
+
+from pydantic import TypeAdapter, ValidationError
+
+from crackmodel import errors
+from crackmodel.errors import CrackmodelError
+
+RECORDS_VARIABLE: Final = "CRACKMODEL_RECORDS"
+"""Set to 1 for a command whose events and errors a program will read."""
+
+_RECORD: Final = re.compile(r"@(\w+) (\{.*\})")
+
+
+def recording() -> bool:
+    """Whether this process has been asked for records in place of sentences."""
+    return os.environ.get(RECORDS_VARIABLE) == "1"
+
+
+class Recorder:
+    """Listen to a run and write every event as a record.
+
+    Args:
+        stream: Where to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, event: Any) -> None:
+        """Take the next event, a dataclass."""
+        _write(type(event).__name__, asdict(event), self._stream)
+
+
+def record_error(error: CrackmodelError, stream: TextIO) -> None:
+    """Write what stopped a command as a record."""
+    _write(type(error).__name__, {"problem": error.problem, "remedy": error.remedy}, stream)
+
+
+def _write(kind: str, values: Mapping[str, Any], stream: TextIO) -> None:
+    # In one piece: others write into the same file.
+    stream.write(f"@{kind} {json.dumps(values, default=str)}\n")
+    stream.flush()
+
+
+def read_record(line: str, kinds: Mapping[str, type]) -> Any:
+    """Read a line of a job's log.
+
+    Args:
+        line: Without its end.
+        kinds: The dataclasses that may be in it, by name.
+
+    Returns:
+        An event, a `CrackmodelError`, a `dict` that is a command's result; None where it is for people,
+        or written by a version of this package with other events.
+    """
+    if line.startswith("{"):
+        result = _object(line)
+        return result or None
+    found = _RECORD.fullmatch(line)
+    values = found and _object(found[2])
+    if not found or values is None:
+        return None
+    name = found[1]
+    if name in kinds:
+        try:
+            return TypeAdapter(kinds[name]).validate_python(values)
+        except ValidationError:
+            return None
+    cls = getattr(errors, name, None)
+    if isinstance(cls, type) and issubclass(cls, CrackmodelError):
+        return cls(str(values.get("problem", "")), str(values.get("remedy", "")))
+    return None
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) else None

@@ -1,0 +1,93 @@
+"""Commands that mean on the cluster what they mean here."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from crackmodel.cli import app
+from crackmodel.errors import UsageError
+from crackmodel.models.remote import training_command
+from crackmodel.scoring.remote import scoring_command
+from crackmodel.settings import ScoreSettings
+
+_COMMANDS: Any = typer.main.get_command(app)
+
+
+def parsed(entrypoint: str) -> dict[str, Any]:
+    """Read a command line as `crackmodel` does."""
+    python, module, package, name, *arguments = shlex.split(entrypoint)
+    assert (python, module, package) == ("/opt/my python", "-m", "crackmodel")
+    parameters: dict[str, Any] = _COMMANDS.commands[name].make_context(name, arguments).params
+    return parameters
+
+
+def test_every_setting_of_a_run_travels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = ScoreSettings.read(
+        report="my report", models="my models", model="walls@v2", engine="litert-int8", tile=256, overlap=16,
+        workers=3, shard_images=7, shard_bytes=99, gpus_per_task=0.5, limit=10, retry_rejected=True,
+        force=True, since="2026-11-01T10:00+01:00", mark_missing=True, max_rejected=0, max_image_bytes=1000,
+        image_seconds=9.5, compact_after=0, keep_hours=3, max_image_pixels=5,
+    )  # fmt: skip
+    command = scoring_command("-photos", "bridge", chosen)
+    options = parsed(command.entrypoint("/opt/my python"))
+    for variable, value in command.environment.items():
+        monkeypatch.setenv(variable, value)
+
+    assert options.pop("survey") == f"{tmp_path}/-photos"
+    assert options.pop("name") == "bridge"
+    assert options.pop("as_json") is True
+    assert ScoreSettings.read(**options) == chosen.model_copy(
+        update={"report": f"{tmp_path}/my report", "models": f"{tmp_path}/my models"}
+    )
+    assert chosen.since == datetime(2026, 11, 1, 9, tzinfo=UTC)
+
+
+def test_defaults_are_left_to_the_cluster_and_uris_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = scoring_command("s3://photos/deck", None, ScoreSettings.read(report="s3://reports/all"))
+    options = {name: value for name, value in parsed(command.entrypoint("/opt/my python")).items() if value}
+
+    assert options.keys() == {"survey", "report", "models", "as_json"}
+    assert (options["survey"], options["report"]) == ("s3://photos/deck", "s3://reports/all")
+    assert command.environment == {}
+
+
+def test_a_run_is_known_by_its_survey_and_report_and_a_training_by_everything() -> None:
+    settings = ScoreSettings.read(report="/r")
+    deck = scoring_command("/photos/deck", None, settings)
+
+    assert deck.key == scoring_command("/elsewhere", "deck", ScoreSettings.read(report="/r", force=True)).key
+    assert deck.key != scoring_command("/photos/deck", None, ScoreSettings.read(report="/s")).key
+    assert training_command(["/a"], {}, {}).key == training_command("/a", {}, {}).key
+    assert training_command(["/a"], {}, {}).key != training_command(["/a"], {}, {"seed": 1}).key
+
+
+def test_every_option_of_a_training_travels(tmp_path: Path) -> None:
+    given = {
+        "name": "walls", "mode": "finetune", "split": "grouped", "group_by": "(.)/", "epochs": 3, "seed": 1,
+        "positive": ["damaged", "b=cracked"], "train_workers": 2, "gpus_per_worker": 0, "target_recall": 0.95,
+        "precision": "mixed", "promote": True, "like": "walls@v1", "models": "/m", "features": "/f",
+        "workers": 4, "weights": "/w.h5",
+    }  # fmt: skip
+    test = {"metu": tmp_path / "metu", "sdnet": tmp_path / "sdnet"}
+    command = training_command({"a": "/data/a", "b": "/data/b"}, test, {**given, "no_int8": True})
+    options = parsed(command.entrypoint("/opt/my python"))
+
+    assert [str(each) for each in options.pop("datasets")] == ["/data/a", "/data/b"]
+    assert [str(each) for each in options.pop("test")] == [str(place) for place in test.values()]
+    assert options.pop("int8") is False
+    assert options.pop("as_json") is True
+    assert {name: str(value) for name, value in options.items()} == {
+        name: str(value) for name, value in given.items()
+    }
+
+
+def test_names_that_no_option_can_give_are_refused() -> None:
+    with pytest.raises(UsageError, match="names of their own: mine"):
+        training_command({"mine": "/data/a"}, {}, {})
