@@ -141,11 +141,17 @@ def _end(fit: Any) -> None:
     """
     import ray
 
+    # Only what is not over is cancelled: Ray 2.60 can abort this process ("Tried to complete task that was
+    # not pending") where a task ends meanwhile.
+    if ray.wait([fit], timeout=0)[0]:
+        return
+    over: list[Any] = []
     try:
         ray.cancel(fit)
-        ray.wait([fit], timeout=_SECONDS_TO_END)
+        over, _ = ray.wait([fit], timeout=_SECONDS_TO_END)
     finally:
-        ray.cancel(fit, force=True)
+        if not over:
+            ray.cancel(fit, force=True)
 
 
 def require_shared(folder: Path) -> None:
