@@ -17,6 +17,7 @@
     │   ├── ReportWriteFailed   the disk or the bucket did not take the rows
     │   └── QueryError          the SQL is wrong or not read-only
     ├── ClusterError            Ray cannot be reached or lost a shard for good
+    ├── SchedulerError          no Prefect server answers or can be started
     ├── ReconciliationError     listed != scored + rejected + skipped
     ├── TooManyRejected         everything is done, but more images were rejected than allowed
     └── NightIncomplete         all other surveys are done, and some failed
@@ -50,6 +51,7 @@ __all__ = [
     "ReportIncompatible",
     "ReportNotFound",
     "ReportWriteFailed",
+    "SchedulerError",
     "SurveyError",
     "TooManyRejected",
     "UsageError",
@@ -144,6 +146,10 @@ class QueryError(ReportError):
 
 class ClusterError(CrackmodelError):
     """Ray cannot be reached, or gave a shard up."""
+
+
+class SchedulerError(CrackmodelError):
+    """The Prefect server that should start runs cannot be reached or started."""
 
 
 class ReconciliationError(CrackmodelError):
