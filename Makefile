@@ -57,13 +57,18 @@ bench: .venv/.ready-to-develop
 	sed -n '/^uv==/,/# via/p' requirements-score.lock > .venv/uv.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
 
-# Dependencies are resolved here and nowhere else. Both locks agree: the second is bound by the first.
+# Dependencies are resolved here and nowhere else. All locks agree: the others are bound by the first. The first
+# two set up a checkout, the last three a container image: for scoring, for training, and for training with a GPU.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+BOUND = $(COMPILE) --constraint requirements.lock --extra build
+
 lock: .venv/bin/uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--custom-compile-command "make lock" --all-extras pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--custom-compile-command "make lock" --extra build --constraint requirements.lock \
-		pyproject.toml -o requirements-score.lock
+	$(COMPILE) --all-extras pyproject.toml -o requirements.lock
+	$(BOUND) pyproject.toml -o requirements-score.lock
+	$(BOUND) --extra cluster pyproject.toml -o deploy/requirements-cluster.lock
+	$(BOUND) --extra cluster --extra train pyproject.toml -o deploy/requirements-train.lock
+	echo "tensorflow[and-cuda]" | $(BOUND) --extra cluster --extra train pyproject.toml - -o deploy/requirements-gpu.lock
 
 clean:
 	rm -rf .venv sample-survey
