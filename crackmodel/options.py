@@ -114,7 +114,8 @@ OverlapOption = Annotated[
     int | None, typer.Option("--overlap", help="Overlap of tiles in pixels. [default: 0]")
 ]
 EngineOption = Annotated[
-    str | None, typer.Option("--engine", help="litert, litert-int8 or tensorflow. [default: litert]")
+    Literal["litert", "litert-int8", "tensorflow"] | None,
+    typer.Option("--engine", help="What runs the model. [default: litert]"),
 ]
 WorkersOption = Annotated[
     int | None,

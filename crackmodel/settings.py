@@ -10,7 +10,7 @@ import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,6 +21,10 @@ _AGO: Final = re.compile(r"([0-9]{1,6})([hdw])")
 _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 
 EngineName = Literal["litert", "litert-int8", "tensorflow"]
+TilePixels = Annotated[int, Field(ge=32, le=4096)]
+NonNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Gpus = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Settings(BaseSettings):
@@ -54,15 +58,13 @@ class ScoreSettings(_Settings):
     models: Path | str = Field(Path("models"), description="Folder or URI of the model registry")
     model: str = Field("builtin", description="Model reference: NAME, NAME@VERSION, NAME@ALIAS, builtin")
     engine: EngineName = Field("litert", description="What runs the model")
-    tile: int = Field(227, ge=32, le=4096, description="Edge of a tile, pixels of the photograph")
-    overlap: int = Field(0, ge=0, description="Overlap of neighbouring tiles, pixels")
-    workers: int | None = Field(None, ge=0, description="Task slots; 0 scores in this process without Ray")
+    tile: TilePixels = Field(227, description="Edge of a tile, pixels of the photograph")
+    overlap: NonNegative = Field(0, description="Overlap of neighbouring tiles, pixels")
+    workers: NonNegative | None = Field(None, description="Task slots; 0 scores in this process without Ray")
     shard_images: int = Field(500, ge=1, description="Most images in one shard")
     shard_bytes: int = Field(64 * 2**20, ge=1, description="Most image bytes in one shard")
-    gpus_per_task: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="GPUs of each task, or a share of one; for tensorflow"
-    )
-    limit: int | None = Field(None, ge=1, description="Most images to score in this run")
+    gpus_per_task: Gpus = Field(0.0, description="GPUs of each task, or a share of one; for tensorflow")
+    limit: Positive | None = Field(None, description="Most images to score in this run")
     retry_rejected: bool = Field(False, description="Read rejected images again though they did not change")
     force: bool = Field(False, description="Score images again though the report holds them")
     since: datetime | None = Field(
@@ -71,7 +73,7 @@ class ScoreSettings(_Settings):
     mark_missing: bool = Field(
         False, description="Let images that are no longer in the survey count as vanished in the report"
     )
-    max_rejected: int | None = Field(None, ge=0, description="Most images that a successful run may reject")
+    max_rejected: NonNegative | None = Field(None, description="Most images that a successful run may reject")
     max_image_bytes: int = Field(512 * 2**20, ge=1, description="Larger files are rejected unread")
     image_seconds: float = Field(
         300.0,

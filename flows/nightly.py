@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from pydantic import Field
 
 from crackmodel.cluster import kept_ray
 from crackmodel.errors import printable
@@ -30,6 +31,7 @@ from crackmodel.options import (
 from crackmodel.scoring.night import Night, Outcome, compare_outcome
 from crackmodel.scoring.night_summary import markdown_night, night_rows, plain_night
 from crackmodel.scoring.result import RunResult
+from crackmodel.settings import EngineName, NonNegative, TilePixels
 from crackmodel.surveys.roster import RosterEntry, find_surveys
 from flows.embedded import run_embedded
 from flows.score import score_shards
@@ -63,18 +65,19 @@ def publish_night(night: Night) -> None:
     create_table_artifact(key="night-surveys", table=night_rows(night), description="A row per survey")
 
 
-@flow(name="nightly", flow_run_name="nightly {root}", persist_result=False)
+# A server refuses a run whose parameters these types forbid; here the settings do, in their own words.
+@flow(name="nightly", flow_run_name="nightly {root}", persist_result=False, validate_parameters=False)
 def nightly(
     root: str,
     report: str | None = None,
     model: str | None = None,
-    tile: int | None = None,
-    engine: str | None = None,
-    workers: int | None = None,
+    tile: TilePixels | None = None,
+    engine: EngineName | None = None,
+    workers: NonNegative | None = None,
     since: str | None = None,
     retry_rejected: bool = False,
-    max_rejected: int | None = None,
-    rise: float = 0.2,
+    max_rejected: NonNegative | None = None,
+    rise: Annotated[float, Field(ge=0, le=1)] = 0.2,
 ) -> Night:
     """Score every survey below a root into one report, and say what is new and what needs a person.
 

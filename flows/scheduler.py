@@ -1,0 +1,112 @@
+"""A Prefect server that starts runs when they are due: the configured one, or one of this process's own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from prefect.context import refresh_global_settings_context
+from prefect.settings import get_current_settings
+
+from crackmodel.errors import SchedulerError
+
+_HOST: Final = "127.0.0.1"
+_START_SECONDS: Final = 180.0
+_STOP_SECONDS: Final = 30.0
+
+_ENVIRONMENT: Final = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # By default the server keeps in memory who holds a place of a concurrency limit, and in the database
+    # how many are held. Whoever restarts it during a night has a place that nobody gives back, and with
+    # CANCEL_NEW no night ever again: https://github.com/PrefectHQ/prefect/pull/20090
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+}
+
+
+@contextmanager
+def scheduling_server() -> Iterator[bool]:
+    """Have a server that schedules, for as long as the block lasts.
+
+    `PREFECT_API_URL` names one, or else `prefect server` runs on this machine, on loopback and Prefect's own
+    port, with its database in `PREFECT_HOME`. The server that Prefect embeds in a flow does not schedule.
+
+    Yields:
+        Whether the server is this process's own.
+
+    Raises:
+        SchedulerError: Nothing answers at the address, or no server can be started.
+    """
+    url = get_current_settings().api.url
+    if url:
+        if not _is_healthy(url):
+            raise SchedulerError(
+                f"No Prefect server answers at {url}.",
+                "Start it, or correct PREFECT_API_URL; without it, this command runs a server of its own.",
+            )
+        yield False
+        return
+    port = get_current_settings().server.api.port
+    _require_free(port)
+    environment = _ENVIRONMENT | dict(os.environ)
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)]
+    # In a session of its own, Ctrl-C does not reach it: a run that stops still has to say so.
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        url = f"http://{_HOST}:{port}/api"
+        _wait_for(server, url)
+        os.environ["PREFECT_API_URL"] = url
+        refresh_global_settings_context()
+        yield True
+    finally:
+        _stop(server)
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as asked:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asked.bind((_HOST, port))
+        except OSError as error:
+            raise SchedulerError(
+                f"Port {port}, on which Prefect's server would listen, is taken: {error.strerror}.",
+                f"If that is a Prefect server, set PREFECT_API_URL=http://{_HOST}:{port}/api to use it; "
+                "otherwise choose another port with PREFECT_SERVER_API_PORT.",
+            ) from error
+
+
+def _wait_for(server: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not _is_healthy(url):
+        if server.poll() is not None or time.monotonic() > deadline:
+            ended = "did not answer" if server.poll() is None else f"ended with exit code {server.returncode}"
+            raise SchedulerError(
+                f"Prefect's server {ended}.",
+                "Read what it wrote above; `prefect server start` shows everything. Often the disk is full, "
+                "or PREFECT_HOME cannot be written.",
+            )
+        time.sleep(0.2)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False

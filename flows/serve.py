@@ -1,0 +1,176 @@
+"""Score every survey below a root at a fixed hour, on one machine: `python -m flows.serve ROOT`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.deployments.runner import RunnerDeployment
+from prefect.runner import Runner
+from prefect.states import Crashed
+from prefect.types.entrypoint import EntrypointType
+from pydantic import ValidationError
+
+from crackmodel.errors import UsageError
+from crackmodel.exits import reported
+from crackmodel.options import (
+    EngineOption,
+    MaxRejectedOption,
+    ModelOption,
+    ReportOption,
+    RetryOption,
+    RiseOption,
+    RootArgument,
+    SinceOption,
+    TileOption,
+    WorkersOption,
+)
+from crackmodel.settings import ScoreSettings
+from crackmodel.surveys.roster import find_surveys
+from flows.nightly import nightly
+from flows.scheduler import scheduling_server
+
+DEPLOYMENT: Final = "one-machine"
+
+_UNFINISHED: Final = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+
+CronOption = Annotated[
+    str, typer.Option("--cron", help="When to score: minute, hour, day, month, day of the week.")
+]
+TimezoneOption = Annotated[
+    str, typer.Option("--timezone", help="Whose clock that is, by its IANA name, such as Europe/Berlin.")
+]
+
+
+def plan(cron: str, timezone: str, parameters: dict[str, Any]) -> RunnerDeployment:
+    """Plan a nightly run, at most one at a time; those that are due meanwhile are dropped, not queued.
+
+    Args:
+        cron: When.
+        timezone: IANA name of the time zone that `cron` is in.
+        parameters: Those of the flow `nightly`.
+
+    Raises:
+        UsageError: The schedule or the time zone does not exist.
+    """
+    try:
+        schedule = CronSchedule(cron=cron, timezone=timezone)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise UsageError(
+            f"{name}={ ({'cron': cron, 'timezone': timezone}[name])!r} cannot be used.",
+            'Write --cron "0 2 * * *" for every night at two, and --timezone as in Europe/Berlin or UTC.',
+        ) from error
+    return RunnerDeployment.from_flow(
+        nightly,
+        DEPLOYMENT,
+        schedules=[schedule],
+        parameters=parameters,
+        concurrency_limit=ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
+        ),
+        tags=["crackmodel", "nightly"],
+        entrypoint_type=EntrypointType.MODULE_PATH,  # from whichever folder this is started
+    )
+
+
+def end_interrupted_runs() -> None:
+    """Say of runs that a power cut or a kill interrupted that they crashed; nobody else is left to.
+
+    Only for a server that this process has to itself: what is unfinished there before it serves, is dead.
+    """
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNFINISHED))
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(state=state),
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[DEPLOYMENT])),
+        ):
+            message = (
+                "The machine or the service stopped in the middle of it. The next run goes on from there."
+            )
+            client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+
+
+def main(
+    root: RootArgument,
+    cron: CronOption = "0 2 * * *",
+    timezone: TimezoneOption = "UTC",
+    report: ReportOption = None,
+    model: ModelOption = None,
+    tile: TileOption = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+    since: SinceOption = None,
+    retry_rejected: RetryOption = False,
+    max_rejected: MaxRejectedOption = None,
+    rise: RiseOption = 0.2,
+) -> None:
+    """Score every survey below a folder every night, for as long as this command runs.
+
+    Without PREFECT_API_URL it runs a Prefect server of its own, on loopback.
+
+    Example: `python -m flows.serve photos --report report --cron "0 2 * * *" --timezone Europe/Berlin`
+    """
+    given = {
+        "report": report,
+        "model": model,
+        "tile": tile,
+        "engine": engine,
+        "workers": workers,
+        "since": since,
+        "retry_rejected": retry_rejected,
+        "max_rejected": max_rejected,
+    }
+    with reported():
+        settings = ScoreSettings.read(**given)
+        find_surveys(root)
+        places = {"root": _absolute(root), "report": _absolute(settings.report)}
+        deployment = plan(cron, timezone, given | places | {"rise": rise})
+        with scheduling_server() as own:
+            if own:
+                end_interrupted_runs()
+            print(f"Scores {places['root']} at {cron} ({timezone}) into {places['report']}.", file=sys.stderr)
+            asyncio.run(_serve(deployment))
+
+
+async def _serve(deployment: RunnerDeployment) -> None:
+    """Start what is due until SIGTERM or Ctrl-C; then stop the night in order, and return."""
+    runner = Runner(pause_on_shutdown=False)  # paused schedules would stay so after a reboot
+    await runner.aadd_deployment(deployment)
+    serving, stop = asyncio.create_task(runner.start()), asyncio.Event()
+    # The runner sets a handler of its own at once, which exits without waiting for the night to end.
+    await asyncio.sleep(0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    while stop.is_set() and not serving.done():
+        if runner.started:
+            await runner.astop()
+            break
+        await asyncio.sleep(0.1)
+    stopping.cancel()
+    await serving
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else str(Path(os.path.abspath(Path(place).expanduser())))  # noqa: PTH100
+
+
+if __name__ == "__main__":
+    typer.run(main)

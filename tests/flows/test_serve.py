@@ -1,0 +1,250 @@
+"""Nights on one machine: they start by themselves, one at a time, and survive what happens to machines."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from crackmodel import open_report, score_survey
+from crackmodel.surveys.sample import SampleSurvey
+from tests.prefect_server import clean_environment, client_of, descendants, free_port, stop, until
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+pytestmark = pytest.mark.integration
+
+_CHECKOUT = Path(__file__).resolve().parent.parent.parent
+_EVERY_FIVE_SECONDS = "* * * * * */5"
+_EVERY_NIGHT = "0 2 * * *"
+_MANY = 3000
+
+
+class Machine:
+    """A machine on which nothing runs but `flows.serve`."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder, self.root, self.port = folder, root, free_port()
+        self.report = folder / "report"
+        self.url = f"http://127.0.0.1:{self.port}/api"
+
+    @contextmanager
+    def serving(self, cron: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the command until the block ends."""
+        settings = {"PREFECT_SERVER_API_PORT": str(self.port), "CRACKMODEL_SHARD_IMAGES": "20"}
+        command = [
+            sys.executable, "-m", "flows.serve", str(self.root), "--report", str(self.report),
+            "--workers", "0", "--cron", cron, "--timezone", "Europe/Berlin",
+        ]  # fmt: skip
+        path = self.folder / f"{time.monotonic()}.log"
+        with path.open("wb") as log:
+            served = subprocess.Popen(
+                command, cwd=_CHECKOUT, env=clean_environment(self.folder / "prefect") | settings,
+                stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        try:
+            until(lambda: b"Scores " in path.read_bytes() or served.poll() is not None, seconds=180)
+            yield served
+        except AssertionError as error:
+            error.add_note(path.read_text(errors="replace")[-6000:])
+            raise
+        finally:
+            stop(served)
+
+    def runs(self, state: str = "") -> list[FlowRun]:
+        """The runs that were due by now, in that order; those in one state, or all."""
+        with client_of(self.url) as client:
+            found = client.read_flow_runs(limit=200)
+        due = [run for run in found if _due(run) <= time.time()]
+        return sorted((run for run in due if state in ("", _state(run))), key=_due)
+
+    def runs_planned(self) -> list[FlowRun]:
+        """The runs to come, in that order."""
+        with client_of(self.url) as client:
+            return sorted(
+                (run for run in client.read_flow_runs(limit=200) if _due(run) > time.time()), key=_due
+            )
+
+    def start_night(self) -> UUID:
+        """Start a night by hand."""
+        with client_of(self.url) as client:
+            deployment = client.read_deployment_by_name("nightly/one-machine")
+            return client.create_flow_run_from_deployment(deployment.id).id
+
+    def state(self, run: UUID) -> tuple[str, str]:
+        """State of a run, and what it says."""
+        with client_of(self.url) as client:
+            found = client.read_flow_run(run)
+        return _state(found), str(found.state and found.state.message)
+
+    def states_in_database(self) -> dict[UUID, str]:
+        """States of the runs that ever began, or were dropped; when the server is gone."""
+        asked = "select id, state_type from flow_run where state_type != 'SCHEDULED'"
+        with closing(sqlite3.connect(self.folder / "prefect" / "prefect.db")) as database:
+            return {UUID(run): state for run, state in database.execute(asked)}
+
+    def rows(self) -> int:
+        """Rows of the report; none if it is not there."""
+        if not (self.report / "_delta_log").is_dir():
+            return 0
+        return int(open_report(self.report).sql("select count(*) as n from report").to_pandas()["n"][0])
+
+    def is_silent(self) -> bool:
+        """Whether nobody listens on the port of its Prefect server."""
+        with socket.socket() as asked:
+            return asked.connect_ex(("127.0.0.1", self.port)) != 0
+
+
+def _state(run: FlowRun) -> str:
+    return run.state.type.value if run.state else ""
+
+
+def _due(run: FlowRun) -> float:
+    return run.expected_start_time.timestamp() if run.expected_start_time else float("inf")
+
+
+@dataclass(frozen=True)
+class Nights:
+    """What happened on a machine that began with a night every five seconds, and was then stopped."""
+
+    machine: Machine
+    completed: list[FlowRun]
+    dropped: list[FlowRun]
+    begun: set[UUID]
+    exit_code: int
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory, sample: SampleSurvey) -> Nights:
+    """One survey of one picture, so that a night is short."""
+    folder = tmp_path_factory.mktemp("machine")
+    survey = folder / "surveys" / "bridge-07"
+    survey.mkdir(parents=True)
+    shutil.copy(sample.directory / min(set(sample.files) - set(sample.rejected)), survey / "first.jpg")
+    machine = Machine(folder, survey.parent)
+    with machine.serving(_EVERY_FIVE_SECONDS) as served:
+        until(lambda: len(machine.runs("COMPLETED")) >= 2, seconds=180)
+        completed, dropped = machine.runs("COMPLETED"), machine.runs("CANCELLED")
+    return Nights(machine, completed, dropped, set(machine.states_in_database()), served.returncode)
+
+
+def test_nights_start_by_themselves_one_at_a_time_and_repeated_score_nothing(nights: Nights) -> None:
+    first, second = nights.completed[:2]
+
+    assert first.auto_scheduled
+    assert first.end_time
+    assert second.start_time
+    assert first.end_time <= second.start_time
+    assert nights.dropped
+    assert all("concurrency limit" in str(run.state and run.state.message) for run in nights.dropped)
+    rows = open_report(nights.machine.report).sql("select count(distinct run_id) as n from report")
+    assert rows.to_pandas()["n"][0] == 1
+
+
+def test_a_stopped_machine_makes_one_of_missed_nights_and_an_interrupted_one_loses_nothing(
+    nights: Nights,
+) -> None:
+    machine = nights.machine
+    assert nights.exit_code == 0
+    assert machine.is_silent()
+    (first,) = (machine.root / "bridge-07").iterdir()
+    for number in range(_MANY):
+        os.link(first, first.with_name(f"{number}.jpg"))
+
+    # Runs come due while nobody is there. Those to come are replaced by one at two o'clock.
+    time.sleep(9)
+    with machine.serving(_EVERY_NIGHT) as served:
+        until(lambda: machine.rows() > 1, seconds=180)
+        (tonight, *_) = machine.runs_planned()
+        missed = [run for run in machine.runs() if run.id not in nights.begun]
+        for process in (served.pid, *descendants(served.pid)):  # a power cut
+            os.kill(process, signal.SIGKILL)
+    assert datetime.fromtimestamp(_due(tonight), ZoneInfo("Europe/Berlin")).hour == 2
+    assert sorted(_state(run) for run in missed) == ["CANCELLED"] * (len(missed) - 1) + ["RUNNING"]
+    assert len(missed) > 1
+    (interrupted,) = (run.id for run in missed if _state(run) == "RUNNING")
+
+    with machine.serving(_EVERY_NIGHT) as served:
+        assert machine.state(interrupted)[0] == "CRASHED"
+        assert "stopped in the middle" in machine.state(interrupted)[1]
+        next_night, committed = machine.start_night(), machine.rows()
+        until(lambda: machine.rows() > committed, seconds=180)
+        served.send_signal(signal.SIGTERM)
+        assert served.wait(60) == 0
+    assert machine.is_silent()
+    assert machine.states_in_database()[next_night] in ("CRASHED", "CANCELLED")
+    committed = machine.rows()
+    assert 1 < committed < _MANY
+
+    rest = score_survey(str(machine.root / "bridge-07"), report=str(machine.report), workers=0)
+    assert rest.skipped == committed
+    assert machine.rows() == _MANY + 1
+
+
+@pytest.mark.parametrize(
+    ("options", "exit_code", "words"),
+    [
+        ({"cron": "at two"}, 2, "cron='at two'"),
+        ({"timezone": "Europe/Bielefeld"}, 2, "timezone='Europe/Bielefeld'"),
+        ({"engine": "steam"}, 2, "engine='steam'"),
+        ({"root": "nowhere"}, 1, "nowhere"),
+    ],
+)
+def test_what_cannot_be_served_is_said_before_anything_starts(
+    options: dict[str, str],
+    exit_code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from flows.serve import main
+
+    (tmp_path / "bridge-07").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(**({"root": str(tmp_path)} | options))
+
+    assert ended.value.code == exit_code
+    assert words in capsys.readouterr().err
+
+
+def test_a_taken_port_and_a_silent_server_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
+
+    from crackmodel.errors import SchedulerError
+    from flows.scheduler import scheduling_server
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        taken = temporary_settings({PREFECT_SERVER_API_PORT: port}, restore_defaults={PREFECT_API_URL})
+        with (
+            taken,
+            pytest.raises(SchedulerError, match=f"Port {port}.*PREFECT_SERVER_API_PORT"),
+            scheduling_server(),
+        ):
+            pass
+    with (
+        temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}),
+        pytest.raises(SchedulerError, match="No Prefect server answers"),
+        scheduling_server(),
+    ):
+        pass
