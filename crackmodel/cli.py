@@ -128,9 +128,9 @@ def score(
 
     Example: `crackmodel score photos/bridge-07 --report report`
     """
-    from crackmodel.imports import keep_pandas_out_of_arrow
+    from crackmodel.imports import keep_arrow_small
 
-    keep_pandas_out_of_arrow()
+    keep_arrow_small()
     from crackmodel.jobs.records import Recorder, recording
     from crackmodel.progress import ProgressBar
     from crackmodel.scoring.run import score_survey

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from crackmodel.errors import ReportWriteFailed
-from crackmodel.reports import ledger
+from crackmodel.reports import comparison, ledger
 from crackmodel.reports.checking import Check, check
 from crackmodel.reports.fence import Fence
 from crackmodel.reports.history import Commit, history
@@ -81,7 +81,7 @@ class CommittedRows:
         if force:
             return listing.sort_by("image")
         with ledger.reading(self.uri):
-            return ledger.pending(
+            return comparison.pending(
                 listing,
                 self.dataset(survey),
                 model_sha256=model_sha256,
@@ -114,7 +114,7 @@ class CommittedRows:
             ReportError: A committed file cannot be read.
         """
         with self._newest(survey) as rows:
-            return ledger.missing(
+            return comparison.missing(
                 listing,
                 rows,
                 model_sha256=model_sha256,
@@ -137,7 +137,7 @@ class CommittedRows:
             ReportError: A committed file cannot be read.
         """
         with self._newest(survey) as rows:
-            return ledger.gone(listing, rows)
+            return comparison.gone(listing, rows)
 
     def count(self, run_id: str, survey: str | None = None) -> RunCounts:
         """Count the rows that a run committed, by verdict and by reject code.

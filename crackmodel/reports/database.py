@@ -21,7 +21,7 @@ _CLOSED: Final = {
 
 @contextmanager
 def open_database(
-    tables: Mapping[str, Any], views: str = "", *, memory: str | None = None
+    tables: Mapping[str, Any], views: str = "", *, megabytes: float | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a database that sees the given tables and cannot reach, or be talked into reaching, anything else.
 
@@ -32,16 +32,16 @@ def open_database(
     Args:
         tables: Arrow tables, datasets or scanners by the name they get in SQL.
         views: SQL that builds on them, run before the doors are closed.
-        memory: Beyond how much, such as `128MB`, it goes to disk; DuckDB's own limit if None. What does not
-            manage with so little raises `duckdb.OutOfMemoryException`.
+        megabytes: Beyond how much it goes to disk; DuckDB's own limit if None. What does not manage with so
+            little raises `duckdb.OutOfMemoryException`.
     """
     spill = Path(tempfile.gettempdir(), f"crackmodel-sql-{uuid.uuid4().hex}")  # DuckDB makes and removes it
     database = duckdb.connect(":memory:", config={**_CLOSED, "temp_directory": str(spill)})
     try:
         database.execute("SET TimeZone = 'UTC'")
-        if memory is not None:
+        if megabytes is not None:
             # Each thread needs buffers of its own, and keeping an order takes memory too.
-            database.execute(f"SET memory_limit = '{memory}'; SET threads = 2")
+            database.execute(f"SET memory_limit = '{megabytes}MB'; SET threads = 1")
             database.execute("SET preserve_insertion_order = false")
         for name, table in tables.items():
             database.register(name, table)

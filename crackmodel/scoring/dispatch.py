@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from crackmodel.cluster import ray_session
 from crackmodel.errors import ClusterError, CrackmodelError
-from crackmodel.imports import keep_pandas_out_of_arrow
+from crackmodel.imports import keep_arrow_small
 from crackmodel.scoring.deadline import Deadline
 from crackmodel.scoring.events import Listener, WorkerLost, ignore
 from crackmodel.scoring.metrics import RayCounters
@@ -131,7 +131,7 @@ def _local_paths(job: ScoringJob, files: pa.Table) -> list[str]:
 
 def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
     """Score a shard on one CPU: a task slot is one core, so no library may start threads of its own."""
-    keep_pandas_out_of_arrow()
+    keep_arrow_small()
     import cv2
 
     cv2.setNumThreads(1)

@@ -60,18 +60,14 @@ def plan_shards(pending: pa.Table, *, max_images: int, max_bytes: int, slots: in
         Shards, numbered from 0.
     """
     sizes = pending.column("bytes").to_numpy()
-    size_until, cost_until = np.cumsum(sizes), np.cumsum(np.maximum(sizes, _BYTES_PER_TILE))
-    fair_share = int(cost_until[-1]) / (max(slots, 1) * _SHARDS_PER_SLOT) if len(sizes) else 0
+    fair_share = int(np.maximum(sizes, _BYTES_PER_TILE).sum()) / (max(slots, 1) * _SHARDS_PER_SLOT)
     start, number = 0, 0
     while start < len(sizes):
-        size_before = size_until[start - 1] if start else 0
-        cost_before = cost_until[start - 1] if start else 0
-        stop = min(
-            start + max_images,
-            int(np.searchsorted(size_until, size_before + max_bytes, side="right")),
-            int(np.searchsorted(cost_until, cost_before + fair_share, side="right")),
-        )
-        stop = max(stop, start + 1)
+        coming = sizes[start : start + max_images]
+        costs = np.maximum(coming, _BYTES_PER_TILE)
+        within_bytes = np.searchsorted(np.cumsum(coming), max_bytes, side="right")
+        within_share = np.searchsorted(np.cumsum(costs), fair_share, side="right")
+        stop = start + max(1, int(min(within_bytes, within_share)))
         yield Shard(number, tuple(listed_files(pending.slice(start, stop - start))))
         start, number = stop, number + 1
 

@@ -25,7 +25,7 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 
-from crackmodel.imports import keep_pandas_out_of_arrow
+from crackmodel.imports import keep_arrow_small
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring import dispatch, run
 from crackmodel.scoring.shards import Shard
@@ -41,8 +41,8 @@ COMMITTED = (1_000, 5_000, 20_000)
 REAL_FILES = (10_000, 100_000)
 _AS_THE_COMMAND_LINE = """
 import runpy
-from crackmodel.imports import keep_pandas_out_of_arrow
-keep_pandas_out_of_arrow()
+from crackmodel.imports import keep_arrow_small
+keep_arrow_small()
 runpy.run_module("tests.benchmarks.growth", run_name="__main__", alter_sys=True)
 """
 BETWEEN = "Ray, and the rest"
@@ -159,7 +159,7 @@ def made_up_listing(images: int, folder: Path) -> Listing:
 
 def score_nothing(job: ScoringJob, shard: Shard) -> ShardResult:
     """What a worker does without reading, decoding and the model: rows and their Parquet file."""
-    keep_pandas_out_of_arrow()
+    keep_arrow_small()
     answer = {
         **dict.fromkeys(["tile_rows", "tile_columns"], 1),
         **dict.fromkeys(["width", "height", "tile_size"], 227),

@@ -59,17 +59,17 @@ def _once() -> list[str]:
 
 
 def _import_as_the_command_line_does() -> None:
-    from crackmodel.imports import keep_pandas_out_of_arrow
+    from crackmodel.imports import keep_arrow_small
 
-    keep_pandas_out_of_arrow()
+    keep_arrow_small()
     import crackmodel.scoring.run  # noqa: F401 - what is measured
 
 
 def _first_task() -> Callable[[], None]:
     def load() -> None:
-        from crackmodel.imports import keep_pandas_out_of_arrow
+        from crackmodel.imports import keep_arrow_small
 
-        keep_pandas_out_of_arrow()
+        keep_arrow_small()
         import crackmodel.scoring.worker  # noqa: F401 - what is measured
 
     return load

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from crackmodel.reports import ledger
+from crackmodel.reports import comparison
 from crackmodel.reports.database import open_database
 from crackmodel.reports.queries import open_report
 from crackmodel.reports.schema import REJECT_CODES
@@ -206,7 +206,20 @@ def test_a_comparison_that_cannot_do_with_little_memory_gets_more(
     table: ReportTable, commit: Commit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit([make_row("a.jpg")])
-    monkeypatch.setattr(ledger, "_MEMORY", "1KB")
-    with pytest.raises(duckdb.OutOfMemoryException), open_database({}, memory="1KB") as database:
+    monkeypatch.setattr(comparison, "_MEGABYTES_AT_ONCE", 0.001)
+    with pytest.raises(duckdb.OutOfMemoryException), open_database({}, megabytes=0.001) as database:
         database.sql("SELECT list(range::VARCHAR) FROM range(9999)").fetchall()
     assert left(table, make_listing(A, B)) == ["b.jpg"]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+@pytest.mark.parametrize("most_parts", [1, 2, 16])
+def test_a_comparison_in_parts_finds_the_same(
+    table: ReportTable, commit: Commit, monkeypatch: pytest.MonkeyPatch, at_once: int, most_parts: int
+) -> None:
+    monkeypatch.setattr(comparison, "_FILES_AT_ONCE", at_once)
+    monkeypatch.setattr(comparison, "_MOST_PARTS", most_parts)
+    names = ["\U0001f309.jpg", "zz.jpg", "\xfc.jpg", "b/2.jpg", "b/1.jpg", "a.jpg", "Z.jpg"]
+    commit([make_row(name) for name in names[2:]])
+    changed = [(name, 1000 + (name == "b/1.jpg"), NOON) for name in names]
+    assert left(table, make_listing(*changed)) == ["b/1.jpg", "zz.jpg", "\U0001f309.jpg"]
