@@ -126,10 +126,11 @@ class Cluster:
                 "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token that the "
                 "head was started with.",
             )
+        problem = "does not answer" if isinstance(error, OSError) else f"refuses: {_first_words(error)}"
         return ClusterError(
-            f"The cluster at {self.address} did not do what it was asked: {_first_words(error)}.",
-            "Check that the head runs and that RAY_ADDRESS is its dashboard's http://HOST:8265; what was "
-            "committed is safe, so run the same command again.",
+            f"The cluster at {self.address} {problem}.",
+            "Check that the head runs and that RAY_ADDRESS is its dashboard's http://HOST:8265. What was "
+            "committed is safe; run the same command again.",
         )
 
 
