@@ -38,7 +38,9 @@ from flows.score import score_shards
 from flows.telling import ProgressArtifact, tell_too_many_rejected
 
 
-@task(name="find-surveys", retries=0, cache_policy=NO_CACHE, persist_result=False)
+@task(
+    name="find-surveys", task_run_name="find surveys", retries=0, cache_policy=NO_CACHE, persist_result=False
+)
 def find(root: str) -> tuple[RosterEntry, ...]:
     """Read the roster, or the root's folders."""
     return find_surveys(root)
@@ -56,7 +58,13 @@ def compare(entry: RosterEntry, result: RunResult, rise: float) -> Outcome:
     return compare_outcome(entry, result, rise=rise)
 
 
-@task(name="publish-night", retries=0, cache_policy=NO_CACHE, persist_result=False)
+@task(
+    name="publish-night",
+    task_run_name="publish night",
+    retries=0,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def publish_night(night: Night) -> None:
     """Put the night's summary where Prefect shows it."""
     create_markdown_artifact(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
@@ -34,10 +34,14 @@ from flows.embedded import run_embedded
 from flows.telling import RunTeller, tell_too_many_rejected
 
 
+def _title(survey: str, settings: dict[str, Any]) -> str:
+    return f"score {settings.get('name') or survey}"
+
+
 # Ray repeats a shard whose worker died; repeating the run as well would only hide what is wrong.
 @task(
     name="score-shards",
-    task_run_name="score {survey}",
+    task_run_name=lambda: _title(**runtime.task_run.parameters),
     retries=0,
     cache_policy=NO_CACHE,
     persist_result=False,

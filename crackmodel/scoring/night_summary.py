@@ -25,23 +25,23 @@ def plain_night(night: Night) -> str:
 
 
 def markdown_night(night: Night) -> str:
-    """Describe a night for a Prefect artifact: what needs a person, then a table of surveys."""
-    wanting = _wanting(night)
+    """Describe a night for a Prefect artifact: a table, then what needs a person, failures first."""
+    wanting = sorted(_wanting(night), key=lambda outcome: outcome.state != "failed")
     lines = [
         f"# {len(wanting)} of {len(night.outcomes)} surveys need a person",
         "",
-        f"Root {escaped(night.root)}.",
+        f"{_totals(night)} Root {escaped(night.root)}.",
         "",
     ]
-    for outcome in wanting:
-        lines += [f"**{escaped(outcome.entry.name)}**{escaped(_owner(outcome))}", ""]
-        lines += [f"- {escaped(reason)}" for reason in outcome.reasons]
-        lines += [f"- {escaped(line)}" for line in _image_lines(outcome)]
-        lines += [""]
     columns = list(_row(night.outcomes[0])) if night.outcomes else []
-    lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    lines += [f"| {' | '.join(columns)} |", "|---|---|" + "---:|" * (len(columns) - 2)]
     for outcome in night.outcomes:
         lines += [f"| {' | '.join(escaped(str(value)) for value in _row(outcome).values())} |"]
+    for outcome in wanting:
+        lines += ["", f"## {escaped(outcome.entry.name)}{escaped(_owner(outcome))}", ""]
+        lines += [f"- {escaped(reason)}" for reason in outcome.reasons]
+        images = [f"    - {escaped(line)}" for line in _image_lines(outcome)]
+        lines += ["- look first at", *images] if images else []
     return "\n".join(lines)
 
 
@@ -54,6 +54,18 @@ def _wanting(night: Night) -> list[Outcome]:
     return [outcome for outcome in night.outcomes if outcome.reasons]
 
 
+def _totals(night: Night) -> str:
+    """Sum up the surveys that did not fail."""
+    done = [(each.result, each.changes) for each in night.outcomes if each.result and each.changes]
+    failed = len(night.outcomes) - len(done)
+    told = f"; {failed:,} {'survey' if failed == 1 else 'surveys'} failed" if failed else ""
+    return (
+        f"{sum(result.scored for result, _ in done):,} images scored, "
+        f"{sum(changes.new_cracks for _, changes in done):,} new with cracks, "
+        f"{sum(result.rejected for result, _ in done):,} rejected{told}."
+    )
+
+
 def _owner(outcome: Outcome) -> str:
     return f" ({printable(outcome.entry.owner)})" if outcome.entry.owner else ""
 
@@ -61,12 +73,11 @@ def _owner(outcome: Outcome) -> str:
 def _row(outcome: Outcome) -> dict[str, Any]:
     result, changes = outcome.result, outcome.changes
     row: dict[str, Any] = {"survey": outcome.entry.name, "state": outcome.state}
-    names = ("listed", "scored", "new cracks", "risen", "rejected", "unfamiliar", "drift", "seconds")
+    names = ("scored", "new cracks", "risen", "rejected", "unfamiliar", "drift", "seconds")
     if result is None or changes is None:
         return row | dict.fromkeys(names, "")
     drift = "" if changes.drift is None else f"{changes.drift:.2f}"
     values = (
-        f"{result.listed:,}",
         f"{result.scored:,}",
         f"{changes.new_cracks:,}",
         f"{changes.risen:,}",

@@ -30,6 +30,7 @@ class Tally:
         self._seconds, self._work = 0.0, 0
         self._notices: list[str] = []
         self._untold = 0
+        self._first: tuple[float, int] | None = None
 
     def take(self, event: ShardCommitted | WorkerLost) -> None:
         """Add what happened."""
@@ -42,6 +43,7 @@ class Tally:
             self._untold += event.rejected - len(event.rejections)
         self._look_for_slowness(event)
         self._done = event.done
+        self._first = self._first or (time.monotonic(), event.done)
         self._cracks += event.cracks
         self._rejected += event.rejected
 
@@ -63,10 +65,16 @@ class Tally:
     @property
     def line(self) -> str:
         """Everything in one line."""
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        left = seconds / max(self._done, 1) * (self._pending - self._done)
-        pace = f"{self._done / seconds:,.1f} images/s, {left:,.0f} s left"
-        return f"{self._done:,} of {self._pending:,} images, {pace}, {self.found}"
+        return f"{self._done:,} of {self._pending:,} images, {self._pace()}{self.found}"
+
+    def _pace(self) -> str:
+        """Say how fast it goes: the whole run, or, as Ray takes its time to start, since the first commit."""
+        if self.finished:
+            return f"{self._done / max(time.monotonic() - self._started, 1e-9):,.1f} images/s, "
+        if self._first is None or self._done == self._first[1]:
+            return ""
+        pace = (self._done - self._first[1]) / max(time.monotonic() - self._first[0], 1e-9)
+        return f"{pace:,.1f} images/s, {(self._pending - self._done) / pace:,.0f} s left, "
 
     def notices(self) -> list[str]:
         """Give away what a person may want to know of the time since the last call, the first ten of it."""

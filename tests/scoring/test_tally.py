@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from crackmodel.scoring.events import RunPlanned, ShardCommitted, WorkerLost
@@ -23,10 +24,14 @@ def test_it_sums_up_and_knows_when_all_is_done() -> None:
     run = tally(100)
     run.take(committed(50, rejected=1))
     assert (run.percent, run.finished) == (50.0, False)
-    assert run.line.startswith("50 of 100 images, ")
-    assert run.line.endswith("s left, 2 with cracks, 1 rejected")
+    assert run.line == "50 of 100 images, 2 with cracks, 1 rejected"
+    run.take(committed(60))
+    assert re.fullmatch(
+        r"60 of 100 images, [\d,.]+ images/s, [\d,]+ s left, 4 with cracks, 1 rejected", run.line
+    )
 
     run.take(committed(100))
+    assert re.fullmatch(r"100 of 100 images, [\d,.]+ images/s, 6 with cracks, 1 rejected", run.line)
     assert (run.percent, run.finished) == (100.0, True)
     assert not run.notices()
 
