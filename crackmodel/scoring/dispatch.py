@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from crackmodel.cluster import ray_session
@@ -16,8 +17,10 @@ from crackmodel.scoring.deadline import Deadline
 from crackmodel.scoring.events import Listener, WorkerLost, ignore
 from crackmodel.scoring.metrics import RayCounters
 from crackmodel.scoring.nodes import require_on_every_node
+from crackmodel.scoring.pictures import PictureScorer, cached_engine
 from crackmodel.scoring.shards import Shard, plan_shards
 from crackmodel.scoring.suspects import LOST_CODES, score_suspect
+from crackmodel.scoring.suspicion import Suspicion
 from crackmodel.scoring.worker import ScoringJob, ShardResult, reject_shard, score_shard
 from crackmodel.settings import ScoreSettings
 
@@ -30,8 +33,8 @@ _SHARDS_IN_FLIGHT_PER_SLOT: Final = 2
 _ATTEMPTS_AFTER_LOSS: Final = 1
 """How often Ray repeats a shard whose worker or node died before it is cut; Prefect repeats nothing."""
 
-_LOST_WITHOUT_SUCCESS: Final = 3
-"""After so many single images that killed their workers, and no shard that did not, it is not the images."""
+_PROOF_SECONDS: Final = 120.0
+"""A worker starts, loads the model and scores a grey picture in ten, but may have to wait for its turn."""
 
 _TICK_SECONDS: Final = 1.0
 
@@ -68,7 +71,8 @@ def scored_on_ray(
         fresh = _plan(files, settings, _slots(settings))
         again: deque[Shard] = deque()
         in_flight: dict[Any, Shard] = {}
-        suspicion, counters = _Suspicion(), RayCounters(job.survey.name)
+        suspicion = Suspicion(lambda: _worker_works(shared_job, settings))
+        counters = RayCounters(job.survey.name)
         # Where this ends early, what is in flight is left to the end of the session, which stops it, or, in
         # one that goes on, to itself: when a task begins or ends while `ray.cancel` is called, Ray 2.60
         # aborts this process ("Tried to complete task that was not pending").
@@ -87,40 +91,16 @@ def scored_on_ray(
                 continue
             shard = in_flight.pop(finished[0])
             result = _result(finished[0])
+            survived = result is not None and not _is_lost(result)
             if result is None:
                 on_event(WorkerLost(job.run_id, shard.number, len(shard.files), shard.files[0].image))
                 if not _is_suspect(shard):
                     again.extend(_cut(shard))
                     continue
-                result = reject_shard(job, shard, "worker_crashed", "its worker or node died, twice")
+                # Not in the process that was the image's own, so perhaps not by the image: memory was short.
+                result = reject_shard(job, shard, "scoring_failed", "its worker or node died, twice")
             counters.count(result)
-            yield from suspicion.pass_on(result)
-
-
-class _Suspicion:
-    """Holds back images that no worker survives, until a shard comes back and shows that it is the images."""
-
-    def __init__(self) -> None:
-        self._lost: list[ShardResult] = []
-        self._workers_work = False
-
-    def pass_on(self, result: ShardResult) -> list[ShardResult]:
-        """Take a result, and return what can be believed."""
-        self._lost.append(result)
-        if not _is_lost(result):
-            self._workers_work = True
-        elif not self._workers_work and len(self._lost) >= _LOST_WITHOUT_SUCCESS:
-            raise ClusterError(
-                "Ray's workers die or hang on every image.",
-                "Look at Ray's logs (/tmp/ray/session_latest/logs); too little memory, or storage that does "
-                "not answer, are the usual reasons. Then run the same command again.",
-            )
-        return self.rest() if self._workers_work else []
-
-    def rest(self) -> list[ShardResult]:
-        """Return what is held back."""
-        rest, self._lost = self._lost, []
-        return rest
+            yield from suspicion.pass_on(result, survived=survived)
 
 
 def _local_paths(job: ScoringJob, files: pa.Table) -> list[str]:
@@ -141,6 +121,26 @@ def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
         if not _is_suspect(shard):
             return score_shard(job, shard, deadline.renew)
     return score_suspect(job, shard)
+
+
+def _worker_works(job: Any, settings: ScoreSettings) -> bool:
+    """Let a worker score a grey picture, and say whether it survived that."""
+    import ray
+
+    probe = ray.remote(num_cpus=1, num_gpus=settings.gpus_per_task, max_retries=0)(_score_grey)
+    try:
+        verdict: str = ray.get(probe.remote(job), timeout=_PROOF_SECONDS)
+    except ray.exceptions.RayError:
+        return False
+    return verdict != "rejected"
+
+
+def _score_grey(job: ScoringJob) -> str:
+    columns: dict[str, Any] = {}
+    scorer = PictureScorer(job.model, cached_engine(job.model), tile=job.tile, overlap=job.overlap)
+    scorer.add(np.full((job.tile, job.tile, 3), 128, np.uint8), columns.update)
+    scorer.finish()
+    return str(columns["verdict"])
 
 
 def _plan(files: pa.Table, settings: ScoreSettings, slots: int) -> Iterator[Shard]:
@@ -200,12 +200,19 @@ def _resources() -> dict[str, float]:
     return resources
 
 
+def _nodes() -> list[dict[str, float]]:
+    """The resources of each living node."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
 def _require_gpus(each: float) -> None:
     """Refuse tasks that would wait for ever."""
-    there = _resources().get("GPU", 0)
+    there = max((node.get("GPU", 0.0) for node in _nodes()), default=0.0)
     if each > there:
         raise ClusterError(
-            f"A task needs {each:g} GPUs, and Ray has {there:g}.",
+            f"A task needs {each:g} GPUs, and no node of Ray's has more than {there:g}.",
             "Start a node with a GPU first, or leave --gpus-per-task out to score on CPUs.",
         )
 

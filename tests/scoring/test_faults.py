@@ -67,6 +67,27 @@ def test_images_that_kill_or_hang_their_workers_are_found(
 
 
 @pytest.mark.integration
+def test_a_survey_of_nothing_but_images_that_kill_their_workers_ends(
+    patches: Path, report: Path, tmp_path: Path
+) -> None:
+    for image in patches.iterdir():
+        if image.name < "03.jpg":
+            image.write_bytes(image.read_bytes() + b"KILLS ITS WORKER")
+        else:
+            image.unlink()
+    (tmp_path / "sitecustomize.py").write_text(_FATAL_HASHLIB)
+    done = subprocess.run(
+        [_CRACKMODEL, "score", patches, "--report", report, "--workers", "2", "--json"],
+        capture_output=True, text=True, timeout=400, check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["reject_codes"] == {"worker_crashed": 3}
+    assert [row["image"] for row in rows(report)] == ["00.jpg", "01.jpg", "02.jpg"]
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_is_finished_by_the_next(

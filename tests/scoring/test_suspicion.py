@@ -1,0 +1,76 @@
+"""Rejections are believed when something shows that it is the images, and not the workers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from crackmodel.errors import ClusterError
+from crackmodel.reports.writer import ShardFile
+from crackmodel.scoring.suspicion import Suspicion
+from crackmodel.scoring.worker import ShardResult
+
+
+def result(shard: int, code: str | None = None) -> ShardResult:
+    file = ShardFile(f"survey=bridge/part-{shard}.parquet", 1, 1, {"survey": "bridge"}, "{}")
+    rejected = Counter([code] if code else [])
+    return ShardResult(shard, file, images=1, cracks=0, rejected=rejected, tiles=0, seconds=0.0)
+
+
+class Worker:
+    """What answers whether a worker works, and how often it was asked."""
+
+    def __init__(self, works: bool) -> None:
+        self.works, self.asked = works, 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return self.works
+
+
+def numbers(results: list[ShardResult]) -> list[int]:
+    return [one.shard for one in results]
+
+
+def test_rejections_wait_for_a_shard_that_a_worker_survives() -> None:
+    suspicion = Suspicion(Worker(works=False))
+    assert suspicion.pass_on(result(0, "worker_crashed"), survived=False) == []
+    assert suspicion.pass_on(result(1, "timed_out"), survived=False) == []
+    assert numbers(suspicion.pass_on(result(2), survived=True)) == [0, 1, 2]
+    later = [suspicion.pass_on(result(shard, "worker_crashed"), survived=False) for shard in range(3, 8)]
+    assert [numbers(one) for one in later] == [[3], [4], [5], [6], [7]]
+
+
+def test_three_images_that_crash_are_believed_when_a_worker_survives_another_picture() -> None:
+    suspicion = Suspicion(worker := Worker(works=True))
+    assert suspicion.pass_on(result(0, "worker_crashed"), survived=False) == []
+    assert suspicion.pass_on(result(1, "worker_crashed"), survived=False) == []
+    assert worker.asked == 0
+    assert numbers(suspicion.pass_on(result(2, "worker_crashed"), survived=False)) == [0, 1, 2]
+    assert numbers(suspicion.pass_on(result(3, "worker_crashed"), survived=False)) == [3]
+    assert worker.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("codes", "works"),
+    [
+        (["worker_crashed"] * 3, False),
+        (["worker_crashed", "timed_out", "worker_crashed"], True),
+        (["scoring_failed"] * 3, True),
+    ],
+    ids=["no worker survives anything", "one hung", "their workers died, not their own processes"],
+)
+def test_otherwise_it_is_the_workers(codes: list[str], works: bool) -> None:
+    suspicion = Suspicion(Worker(works))
+    for shard, code in enumerate(codes[:2]):
+        assert suspicion.pass_on(result(shard, code), survived=False) == []
+    with pytest.raises(ClusterError, match="die or hang on every image"):
+        suspicion.pass_on(result(2, codes[2]), survived=False)
+
+
+def test_what_is_held_back_at_the_end_is_returned() -> None:
+    suspicion = Suspicion(Worker(works=False))
+    suspicion.pass_on(result(0, "worker_crashed"), survived=False)
+    assert numbers(suspicion.rest()) == [0]
+    assert suspicion.rest() == []
