@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import ray
 
-from crackmodel.cluster import ray_session
+from crackmodel.cluster import jobs_address, ray_session
 from crackmodel.errors import ClusterError
 
 
@@ -59,3 +59,32 @@ def test_a_task_without_memory_is_not_repeated_for_ever_in_a_cluster_either(
 
     with ray_session():
         assert told == ["1", None]
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "ray://127.0.0.1:10001"])
+def test_an_address_for_clients_is_no_place_to_drive_tasks_from(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+
+    with pytest.raises(ClusterError, match=f"{address} is an address for clients"), ray_session():
+        pytest.fail("there is no Ray")
+
+
+@pytest.mark.parametrize(
+    ("address", "jobs"),
+    [
+        ("", None),
+        ("local", None),
+        ("127.0.0.1:6379", None),
+        ("ray://127.0.0.1:10001", None),
+        (" http://127.0.0.1:8265 ", "http://127.0.0.1:8265"),
+        ("https://ray.example", "https://ray.example"),
+    ],
+)
+def test_a_dashboard_s_address_asks_for_a_job(
+    address: str, jobs: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+
+    assert jobs_address() == jobs

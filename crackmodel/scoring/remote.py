@@ -50,9 +50,9 @@ def score_as_job(
 
 
 def scoring_command(survey: str, name: str | None, settings: ScoreSettings) -> Command:
-    """Write the command of a run, with every setting that is not the default."""
+    """Write the command of a run, with every setting that was given here, in whatever way."""
     place, report = from_anywhere(survey), from_anywhere(settings.report)
-    given: dict[str, Any] = settings.model_dump(exclude_defaults=True)
+    given: dict[str, Any] = settings.model_dump(exclude_unset=True)
     given |= {"since": settings.since and settings.since.isoformat()}
     known = {"report": report, "models": from_anywhere(settings.models), "name": name}
     arguments = options(known | {option: given.get(option) for option in _OPTIONS})

@@ -49,7 +49,16 @@ def test_every_setting_of_a_run_travels(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert chosen.since == datetime(2026, 11, 1, 9, tzinfo=UTC)
 
 
-def test_defaults_are_left_to_the_cluster_and_uris_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_default_travels_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = ScoreSettings.read()
+    monkeypatch.setenv("CRACKMODEL_IMAGE_SECONDS", str(default.image_seconds))
+    command = scoring_command("/photos", None, ScoreSettings.read(tile=default.tile))
+
+    assert parsed(command.entrypoint("/opt/my python"))["tile"] == default.tile
+    assert command.environment == {"CRACKMODEL_IMAGE_SECONDS": "300.0"}
+
+
+def test_defaults_are_left_to_the_cluster_and_uris_stay() -> None:
     command = scoring_command("s3://photos/deck", None, ScoreSettings.read(report="s3://reports/all"))
     options = {name: value for name, value in parsed(command.entrypoint("/opt/my python")).items() if value}
 
