@@ -34,11 +34,14 @@ _ENTER: Final = r"""
 set -e
 root=$1 layer=$2 python=$3 mode=$4; shift 4
 mount --bind "$root" "$root"
-mount -t overlay overlay -o "lowerdir=/usr,upperdir=$layer/upper,workdir=$layer/work" "$root/usr"
+written="lowerdir=/usr,upperdir=$layer/upper,workdir=$layer/work"
+# Only one process at a time may have a layer for writing.
+if [ "$mode" = ro ]; then written="lowerdir=$layer/upper:/usr"; fi
+mount -t overlay overlay -o "$written" "$root/usr"
 mount --bind "$python" "$root/usr/local"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
-if [ "$mode" = ro ]; then mount -o remount,ro,bind "$root"; mount -o remount,ro "$root/usr"; fi
+if [ "$mode" = ro ]; then mount -o remount,ro,bind "$root"; fi
 while [ "$1" != -- ]; do mount $1 "$2" "$root$3"; shift 3; done
 shift
 exec chroot "$root" "$@"

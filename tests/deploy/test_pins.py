@@ -89,3 +89,9 @@ def test_ray_is_the_same_wherever_it_is_named() -> None:
     named["cluster.yaml"] = re.search(r"__version__ == '([^']+)'", launcher)[1]  # type: ignore[index]
 
     assert named == {"raycluster.yaml": ray, "train.yaml": ray, "cluster.yaml": ray}
+
+
+def test_prefect_is_the_same_wherever_it_is_named() -> None:
+    said = yaml.safe_load((DEPLOY / "prefect.yaml").read_text())["prefect-version"]
+
+    assert said == locked("prefect") == locked("prefect", "deploy/requirements-cluster.lock")

@@ -1,0 +1,60 @@
+"""A night as the Compose file would run it: its commands, users, secrets, mounts and networks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crackmodel.reports.queries import open_report
+from tests.deploy.container import Image, two_networks
+from tests.deploy.manifests import compose
+from tests.deploy.services import HOSTS, Services
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def services(image: Image, surveys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Everything but Postgres, healthy; the Ray worker is alone in its network."""
+    if shutil.which("ip") is None:
+        pytest.skip("two networks need iproute2's ip")
+    folder = tmp_path_factory.mktemp("services")
+    (folder / "hosts").write_text(HOSTS)
+    (folder / "ray_token").write_text("0123456789abcdef" * 4)
+    (folder / "postgres_password").write_text("not used")
+    (folder / "data").mkdir()
+    os.chown(folder / "data", 10001, 10001)
+    said = compose({"CRACKMODEL_SURVEYS": "/srv/surveys"})["services"]
+    with two_networks() as networks:
+        started = Services(image, said, networks, folder, surveys)
+        with started.stopped_at_the_end():
+            started.start("ray-head", "prefect-server")
+            started.start("ray-worker")
+            started.run("prefect-deploy")
+            started.start("prefect-worker")
+            yield started
+
+
+def test_a_night_is_scored_by_the_ray_worker(services: Services) -> None:
+    services.run("prefect-worker", ["prefect", "deployment", "run", "nightly/nightly", "--watch"])
+
+    # The head has no CPU to score with: the worker read the photographs and wrote the report.
+    report = open_report(services.folder / "data" / "report")
+    (rows,) = report.sql("select survey, count(*) as images from latest group by 1").to_pylist()
+    assert rows == {"survey": "deck", "images": sum(path.is_file() for path in services.surveys.rglob("*"))}
+    assert "http://ray-head:8265" in services.log("prefect-worker")
+
+
+def test_without_the_token_nobody_gives_ray_work(services: Services) -> None:
+    refused = subprocess.run(
+        services.argv("prefect-worker", ["ray", "job", "list"], RAY_AUTH_MODE="disabled"),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert refused.returncode != 0
+    assert "401" in refused.stdout + refused.stderr or "auth" in (refused.stdout + refused.stderr).lower()
