@@ -1,0 +1,29 @@
+"""A copy of a report, made as docs/operations.md says, while runs score and compact it."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from crackmodel.reports.table import ReportTable
+from tests.scoring.conftest import Score, rows
+
+
+def test_a_copy_with_its_log_first_is_whole_and_is_gone_on_with(
+    patches: Path, report: Path, score: Score, tmp_path: Path
+) -> None:
+    copy = tmp_path / "backup"
+    score(patches, limit=8, shard_images=2)
+    shutil.copytree(report / "_delta_log", copy / "_delta_log")
+    score(patches, shard_images=2, compact_after=4, keep_hours=24)
+    shutil.copytree(report, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_delta_log"))
+
+    found = ReportTable.open(copy).check()
+    assert found.rows == 8
+    assert {finding.kind for finding in found.findings} == {"orphan"}
+
+    gone_on = score(patches, report=copy, shard_images=2)
+    assert (gone_on.skipped, gone_on.scored) == (8, 4)
+    assert Counter(row["image"] for row in rows(copy)) == Counter(path.name for path in patches.iterdir())
+    assert not ReportTable.open(copy).check().findings
