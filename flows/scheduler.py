@@ -32,14 +32,14 @@ _ENVIRONMENT: Final = {
 
 
 @contextmanager
-def scheduling_server() -> Iterator[bool]:
+def scheduling_server() -> Iterator[subprocess.Popen[bytes] | None]:
     """Have a server that schedules, for as long as the block lasts.
 
     `PREFECT_API_URL` names one, or else `prefect server` runs on this machine, on loopback and Prefect's own
     port, with its database in `PREFECT_HOME`. The server that Prefect embeds in a flow does not schedule.
 
     Yields:
-        Whether the server is this process's own.
+        The server, if it is this process's own.
 
     Raises:
         SchedulerError: Nothing answers at the address, or no server can be started.
@@ -51,7 +51,7 @@ def scheduling_server() -> Iterator[bool]:
                 f"No Prefect server answers at {url}.",
                 "Start it, or correct PREFECT_API_URL; without it, this command runs a server of its own.",
             )
-        yield False
+        yield None
         return
     port = get_current_settings().server.api.port
     _require_free(port)
@@ -64,7 +64,7 @@ def scheduling_server() -> Iterator[bool]:
         _wait_for(server, url)
         os.environ["PREFECT_API_URL"] = url
         refresh_global_settings_context()
-        yield True
+        yield server
     finally:
         _stop(server)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from subprocess import Popen
 from typing import Annotated, Any, Final
 
 import typer
@@ -26,7 +27,7 @@ from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
-from crackmodel.errors import UsageError
+from crackmodel.errors import SchedulerError, UsageError
 from crackmodel.exits import reported
 from crackmodel.options import (
     EngineOption,
@@ -46,6 +47,8 @@ from flows.nightly import nightly
 from flows.scheduler import scheduling_server
 
 DEPLOYMENT: Final = "one-machine"
+
+_SECONDS_BETWEEN_LOOKS: Final = 0.5
 
 _UNFINISHED: Final = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
@@ -141,15 +144,19 @@ def main(
         find_surveys(root)
         places = {"root": _absolute(root), "report": _absolute(settings.report)}
         deployment = plan(cron, timezone, given | places | {"rise": rise})
-        with scheduling_server() as own:
-            if own:
+        with scheduling_server() as server:
+            if server:
                 end_interrupted_runs()
             print(f"Scores {places['root']} at {cron} ({timezone}) into {places['report']}.", file=sys.stderr)
-            asyncio.run(_serve(deployment))
+            asyncio.run(_serve(deployment, server))
 
 
-async def _serve(deployment: RunnerDeployment) -> None:
-    """Start what is due until SIGTERM or Ctrl-C; then stop the night in order, and return."""
+async def _serve(deployment: RunnerDeployment, server: Popen[bytes] | None) -> None:
+    """Start what is due until SIGTERM or Ctrl-C; then stop the night in order, and return.
+
+    Raises:
+        SchedulerError: The server is gone.
+    """
     runner = Runner(pause_on_shutdown=False)  # paused schedules would stay so after a reboot
     await runner.aadd_deployment(deployment)
     serving, stop = asyncio.create_task(runner.start()), asyncio.Event()
@@ -157,15 +164,19 @@ async def _serve(deployment: RunnerDeployment) -> None:
     await asyncio.sleep(0)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    while stop.is_set() and not serving.done():
-        if runner.started:
+    # Without its server, the runner would ask for work for ever.
+    while not serving.done() and not (server and server.poll() is not None):
+        if stop.is_set() and runner.started:
             await runner.astop()
-            break
-        await asyncio.sleep(0.1)
-    stopping.cancel()
-    await serving
+            await serving
+            return
+        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+    serving.cancel()
+    await asyncio.wait([serving])
+    raise SchedulerError(
+        "The Prefect server has ended or stopped answering.",
+        "What is done is kept. Start this command again, or let systemd do it: docs/scheduling.md.",
+    )
 
 
 def _absolute(place: str) -> str:

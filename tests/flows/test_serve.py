@@ -196,6 +196,10 @@ def test_a_stopped_machine_makes_one_of_missed_nights_and_an_interrupted_one_los
     assert rest.skipped == committed
     assert machine.rows() == _MANY + 1
 
+    with machine.serving(_EVERY_NIGHT) as served:
+        os.kill(descendants(served.pid)[0], signal.SIGKILL)  # its server; systemd starts both again
+        assert served.wait(60) == 1
+
 
 @pytest.mark.parametrize(
     ("options", "exit_code", "words"),
