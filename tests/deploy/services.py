@@ -16,6 +16,7 @@ _HEALTHY_SECONDS: Final = 120
 _DATABASE: Final = "PREFECT_SERVER_DATABASE_"
 # There is a name server among containers, and none here: names are looked up in /etc/hosts.
 _NO_NAME_SERVER: Final = {"GRPC_DNS_RESOLVER": "native"}
+VOLUMES: Final = ("data", "prefect")
 HOSTS: Final = "127.0.0.1 localhost prefect-server\n10.0.0.1 ray-head\n"
 
 
@@ -27,7 +28,7 @@ class Services:
         image: What all of them run.
         said: The services of the file.
         networks: Processes in the head's network, which Prefect shares, and in the worker's.
-        folder: Has the secrets, `hosts` and the volume `data`; logs are written there.
+        folder: Has the secrets, `hosts` and the volumes; logs are written there.
         surveys: The folder that is mounted as such.
     """
 
@@ -42,7 +43,7 @@ class Services:
         """The command line of a service, with the mounts, user, environment and network that it gets."""
         service = self.said[name]
         assert service["image"].startswith("crackmodel:")
-        sources = {"data": self.folder / "data", "/srv/surveys": self.surveys}
+        sources = {volume: self.folder / volume for volume in VOLUMES} | {"/srv/surveys": self.surveys}
         mounts = [Mount(place.split(":")[0]) for place in service["tmpfs"]] + [Mount("/dev/shm")]
         for volume in service.get("volumes", ()):
             mounts.append(Mount(volume["target"], sources[volume["source"]], volume.get("read_only", False)))

@@ -13,7 +13,7 @@ import pytest
 from crackmodel.reports.queries import open_report
 from tests.deploy.container import Image, two_networks
 from tests.deploy.manifests import compose
-from tests.deploy.services import HOSTS, Services
+from tests.deploy.services import HOSTS, VOLUMES, Services
 
 pytestmark = pytest.mark.integration
 
@@ -27,8 +27,9 @@ def services(image: Image, surveys: Path, tmp_path_factory: pytest.TempPathFacto
     (folder / "hosts").write_text(HOSTS)
     (folder / "ray_token").write_text("0123456789abcdef" * 4)
     (folder / "postgres_password").write_text("not used")
-    (folder / "data").mkdir()
-    os.chown(folder / "data", 10001, 10001)
+    for volume in VOLUMES:
+        (folder / volume).mkdir()
+        os.chown(folder / volume, 10001, 10001)
     said = compose({"CRACKMODEL_SURVEYS": "/srv/surveys"})["services"]
     with two_networks() as networks:
         started = Services(image, said, networks, folder, surveys)
