@@ -12,7 +12,7 @@ import pytest
 
 from crackmodel.reports.queries import open_report
 from tests.deploy.container import Image, two_networks
-from tests.deploy.manifests import compose
+from tests.deploy.manifests import DEPLOY, compose
 from tests.deploy.services import HOSTS, VOLUMES, Services
 
 pytestmark = pytest.mark.integration
@@ -49,6 +49,21 @@ def test_a_night_is_scored_by_the_ray_worker(services: Services) -> None:
     (rows,) = report.sql("select survey, count(*) as images from latest group by 1").to_pylist()
     assert rows == {"survey": "deck", "images": sum(path.is_file() for path in services.surveys.rglob("*"))}
     assert "http://ray-head:8265" in services.log("prefect-worker")
+
+
+def test_notifications_are_set_up_from_the_image(services: Services) -> None:
+    block = (
+        "from prefect.blocks.notifications import SlackWebhook; "
+        "SlackWebhook(url='http://127.0.0.1:9/').save('alerts')"
+    )
+    services.run("prefect-worker", ["python", "-c", block])
+
+    apply = "python -m flows.automations --from deploy/automations --notify slack-webhook/alerts"
+    said = services.run("prefect-worker", apply.split())
+
+    shipped = list((DEPLOY / "automations").glob("*.yaml"))
+    assert shipped
+    assert said.count("created ") == len(shipped)
 
 
 def test_without_the_token_nobody_gives_ray_work(services: Services) -> None:
