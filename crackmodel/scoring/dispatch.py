@@ -85,7 +85,7 @@ def scored_on_ray(
             if not in_flight:
                 yield from suspicion.rest()
                 return
-            finished, _ = ray.wait(list(in_flight), num_returns=1, timeout=_TICK_SECONDS)
+            finished = _wait(list(in_flight))
             if not finished:
                 yield None
                 continue
@@ -101,6 +101,22 @@ def scored_on_ray(
                 result = reject_shard(job, shard, "scoring_failed", "its worker or node died, twice")
             counters.count(result)
             yield from suspicion.pass_on(result, survived=survived)
+
+
+def _wait(references: list[Any]) -> list[Any]:
+    """Wait a moment until one is done.
+
+    Raises:
+        BaseException: What the handler of a signal raised. Ray's native code makes a SystemError of it, which
+            looks like a failure, and not like an order to stop.
+    """
+    import ray
+
+    try:
+        finished, _ = ray.wait(references, num_returns=1, timeout=_TICK_SECONDS)
+    except SystemError as error:
+        raise error.__cause__ or error from None
+    return list(finished)
 
 
 def _local_paths(job: ScoringJob, files: pa.Table) -> list[str]:
