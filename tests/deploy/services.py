@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.deploy.container import Image, Mount
+from tests.prefect_server import descendants
 
 _HEALTHY_SECONDS: Final = 180
 _DATABASE: Final = "PREFECT_SERVER_DATABASE_"
@@ -111,5 +114,9 @@ class Services:
             yield
         finally:
             for process in self.running.values():
-                process.kill()  # and the kernel everything in its process namespace
+                # `--kill-child` is forgotten by a child that becomes another user. It is the init of a
+                # process namespace: with it the kernel ends everything in there.
+                for inside in descendants(process.pid)[:1]:
+                    os.kill(inside, signal.SIGKILL)
+                process.kill()
                 process.wait()
