@@ -83,7 +83,9 @@ def scored_on_ray(
                     break
                 in_flight[task.options(max_retries=_retries(shard)).remote(shared_job, shard)] = shard
             if not in_flight:
-                yield from suspicion.rest()
+                for believed in suspicion.rest():
+                    counters.count(believed)
+                    yield believed
                 return
             finished = _wait(list(in_flight))
             if not finished:
@@ -99,8 +101,9 @@ def scored_on_ray(
                     continue
                 # Not in the process that was the image's own, so perhaps not by the image: memory was short.
                 result = reject_shard(job, shard, "scoring_failed", "its worker or node died, twice")
-            counters.count(result)
-            yield from suspicion.pass_on(result, survived=survived)
+            for believed in suspicion.pass_on(result, survived=survived):
+                counters.count(believed)
+                yield believed
 
 
 def _wait(references: list[Any]) -> list[Any]:

@@ -1,8 +1,8 @@
 """Counters that Ray's own endpoint gives to Prometheus, beside Ray's own: `ray_crackmodel_*` on every node.
 
-Only a run on Ray counts. The driver counts a shard once, when its result arrives, so that a shard which Ray
-repeats is not counted twice and no image costs a call. Where Ray was installed without its metrics agent
-(plain `ray`), the numbers go nowhere and cost nothing.
+Only a run on Ray counts. The driver counts a shard once, when it hands it on to be committed, so that a shard
+which Ray repeats is not counted twice and no image costs a call. Where Ray was installed without its metrics
+agent (plain `ray`), the numbers go nowhere and cost nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class RayCounters:
 
         self._survey = survey
         self._images = Counter(
-            "crackmodel_images", "Images that got a row in the report.", ("survey", "verdict")
+            "crackmodel_images", "Images that were scored or rejected.", ("survey", "verdict")
         )
         self._rejected = Counter("crackmodel_rejected", "Images that were rejected.", ("survey", "code"))
         self._tiles = Counter("crackmodel_tiles", "Tiles that the model saw.", ("survey",))

@@ -267,9 +267,11 @@ def _score_and_commit(
                 enough = since >= _SECONDS_BETWEEN_COMMITS or len(waiting) >= _SHARDS_PER_COMMIT
                 if waiting and enough and since >= took * _SCORING_PER_COMMITTING:
                     commit()
-        except (KeyboardInterrupt, ClusterError, SurveyError):
-            with suppress(ReportError):  # why the run stops matters more
-                if waiting:
+        except BaseException as stop:
+            # Ctrl-C and a cancelled flow are no `Exception`; what else is one says that the run is wrong.
+            orderly = isinstance(stop, ClusterError | SurveyError) or not isinstance(stop, Exception)
+            if waiting and orderly:
+                with suppress(ReportError):  # why the run stops matters more
                     commit()
             raise
         if waiting:

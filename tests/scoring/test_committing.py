@@ -45,7 +45,15 @@ def test_a_run_commits_every_shard_in_time_but_spends_little_of_it(
     assert len(rows(report)) == 12
 
 
-@pytest.mark.parametrize("stopped_by", [KeyboardInterrupt(), ClusterError("Ray is gone.", "Look for it.")])
+class TerminationSignal(BaseException):
+    """As Prefect raises where a flow is cancelled."""
+
+
+@pytest.mark.parametrize(
+    "stopped_by",
+    [KeyboardInterrupt(), TerminationSignal(), ClusterError("Ray is gone.", "Look for it.")],
+    ids=lambda error: type(error).__name__,
+)
 def test_what_is_scored_is_committed_when_the_run_is_stopped(
     patches: Path, report: Path, score: Score, monkeypatch: pytest.MonkeyPatch, stopped_by: BaseException
 ) -> None:
