@@ -14,8 +14,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,7 @@ from dockerfile_parse import DockerfileParser
 _BASE_ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _CACHE_MOUNT: Final = re.compile(r"--mount=type=cache,target=(\S+)\s+")
 _BUILD_SECONDS: Final = 540
+_NAMESPACE_SECONDS: Final = 30.0
 # How this machine reaches its package index.
 _OF_THE_BUILDER: Final = ("PIP_", "UV_", "SSL_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
@@ -44,7 +46,10 @@ mount --rbind /dev "$root/dev"
 if [ "$mode" = ro ]; then mount -o remount,ro,bind "$root"; fi
 while [ "$1" != -- ]; do mount $1 "$2" "$root$3"; shift 3; done
 shift
-exec chroot "$root" "$@"
+# Not `exec`: this shell, root and the first process of the namespace, is what --kill-child reaches. A process
+# that changes its user is not killed with its parent any more.
+chroot "$root" "$@" || exit $?
+exit 0
 """
 
 
@@ -135,6 +140,42 @@ class Image:
             *(() if uid == "0" else ("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all")),
             "env", "--ignore-environment", f"--chdir={self.folder}", *variables, *command,
         ]  # fmt: skip
+
+
+def namespace(process: subprocess.Popen[bytes]) -> str:
+    """The process namespace that a command line of `Image.argv` has made, once it has."""
+    mine, path = Path("/proc/self/ns/pid").readlink(), Path(f"/proc/{process.pid}/ns/pid_for_children")
+    end = time.monotonic() + _NAMESPACE_SECONDS
+    while (found := path.readlink()) == mine:
+        assert time.monotonic() < end, "there is no namespace"
+        time.sleep(0.01)
+    return str(found)
+
+
+def processes(namespaces: Collection[str]) -> list[int]:
+    """What runs in process namespaces."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            if str((process / "ns" / "pid").readlink()) in namespaces:
+                found.append(int(process.name))
+    return found
+
+
+def kill(started: Collection[subprocess.Popen[bytes]]) -> None:
+    """Kill what command lines of `Image.argv` run, with everything that they have started.
+
+    Raises:
+        AssertionError: Something outlives it.
+    """
+    namespaces = {namespace(process) for process in started if process.poll() is None}
+    for process in started:
+        process.kill()
+        process.wait()
+    end = time.monotonic() + _NAMESPACE_SECONDS
+    while left := processes(namespaces):
+        assert time.monotonic() < end, f"{left} are left"
+        time.sleep(0.05)
 
 
 def missing_privileges() -> str | None:

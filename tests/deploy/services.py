@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.deploy.container import Image, Mount
-from tests.prefect_server import descendants
+from tests.deploy.container import Image, Mount, kill
 
 _HEALTHY_SECONDS: Final = 180
 _DATABASE: Final = "PREFECT_SERVER_DATABASE_"
@@ -113,10 +110,4 @@ class Services:
         try:
             yield
         finally:
-            for process in self.running.values():
-                # `--kill-child` is forgotten by a child that becomes another user. It is the init of a
-                # process namespace: with it the kernel ends everything in there.
-                for inside in descendants(process.pid)[:1]:
-                    os.kill(inside, signal.SIGKILL)
-                process.kill()
-                process.wait()
+            kill(self.running.values())
