@@ -41,7 +41,19 @@ def reported() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         sys.exit(0)
+    except TimeoutError as error:  # Prefect's, for a flow or a task with a limit; an OSError to Python
+        _say(
+            f"It took too long: {error or 'a time limit passed'}.",
+            "What is done is kept; run the same command again for the rest.",
+        )
+        sys.exit(FAILED)
     except OSError as error:
+        if error.filename is not None:  # what is written to stdout has no name
+            _say(
+                f"{error.filename} cannot be used: {error.strerror}.",
+                "Check that it is there, and that this user may use it.",
+            )
+            sys.exit(FAILED)
         _say(f"The output cannot be written: {error}.", "Write it somewhere else, or free some space.")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)

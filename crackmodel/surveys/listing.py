@@ -247,9 +247,13 @@ def _add_file(image: str, entry: os.DirEntry[str], found: _Found) -> None:
 def _add_link(root: str, image: str, entry: os.DirEntry[str], found: _Found) -> None:
     target = Path(os.path.realpath(entry.path))
     within = target.is_relative_to(root)
-    if within and target.is_file():
+    try:
+        is_file, is_folder = within and target.is_file(), within and target.is_dir()
+    except OSError as error:  # it is somewhere where nobody may look
+        raise _unreadable(str(target.parent), error) from error
+    if is_file:
         _add_file(image, entry, found)
-    elif not (within and target.is_dir()):
+    elif not is_folder:
         found.outside += 1
 
 
@@ -282,9 +286,16 @@ def _absolute(uri: str) -> Path:
 
 
 def _require_folder(root: Path) -> None:
-    if root.is_file():
+    try:
+        is_file, is_folder = root.is_file(), root.is_dir()
+    except OSError as error:
+        raise SurveyError(
+            f"The folder {printable(str(root))} cannot be looked at ({error.strerror}).",
+            "Check its path, and that the scoring user may enter every folder above it.",
+        ) from error
+    if is_file:
         raise _is_a_file(str(root))
-    if not root.is_dir():
+    if not is_folder:
         raise SurveyError(
             f"There is no folder {root}.", "Check the spelling, and that the disk or share is mounted here."
         )

@@ -332,7 +332,8 @@ def ordinary_user() -> Iterator[Path]:
         if root:
             os.seteuid(0)
         for path in [folder, *folder.iterdir()]:
-            path.chmod(0o755)
+            if not path.is_symlink():
+                path.chmod(0o755)
         shutil.rmtree(folder)
 
 
@@ -348,6 +349,34 @@ def test_an_unreadable_folder_is_named_with_the_remedy(mode: int) -> None:
             os.seteuid(65534)
         with pytest.raises(SurveyError, match=r"folder .*closed cannot be read .*permission"):
             list_survey(str(survey))
+
+
+def test_a_survey_in_a_folder_that_nobody_may_enter_is_named() -> None:
+    with ordinary_user() as folder:
+        os.seteuid(os.getuid())
+        write(folder / "closed" / "bridge-07" / "a.jpg")
+        (folder / "closed").chmod(0o000)
+        if os.getuid() == 0:
+            os.seteuid(65534)
+        with pytest.raises(SurveyError, match=r"bridge-07 cannot be looked at .*folder above it"):
+            list_survey(str(folder / "closed" / "bridge-07"))
+
+
+def test_a_link_into_a_folder_that_nobody_may_enter_is_named() -> None:
+    with ordinary_user() as survey:
+        os.seteuid(os.getuid())
+        write(survey / ".closed" / "a.jpg")
+        (survey / "a.jpg").symlink_to(survey / ".closed" / "a.jpg")
+        (survey / ".closed").chmod(0o000)
+        if os.getuid() == 0:
+            os.seteuid(65534)
+        with pytest.raises(SurveyError, match=r"folder .*\.closed cannot be read"):
+            list_survey(str(survey))
+
+
+def test_a_path_that_is_too_long_for_the_disk_is_no_survey(tmp_path: Path) -> None:
+    with pytest.raises(SurveyError, match=r"cannot be looked at .*too long"):
+        list_survey(str(tmp_path / ("x" * 300)))
 
 
 def test_an_unreadable_hidden_folder_stops_nobody() -> None:

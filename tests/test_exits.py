@@ -1,0 +1,45 @@
+"""How commands end when it was not the output's fault."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crackmodel.exits import FAILED, reported
+
+
+def said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command says that an error stops."""
+    with pytest.raises(SystemExit) as ended, reported():
+        raise error
+    assert ended.value.code == FAILED
+    return capsys.readouterr().err
+
+
+def test_a_time_limit_is_no_full_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    message = said(TimeoutError("Flow run exceeded timeout of 60.0 second(s)"), capsys)
+
+    assert message.startswith("error: It took too long: Flow run exceeded timeout of 60.0 second(s).\n")
+    assert "output" not in message
+
+
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = said(OSError(errno.EACCES, "Permission denied", str(tmp_path / "a")), capsys)
+
+    assert message.startswith(f"error: {tmp_path / 'a'} cannot be used: Permission denied.\n")
+    assert "output" not in message
+
+
+def test_a_full_disk_below_the_output_is_said() -> None:
+    code = "from crackmodel.exits import reported\nwith reported(): print('a line')"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+
+    assert done.returncode == FAILED
+    assert done.stderr.startswith("error: The output cannot be written: ")
