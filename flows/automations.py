@@ -71,7 +71,10 @@ def apply(folder: Path, notify: str) -> dict[str, str]:
             "Look whether it runs (`prefect version` asks it) and is of the version that is installed here.",
         ) from error
     if not done:
-        raise UsageError(f"There is no automation in {folder}.", "Name the folder that holds their files.")
+        raise UsageError(
+            f"There is no automation in {folder}.",
+            "Name the folder that holds their files with --from; in a checkout it is deploy/automations.",
+        )
     if "created" in done.values():
         _start_the_clock()
     return done

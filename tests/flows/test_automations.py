@@ -192,7 +192,7 @@ def test_a_block_that_is_not_there_and_a_broken_file_are_named(
             apply(_SHIPPED, "slack-webhook/nowhere")
         with pytest.raises(UsageError, match=r"mine\.yaml is no automation"):
             apply(tmp_path, mailbox.block)
-        with pytest.raises(UsageError, match="no automation in"):
+        with pytest.raises(UsageError, match=r"no automation in .*--from"):
             apply(tmp_path / "nowhere", mailbox.block)
 
 
