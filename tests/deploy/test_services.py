@@ -65,6 +65,23 @@ def test_notifications_are_set_up_from_the_image(services: Services) -> None:
     assert said.count("created ") == len(shipped)
 
 
+def test_a_prometheus_in_the_network_gets_the_counters_of_every_node(services: Services) -> None:
+    code = """
+import time, urllib.request
+for place in ("ray-head:8090", "10.0.0.2:8090"):
+    text = ""
+    for _ in range(60):
+        text = urllib.request.urlopen(f"http://{place}/metrics", timeout=5).read().decode()
+        if "ray_node_cpu_count" in text:
+            break
+        time.sleep(0.5)
+    print(place, "ray_node_cpu_count" in text)
+"""
+    said = services.run("prefect-worker", ["python", "-c", code])
+
+    assert said.splitlines() == ["ray-head:8090 True", "10.0.0.2:8090 True"]
+
+
 def test_without_the_token_nobody_gives_ray_work(services: Services) -> None:
     code = """
 import os, pathlib, urllib.error, urllib.request
