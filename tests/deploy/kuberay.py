@@ -1,7 +1,8 @@
 """Which fields KubeRay 1.7.0 knows, so that a field with a typing error, which it would drop, is found.
 
 Names, kinds and values are those of its reference,
-https://docs.ray.io/en/master/cluster/kubernetes/references/api.html. No package has the schemas themselves.
+https://github.com/ray-project/kuberay/blob/v1.7.0/docs/reference/api.md.
+No package has the schemas themselves.
 """
 
 from __future__ import annotations

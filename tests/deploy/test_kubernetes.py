@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from flows import draining
 from tests.deploy.kuberay import SCHEMAS, validate_pod_template
 from tests.deploy.manifests import CHECKOUT, DEPLOY, kubernetes, pod_templates
 
@@ -108,7 +110,35 @@ def test_secrets_are_references(spec: dict[str, Any]) -> None:
     assert not any(document["kind"] == "Secret" for _, document in kubernetes())
 
 
-def test_the_cpu_group_grows_and_the_gpu_group_waits_to_be_asked() -> None:
+def test_runs_are_asked_to_end_before_their_worker() -> None:
+    (deployment,) = [
+        document
+        for path, document in kubernetes()
+        if (path.stem, document["kind"]) == ("prefect-worker", "Deployment")
+    ]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
+    # Nothing is started by a shell, so the worker is the container's first process.
+    assert container["command"][:3] == ["prefect", "worker", "start"]
+    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["python", "-m", "flows.draining", "1"]
+    assert (
+        pod["terminationGracePeriodSeconds"] > inspect.signature(draining.main).parameters["seconds"].default
+    )
+
+
+def test_a_prometheus_may_read_every_ray_node() -> None:
+    (policy,) = [
+        document["spec"] for _, document in kubernetes() if document["metadata"].get("name") == "ray-metrics"
+    ]
+    ((port,),) = [rule["ports"] for rule in policy["ingress"]]
+
+    # KubeRay starts every node with this one.
+    assert port == {"protocol": "TCP", "port": 8080}
+    assert policy["podSelector"] == {"matchExpressions": [{"key": "ray.io/cluster", "operator": "Exists"}]}
+
+
+def test_the_cpu_group_grows_and_the_gpu_group_is_off() -> None:
     cluster = yaml.safe_load((DEPLOY / "kubernetes" / "raycluster.yaml").read_text())["spec"]
     groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
 
@@ -159,6 +189,27 @@ def _secret_names(value: Any) -> list[str]:
     if "secretName" in value:
         found.append(value["secretName"])
     return found + [name for inner in value.values() for name in _secret_names(inner)]
+
+
+def test_kustomize_gives_every_image_its_registry(tmp_path: Path) -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("there is no kubectl here")
+    folder = shutil.copytree(DEPLOY / "kubernetes", tmp_path / "kubernetes")
+    said = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    # What `kustomize edit set image` writes.
+    said["images"] = [each | {"newName": f"registry.example/{each['name']}"} for each in said["images"]]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(said))
+
+    built = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True)
+
+    containers = [
+        container
+        for item in yaml.safe_load_all(built.stdout)
+        for template in pod_templates(item)
+        for container in _containers(template["spec"])
+    ]
+    assert len(containers) == 6
+    assert all(container["image"].startswith("registry.example/") for container in containers)
 
 
 def test_kustomize_puts_everything_together() -> None:

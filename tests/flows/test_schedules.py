@@ -14,6 +14,8 @@ import pytest
 
 from crackmodel import open_report
 from crackmodel.surveys.sample import SampleSurvey
+from flows.draining import runs_of
+from tests.deploy.manifests import compose
 from tests.prefect_server import PrefectServer, stop, until
 
 if TYPE_CHECKING:
@@ -26,19 +28,21 @@ _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _POOL = "crackmodel"
 
 
-def _prefect(server: PrefectServer, *arguments: str) -> None:
+def _deploy(server: PrefectServer) -> None:
+    """Do what containers do at every start."""
+    command = compose({"CRACKMODEL_SURVEYS": "/srv/surveys"})["services"]["prefect-deploy"]["command"]
+    environment = server.environment()
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
-        cwd=_CHECKOUT, env=server.environment(), capture_output=True, text=True, timeout=180, check=False,
-    )  # fmt: skip
+        command, cwd=_CHECKOUT, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def deployed(prefect_server: PrefectServer) -> dict[str, DeploymentResponse]:
     """What `prefect deploy --all` made of the shipped file, by name."""
-    _prefect(prefect_server, "work-pool", "create", _POOL, "--type", "process")
-    _prefect(prefect_server, "deploy", "--all", "--prefect-file", "deploy/prefect.yaml")
+    _deploy(prefect_server)
     with prefect_server.client() as client:
         names = ("nightly/nightly", "score-survey/on-demand", "train-model/training")
         return {name: client.read_deployment_by_name(name) for name in names}
@@ -47,7 +51,7 @@ def deployed(prefect_server: PrefectServer) -> dict[str, DeploymentResponse]:
 @pytest.fixture(scope="module")
 def worker(
     prefect_server: PrefectServer, deployed: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """A worker of the pool."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", _POOL, "--type", "process"]
     log = tmp_path_factory.mktemp("worker") / "log"
@@ -56,7 +60,7 @@ def worker(
             command, cwd=_CHECKOUT, env=prefect_server.environment(), stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        yield
+        yield process
     except AssertionError as error:
         error.add_note(log.read_text(errors="replace")[-6000:])
         raise
@@ -89,6 +93,28 @@ def test_the_shipped_deployments_describe_their_parameters_and_limits(
     }
     assert schedule.active
     assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 2 * * *", "Europe/Berlin")  # type: ignore[union-attr]
+
+
+def test_what_is_paused_stays_paused_when_it_is_deployed_again(
+    prefect_server: PrefectServer, deployed: dict[str, DeploymentResponse]
+) -> None:
+    from prefect.client.schemas.actions import WorkPoolUpdate
+
+    nightly = deployed["nightly/nightly"].id
+    (schedule,) = deployed["nightly/nightly"].schedules
+    with prefect_server.client() as client:
+        client.update_deployment_schedule(nightly, schedule.id, active=False)
+        client.update_work_pool(_POOL, WorkPoolUpdate(is_paused=True))
+        try:
+            _deploy(prefect_server)
+            (again,) = client.read_deployment(nightly).schedules
+            pool = client.read_work_pool(_POOL)
+        finally:
+            client.update_deployment_schedule(nightly, schedule.id, active=True)
+            client.update_work_pool(_POOL, WorkPoolUpdate(is_paused=False))
+
+    assert (again.id, again.active) == (schedule.id, False)
+    assert pool.is_paused
 
 
 def test_a_cron_deployment_gets_runs_by_itself(
@@ -129,7 +155,7 @@ def test_the_server_refuses_parameters_that_make_no_sense(
 def test_a_worker_scores_a_survey_on_demand(
     prefect_server: PrefectServer,
     deployed: dict[str, DeploymentResponse],
-    worker: None,
+    worker: subprocess.Popen[bytes],
     sample_survey: Path,
     tmp_path: Path,
 ) -> None:
@@ -151,7 +177,7 @@ def test_a_worker_scores_a_survey_on_demand(
 def test_nights_that_are_late_become_one_on_the_worker(
     prefect_server: PrefectServer,
     deployed: dict[str, DeploymentResponse],
-    worker: None,
+    worker: subprocess.Popen[bytes],
     sample: SampleSurvey,
     tmp_path: Path,
 ) -> None:
@@ -181,12 +207,50 @@ def test_nights_that_are_late_become_one_on_the_worker(
     assert _rows(report) == 1
 
 
+def test_a_worker_s_runs_can_be_ended_before_it(
+    prefect_server: PrefectServer,
+    deployed: dict[str, DeploymentResponse],
+    worker: subprocess.Popen[bytes],
+    sample: SampleSurvey,
+    tmp_path: Path,
+) -> None:
+    survey = tmp_path / "survey"
+    survey.mkdir()
+    picture = sample.directory / min(set(sample.files) - set(sample.rejected))
+    for number in range(5_000):  # minutes of work
+        (survey / f"{number}.jpg").hardlink_to(picture)
+    parameters = {"survey": str(survey), "report": str(tmp_path / "report"), "workers": 0}
+    with prefect_server.client() as client:
+        run = client.create_flow_run_from_deployment(
+            deployed["score-survey/on-demand"].id, parameters=parameters
+        )
+        until(lambda: _is_running(client.read_flow_run(run.id)), seconds=180)
+
+        # What the unit and the containers do before they stop a worker.
+        drained = subprocess.run(
+            [sys.executable, "-m", "flows.draining", str(worker.pid)],
+            cwd=_CHECKOUT, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+        assert (drained.returncode, drained.stderr) == (0, "")
+        until(lambda: _is_final(client.read_flow_run(run.id)), seconds=10)
+        ended = client.read_flow_run(run.id)
+    assert ended.state
+    assert ended.state.is_crashed(), ended.state
+    assert runs_of(worker.pid) == []
+    assert worker.poll() is None
+
+
 def _runs(server: PrefectServer, deployment: UUID) -> list[FlowRun]:
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
     chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
     with server.client() as client:
         return client.read_flow_runs(deployment_filter=chosen)
+
+
+def _is_running(run: FlowRun) -> bool:
+    return bool(run.state and run.state.is_running())
 
 
 def _is_final(run: FlowRun) -> bool:
