@@ -121,8 +121,7 @@ def nightly(
         "max_rejected": max_rejected,
     }
     outcomes: list[Outcome] = []
-    progress = ProgressArtifact("night-progress", log)
-    with kept_ray():
+    with ProgressArtifact("night-progress", log) as progress, kept_ray():
         entries = find(root)
         for entry in entries:
             progress.show(
@@ -132,7 +131,7 @@ def nightly(
             given = settings | {"name": entry.name, "tile": entry.tile or tile}
             outcomes.append(_score_one(entry, given, rise))
             log.info("%s", outcomes[-1].headline)
-    progress.show(100, f"{len(outcomes):,} of {len(outcomes):,} surveys done")
+        progress.show(100, f"{len(outcomes):,} of {len(outcomes):,} surveys done")
     night = Night(root, tuple(outcomes))
     publish_night(night)
     night.check()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections import deque
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Final, Self, cast
 from uuid import UUID
 
-import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.events import emit_event
 
@@ -32,11 +34,17 @@ _SECONDS_BETWEEN_CALLS: Final = 5.0
 """Shards come many a second, and each line or change of the artifact is work for Prefect's API."""
 
 _SECONDS_AFTER_FAILURE: Final = 60.0
-"""A server that does not answer must not hold the run up again and again."""
+"""A server that does not answer is not asked again and again."""
+
+_SECONDS_TO_CLOSE: Final = 5.0
+"""What the last move of a bar may take of the run's time."""
 
 
 class ProgressArtifact:
-    """A bar in Prefect's UI; a server that does not answer stops no run.
+    """A bar in Prefect's UI; a server that does not answer stops no run, and holds none up.
+
+    A call to a server that is gone takes Prefect's client a minute or more, so a thread makes the calls, and
+    what is newest meanwhile is told next. Leaving the block waits a few seconds for the last of them.
 
     Args:
         key: Name of the artifact.
@@ -47,18 +55,48 @@ class ProgressArtifact:
         self._key, self._log = key, log
         self._id: UUID | None = None
         self._not_before = float("-inf")
+        self._newest: deque[tuple[float, str]] = deque(maxlen=1)
+        self._changed, self._closed = threading.Event(), False
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        # The thread has this one's context, which says whose artifact it is.
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._tell,), name=f"artifact {self._key}", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        self._changed.set()
+        if self._thread and time.monotonic() >= self._not_before:
+            self._thread.join(_SECONDS_TO_CLOSE)
 
     def show(self, percent: float, description: str) -> None:
-        """Move the bar."""
-        if time.monotonic() < self._not_before:
-            return
+        """Move the bar, soon."""
+        self._newest.append((percent, description))
+        self._changed.set()
+
+    def _tell(self) -> None:
+        over = False
+        while not over:
+            self._changed.wait()
+            self._changed.clear()
+            over = self._closed
+            if self._newest and time.monotonic() >= self._not_before:
+                self._call(*self._newest.pop())
+
+    def _call(self, percent: float, description: str) -> None:
         try:
             if self._id is None:
                 made = create_progress_artifact(percent, key=self._key, description=description)
                 self._id = cast(UUID, made)  # a coroutine only in a coroutine
             else:
                 update_progress_artifact(self._id, percent, description=description)
-        except httpx.HTTPError as error:
+        except Exception as error:  # whatever it is, the run goes on
             self._not_before = time.monotonic() + _SECONDS_AFTER_FAILURE
             self._log.warning("Prefect's server does not take the progress: %s", error)
 
@@ -74,12 +112,14 @@ class RunTeller:
         self._last = time.monotonic()
 
     def __enter__(self) -> Self:
+        self._artifact.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._tell_notices()
+        self._artifact.__exit__(kind, error, trace)
 
     def __call__(self, event: Event) -> None:
         """Take the next event of the run."""
