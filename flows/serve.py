@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from subprocess import Popen
 from typing import Annotated, Any, Final
@@ -27,7 +29,7 @@ from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
-from crackmodel.errors import SchedulerError, UsageError
+from crackmodel.errors import SchedulerError, SurveyError, UsageError
 from crackmodel.exits import reported
 from crackmodel.options import (
     EngineOption,
@@ -42,6 +44,7 @@ from crackmodel.options import (
     WorkersOption,
 )
 from crackmodel.settings import ScoreSettings
+from crackmodel.surveys.listing import open_location
 from crackmodel.surveys.roster import find_surveys
 from flows.nightly import nightly
 from flows.scheduler import scheduling_server
@@ -49,6 +52,8 @@ from flows.scheduler import scheduling_server
 DEPLOYMENT: Final = "one-machine"
 
 _SECONDS_BETWEEN_LOOKS: Final = 0.5
+
+_SECONDS_TO_COMMIT: Final = 30.0
 
 _UNFINISHED: Final = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
@@ -141,7 +146,7 @@ def main(
     }
     with reported():
         settings = ScoreSettings.read(**given)
-        find_surveys(root)
+        _require_surveys(root)
         places = {"root": _absolute(root), "report": _absolute(settings.report)}
         deployment = plan(cron, timezone, given | places | {"rise": rise})
         with scheduling_server() as server:
@@ -171,12 +176,50 @@ async def _serve(deployment: RunnerDeployment, server: Popen[bytes] | None) -> N
             await serving
             return
         await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+    cause = serving.exception() if serving.done() and not serving.cancelled() else None
     serving.cancel()
+    await _end_nights()
     await asyncio.wait([serving])
     raise SchedulerError(
-        "The Prefect server has ended or stopped answering.",
+        f"The Prefect server has ended or stopped answering{_in_words(cause)}.",
         "What is done is kept. Start this command again, or let systemd do it: docs/scheduling.md.",
-    )
+    ) from cause
+
+
+async def _end_nights() -> None:
+    """End the runs, which the runner waits for and does not end when it is cancelled.
+
+    Each commits what is scored. What it then tries to tell a server that is gone is not waited for.
+    """
+    nights = multiprocessing.active_children()
+    for night in nights:
+        night.terminate()
+    until = time.monotonic() + _SECONDS_TO_COMMIT
+    while any(night.is_alive() for night in nights) and time.monotonic() < until:
+        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+    for night in nights:
+        night.kill()
+
+
+def _in_words(error: BaseException | None) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f": {type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": .") if error else ""
+
+
+def _require_surveys(root: str) -> None:
+    """Make sure that there is something to score.
+
+    Raises:
+        UsageError: The root's address makes no sense.
+        SurveyError: It holds no surveys, or its roster makes no sense: no fault of the command's, so systemd
+            starts it again and again until somebody has mended it.
+    """
+    open_location(root)
+    try:
+        find_surveys(root)
+    except UsageError as error:
+        raise SurveyError(error.problem, error.remedy) from error
 
 
 def _absolute(place: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import multiprocessing
 import os
 import shutil
 import signal
@@ -10,12 +12,13 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -201,6 +204,63 @@ def test_a_stopped_machine_makes_one_of_missed_nights_and_an_interrupted_one_los
         assert served.wait(60) == 1
 
 
+def serve_with(monkeypatch: pytest.MonkeyPatch, start: Callable[[], Awaitable[None]], server: Any) -> None:
+    """Serve with a runner that does something else than to ask a server for work."""
+    from flows import serve
+
+    async def add(_: Any) -> None:
+        pass
+
+    runner = SimpleNamespace(aadd_deployment=add, start=start, started=True)
+    monkeypatch.setattr(serve, "Runner", lambda **_: runner)
+    deployment: Any = None
+    asyncio.run(serve._serve(deployment, server))
+
+
+def test_a_lost_server_ends_the_night_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    import anyio
+
+    from crackmodel.errors import SchedulerError
+
+    night = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+
+    async def wait_for_the_night() -> None:
+        night.start()
+        await anyio.to_thread.run_sync(night.join)  # as Prefect's runner does; nothing interrupts it
+
+    states = iter([None, 0])
+    server = SimpleNamespace(poll=lambda: next(states))
+    with pytest.raises(SchedulerError, match=r"The Prefect server has ended or stopped answering\."):
+        serve_with(monkeypatch, wait_for_the_night, server)
+    assert night.exitcode == -signal.SIGTERM
+
+
+def test_what_stopped_the_runner_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from crackmodel.errors import SchedulerError
+
+    refusal = ExceptionGroup("unhandled errors in a TaskGroup", [OSError("no\nroom left.")])
+
+    async def refuse() -> None:
+        raise refusal
+
+    with pytest.raises(SchedulerError, match=r"stopped answering: OSError: no room left\. What") as caught:
+        serve_with(monkeypatch, refuse, None)
+    assert caught.value.__cause__ is refusal
+
+
+def test_a_roster_with_a_mistake_is_tried_again_until_it_is_mended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows.serve import main
+
+    (tmp_path / "surveys.toml").write_text("[[survey]]\nurl = 'bridge-07'\n")
+    with pytest.raises(SystemExit) as ended:
+        main(root=str(tmp_path))
+
+    assert ended.value.code == 1  # systemd starts it again, which it does not after a 2
+    assert "Survey 1 of" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "exit_code", "words"),
     [
@@ -208,6 +268,7 @@ def test_a_stopped_machine_makes_one_of_missed_nights_and_an_interrupted_one_los
         ({"timezone": "Europe/Bielefeld"}, 2, "timezone='Europe/Bielefeld'"),
         ({"engine": "steam"}, 2, "engine='steam'"),
         ({"root": "nowhere"}, 1, "nowhere"),
+        ({"root": "ftp://surveys"}, 2, "ftp://"),
     ],
 )
 def test_what_cannot_be_served_is_said_before_anything_starts(
