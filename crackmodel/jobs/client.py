@@ -43,6 +43,7 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
+        self._refused: set[str] = set()
         _require_answer(self.address)
         try:
             self.client = _connect(self.address)
@@ -74,6 +75,8 @@ class Cluster:
                 metadata=about,
             )
         except Exception as error:
+            if not _may_have_arrived(error):
+                self._refused.add(job)
             raise self._unusable(error) from error
 
     def working_on(self, key: str) -> list[JobDetails]:
@@ -91,12 +94,18 @@ class Cluster:
         return self.patiently(lambda: self.client.get_job_info(job))
 
     def stop(self, job: str) -> None:
-        """Stop a job and wait until it has ended; nothing happens where it has, or where nobody answers."""
-        until = time.monotonic() + _SECONDS_TO_STOP + 5
-        with suppress(Exception):  # what made the run stop matters more
-            self.client.stop_job(job)
-            while not self.client.get_job_info(job).status.is_terminal() and time.monotonic() < until:
-                time.sleep(_TICK_SECONDS)
+        """Stop a job and wait until it has ended, for as long as that may take.
+
+        The order is given until the cluster takes it: a job that it does not know may be on its way there.
+        Nothing happens where the job was refused or has ended.
+        """
+        until, ordered = time.monotonic() + _SECONDS_TO_STOP + 5, False
+        while job not in self._refused and time.monotonic() < until:
+            with suppress(Exception):  # what made the run stop matters more
+                ordered = ordered or self.client.stop_job(job)
+                if self.client.get_job_info(job).status.is_terminal():
+                    return
+            time.sleep(_TICK_SECONDS)
 
     def patiently(self, ask: Callable[[], T]) -> T:
         """Ask until there is an answer.
@@ -168,6 +177,11 @@ def _not_installed(error: Exception) -> ClusterError:
         f"RAY_ADDRESS is a dashboard's address, and Ray's job submission is not installed here ({error}).",
         "Install it: pip install 'crackmodel[cluster]'.",
     )
+
+
+def _may_have_arrived(error: Exception) -> bool:
+    """Whether a job may be there though its submission failed: without an answer, or for the server's fault."""
+    return isinstance(error, OSError) or "status code 5" in str(error)
 
 
 def _first_words(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from crackmodel.errors import ClusterError, CrackmodelError, printable
+from crackmodel.errors import ClusterError, CrackmodelError, TooManyRejected, printable
 from crackmodel.jobs.client import Cluster
 from crackmodel.jobs.events import JobSaid
 from crackmodel.jobs.records import read_record
@@ -24,6 +24,13 @@ _SECONDS_BETWEEN_TELLING: Final = 5.0
 
 _LONGEST_PIECE: Final = 50_000
 
+_WITH_RESULT: Final = frozenset({0, TooManyRejected.exit_code})
+"""How a command ends that has printed its result."""
+
+_SECONDS_OF_SILENCE: Final = 60.0
+"""Of a log, until it is asked for anew: a head without power closes no connection, nor does a firewall that
+forgets one."""
+
 
 @dataclass(slots=True)
 class Ending:
@@ -32,7 +39,7 @@ class Ending:
     Attributes:
         status: `SUCCEEDED`, `FAILED` or `STOPPED`.
         exit_code: Of its command; None where that did not end by itself.
-        result: The command's JSON result; None without one.
+        result: The JSON result of a command that was successful; None without one.
         error: What the command said stopped it; None if nothing did, or it could not say.
         last_words: The log's last line for people, or Ray's.
     """
@@ -72,6 +79,8 @@ def follow(cluster: Cluster, job: str, kinds: Mapping[str, type], tell: Any) -> 
         reader.close()
     details = cluster.look(job)
     ending.status, ending.exit_code = str(details.status), details.driver_exit_code
+    if ending.exit_code not in _WITH_RESULT:
+        ending.result = None  # some library's line, or of a command that failed after it
     if ending.exit_code is None and details.message:
         ending.last_words = " ".join(details.message.split())[:300].rstrip(".")
     return ending
@@ -92,13 +101,15 @@ async def _tail(cluster: Cluster, job: str, chunks: SimpleQueue[str | BaseExcept
         while True:
             position = 0
             try:
-                async for text in cluster.client.tail_job_logs(job):
-                    new = text[max(0, seen - position) :]  # a new connection begins from the beginning
-                    position += len(text)
-                    seen = max(seen, position)
-                    if new:
-                        chunks.put(new)
-            except Exception:  # the dashboard was restarted, or is gone, which the next question tells
+                async with asyncio.timeout(_SECONDS_OF_SILENCE) as patience:
+                    async for text in cluster.client.tail_job_logs(job):
+                        patience.reschedule(asyncio.get_running_loop().time() + _SECONDS_OF_SILENCE)
+                        new = text[max(0, seen - position) :]  # a new connection begins from the beginning
+                        position += len(text)
+                        seen = max(seen, position)
+                        if new:
+                            chunks.put(new)
+            except Exception:  # silence, or the dashboard was restarted or is gone: the next question tells
                 await asyncio.sleep(_TICK_SECONDS)
             if cluster.look(job).status.is_terminal():
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from crackmodel.errors import ClusterError
+from crackmodel.jobs import client, following
 from crackmodel.jobs.client import Cluster
 from crackmodel.jobs.following import follow
 
@@ -40,7 +42,10 @@ _LOG = ["one\ntw", "o\n", "@FeaturesExtracted ", '{"done": 1, "total": 2}\n', '{
 
 
 class _Flaky:
-    """A cluster whose log breaks off twice, and ends too early; each connection begins at the beginning."""
+    """A cluster whose log breaks off, falls silent, and ends too early.
+
+    Each connection begins at the beginning.
+    """
 
     def __init__(self) -> None:
         self.client = self
@@ -50,8 +55,10 @@ class _Flaky:
         self.connections += 1
         for text in _LOG[: self.connections]:
             yield text
-        if self.connections < 3:
+        if self.connections == 1:
             raise RuntimeError("WebSocket connection closed unexpectedly")
+        if self.connections == 2:
+            await asyncio.Event().wait()
 
     def get_job_logs(self, job: str) -> str:
         return "".join(_LOG)
@@ -66,10 +73,12 @@ class _Flaky:
         )
 
 
-def test_a_log_that_breaks_off_is_told_once() -> None:
+@pytest.mark.timeout(30)
+def test_a_log_that_breaks_off_or_falls_silent_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from crackmodel.jobs.events import JobSaid
     from crackmodel.models.events import FeaturesExtracted
 
+    monkeypatch.setattr(following, "_SECONDS_OF_SILENCE", 0.2)
     told: list[Any] = []
     flaky: Any = _Flaky()
     ending = follow(flaky, "job", {"FeaturesExtracted": FeaturesExtracted}, told.append)
@@ -78,3 +87,67 @@ def test_a_log_that_breaks_off_is_told_once() -> None:
     assert [event for event in told if isinstance(event, FeaturesExtracted)] == [FeaturesExtracted(1, 2)]
     assert "\n".join(event.text for event in told if isinstance(event, JobSaid)) == "one\ntwo"
     assert ending.result == {"model": "m@v1"}
+
+
+class _Head:
+    """A head that fails to do what it is asked, a few times."""
+
+    def __init__(self, *answers: Exception | bool) -> None:
+        self.answers = list(answers)
+        self.asked = self.looked = 0
+
+    def submit_job(self, **_: Any) -> None:
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+
+    def stop_job(self, job: str) -> bool:
+        self.asked += 1
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def get_job_info(self, job: str) -> Any:
+        self.looked += 1
+        over = not self.answers and self.looked > 2
+        return SimpleNamespace(status=SimpleNamespace(is_terminal=lambda: over))
+
+
+def cluster_of(head: _Head, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """A cluster with such a head, asked without waiting."""
+    monkeypatch.setattr(client, "_require_answer", lambda address: None)
+    monkeypatch.setattr(client, "_connect", lambda address: head)
+    monkeypatch.setattr(client, "_TICK_SECONDS", 0.001)
+    return Cluster("http://head:8265")
+
+
+_UNKNOWN = RuntimeError("Request failed with status code 404: Job mine does not exist.")
+_BROKEN = RuntimeError("Request failed with status code 500: Traceback")
+_REFUSED = RuntimeError("Request failed with status code 400: no such thing")
+
+
+@pytest.mark.timeout(60)
+def test_an_order_to_stop_is_given_until_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The job is on its way, it has not begun, the head fails, the head is not there, the head does it.
+    head = _Head(_UNKNOWN, False, _BROKEN, ConnectionError(), True)
+    cluster_of(head, monkeypatch).stop("mine")
+
+    assert head.asked == 5
+    assert head.looked > 2  # until the job is over
+
+
+@pytest.mark.parametrize(
+    ("failure", "orders"), [(_REFUSED, 0), (_BROKEN, 1), (TimeoutError(), 1)], ids=["refused", "500", "silent"]
+)
+@pytest.mark.timeout(60)
+def test_only_a_job_that_the_cluster_refused_needs_no_stopping(
+    failure: Exception, orders: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = _Head(failure, True)
+    cluster = cluster_of(head, monkeypatch)
+    with pytest.raises(ClusterError):
+        cluster.submit("mine", "crackmodel score", {}, {})
+    cluster.stop("mine")
+
+    assert head.asked == orders
