@@ -12,7 +12,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from crackmodel.errors import ClusterError, CrackmodelError
@@ -35,8 +35,8 @@ _NOT_FOUND: Final = frozenset({126, 127})
 def run_job(command: Command, address: str, kinds: Mapping[str, type], tell: Tell) -> dict[str, Any]:
     """Let a cluster run a command, and wait for it.
 
-    A job that works on the same thing already is waited for first. If it was the same command and was
-    successful, its result is this run's.
+    A job that works on the same thing already is waited for first. If it was the same command, it is ours from
+    then on: its result is this run's, and it is stopped with this run.
 
     Args:
         command: What to run.
@@ -56,10 +56,11 @@ def run_job(command: Command, address: str, kinds: Mapping[str, type], tell: Tel
     environment = {**command.environment, RECORDS_VARIABLE: "1"}
     for left in cluster.working_on(command.key):
         job = str(left.submission_id)
-        with _stopped_with_us(cluster, job):
+        ours = _is_same(left, entrypoint, environment)
+        with _stopped_with_us(cluster, job) if ours else nullcontext():
             tell(JobStarted(job, cluster.address, resumed=True))
             ending = follow(cluster, job, kinds, tell)
-        if ending.result is not None and _is_same(left, entrypoint, environment):
+        if ours and ending.result is not None:
             return ending.result
     job = f"crackmodel-{command.name}-{command.key}-{uuid.uuid4().hex[:8]}"
     with _stopped_with_us(cluster, job):
@@ -98,6 +99,12 @@ def _why(ending: Ending, job: str, address: str) -> CrackmodelError:
         return ClusterError(
             f"Somebody stopped job {job} on {address}.",
             "What was committed is safe; run the same command again for the rest.",
+        )
+    if ending.status == "SUCCEEDED":
+        return ClusterError(
+            f"Job {job} on {address} ended well, and its result cannot be read from its log.",
+            "What it did is kept: score again, which finds nothing left to do and says so, or look for the "
+            "trained model with `crackmodel models list`.",
         )
     problem = f"Job {job} on {address} failed: {ending.last_words}."
     if ending.exit_code in _NOT_FOUND:

@@ -115,6 +115,19 @@ def test_whatever_interrupts_us_stops_the_job(left: bool) -> None:
     assert cluster.stopped == list(cluster.jobs)
 
 
+def test_somebody_else_s_job_is_waited_for_and_not_stopped() -> None:
+    cluster = MadeUp()
+    cluster.leave(_FORCED, _RESULT)
+
+    def interrupt(event: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(cluster, tell=interrupt)
+    assert cluster.jobs.keys() == {"left"}
+    assert cluster.stopped == []
+
+
 def test_a_job_s_own_error_is_raised_here() -> None:
     with pytest.raises(SurveyError, match="No folder /photos") as caught:
         run(MadeUp(log=_FAILURE, status="FAILED", exit_code=1))
@@ -127,6 +140,8 @@ def test_a_job_s_own_error_is_raised_here() -> None:
         ("", "STOPPED", None, "Somebody stopped job"),
         ("sh: 1: /none/python: not found\n", "FAILED", 127, "Set CRACKMODEL_JOB_PYTHON"),
         ("No module named crackmodel\n", "FAILED", 1, "failed: No module named crackmodel. What was"),
+        ('{"level": "info"}\nKilled\n', "FAILED", -9, "failed: Killed. What was"),
+        ("", "SUCCEEDED", 0, "ended well, and its result cannot be read"),
     ],
 )
 def test_a_job_without_a_result_is_an_error_that_says_why(
