@@ -17,6 +17,7 @@ from crackmodel.cluster import kept_ray
 from crackmodel.errors import printable
 from crackmodel.options import (
     EngineOption,
+    ForceOption,
     JsonOption,
     MaxRejectedOption,
     ModelOption,
@@ -84,6 +85,7 @@ def nightly(
     workers: NonNegative | None = None,
     since: str | None = None,
     retry_rejected: bool = False,
+    force: bool = False,
     max_rejected: NonNegative | None = None,
     rise: Annotated[float, Field(ge=0, le=1)] = 0.2,
 ) -> Night:
@@ -100,6 +102,7 @@ def nightly(
         workers: Parallel tasks; 0 scores in the flow's own process, without Ray.
         since: Score only files modified since a date, or for `36h`, `7d`, `2w`.
         retry_rejected: Read rejected images again though they did not change.
+        force: Score images again though the report holds them.
         max_rejected: A survey with more rejected images needs a person, and the run fails at its end.
         rise: An image whose probability rose by so much needs a look.
 
@@ -118,6 +121,7 @@ def nightly(
         "workers": workers,
         "since": since,
         "retry_rejected": retry_rejected or None,
+        "force": force or None,
         "max_rejected": max_rejected,
     }
     outcomes: list[Outcome] = []
@@ -162,6 +166,7 @@ def main(
     workers: WorkersOption = None,
     since: SinceOption = None,
     retry_rejected: RetryOption = False,
+    force: ForceOption = False,
     max_rejected: MaxRejectedOption = None,
     rise: RiseOption = 0.2,
     as_json: JsonOption = False,
@@ -181,6 +186,7 @@ def main(
             workers=workers,
             since=since,
             retry_rejected=retry_rejected,
+            force=force,
             max_rejected=max_rejected,
             rise=rise,
             return_state=True,

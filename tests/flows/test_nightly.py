@@ -84,6 +84,10 @@ def test_a_broken_survey_stops_no_other_and_the_run_fails_at_its_end(
     assert not again["bridge-07"].reasons
     assert again["unplugged"].result.scored == 1
 
+    forced = nightly(str(root), report=report, workers=0, force=True)
+
+    assert all(outcome.result and outcome.result.skipped == 0 for outcome in forced.outcomes)
+
 
 def test_too_many_rejected_images_are_told_after_everything_is_done(
     prefect: None, root: Path, tmp_path: Path
