@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -49,6 +50,11 @@ def jobs_address() -> str | None:
     return address if address.startswith(("http://", "https://")) else None
 
 
+def shown_address(address: str) -> str:
+    """Leave out of an address the name and the password that may be in it."""
+    return re.sub(r"(?<=://).*@", "", address)
+
+
 def _address() -> str:
     return os.environ.get("RAY_ADDRESS", "").strip() or "local"
 
@@ -89,7 +95,8 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
     address = _address()
     if "://" in address:
         raise ClusterError(
-            f"RAY_ADDRESS={address} is an address for clients, and this work runs inside the cluster.",
+            f"RAY_ADDRESS={shown_address(address)} is an address for clients, and this work runs inside the "
+            "cluster.",
             "Set it to the head's HOST:6379 on a node of the cluster, or to its dashboard's http://HOST:8265 "
             "and leave --workers out to let a job do the work there, or unset it to use this machine alone.",
         )

@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from crackmodel.errors import UsageError
 
-__all__ = ["CONNECTIONS", "Store", "advice", "open_store"]
+__all__ = ["CONNECTIONS", "Store", "advice", "check_uri", "open_store"]
 
 _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "s3": frozenset({"region", "scheme", "endpoint_override"}),
@@ -105,6 +105,15 @@ def open_store(uri: str) -> Store:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UsageError(f"{bare} is not a valid URI ({error}).", f"Write it as {_EXAMPLES}.") from None
     return Store(filesystem, path.rstrip("/"), bare.replace("://anonymous@", "://"), dict(_DELTA_PATIENCE))
+
+
+def check_uri(uri: str) -> None:
+    """Refuse what `open_store` would refuse, above all keys, before anybody is told the URI.
+
+    Raises:
+        UsageError: As `open_store`.
+    """
+    _checked_options(uri, urlsplit(uri))
 
 
 def _checked_options(uri: str, parts: SplitResult) -> dict[str, str]:

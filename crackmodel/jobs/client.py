@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from crackmodel.cluster import shown_address
 from crackmodel.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -35,18 +36,19 @@ class Cluster:
     """The jobs of a cluster.
 
     Args:
-        address: `http://HEAD:8265`, of the dashboard.
+        address: `http://HEAD:8265`, of the dashboard. A name and a password in it are for its proxy alone;
+            the attribute `address` lacks them.
 
     Raises:
         ClusterError: Nothing answers there, it wants another token, or Ray's job submission is not installed.
     """
 
     def __init__(self, address: str) -> None:
-        self.address = address.rstrip("/")
+        self.address = shown_address(address).rstrip("/")
         self._refused: set[str] = set()
-        _require_answer(self.address)
+        _require_answer(address)
         try:
-            self.client = _connect(self.address)
+            self.client = _connect(address.rstrip("/"))
         except ImportError as error:
             raise _not_installed(error) from error
         except Exception as error:  # Ray raises its own, Python's, and those of its HTTP client
@@ -166,7 +168,7 @@ def _require_answer(address: str) -> None:
         socket.create_connection((parts.hostname or "", port), timeout=_SECONDS_TO_CONNECT).close()
     except (OSError, ValueError) as error:
         raise ClusterError(
-            f"Nothing answers at RAY_ADDRESS={address}: {error}.",
+            f"Nothing answers at RAY_ADDRESS={shown_address(address)}: {error}.",
             "Check that the head runs with its dashboard, and that the address is http://HOST:8265 as seen "
             "from here; or unset RAY_ADDRESS to use this machine alone.",
         ) from error
@@ -180,7 +182,7 @@ def _not_installed(error: Exception) -> ClusterError:
 
 
 def _may_have_arrived(error: Exception) -> bool:
-    """Whether a job may be there though its submission failed: without an answer, or for the server's fault."""
+    """Whether a job may be there though its submission failed: without answer, or by the server's fault."""
     return isinstance(error, OSError) or "status code 5" in str(error)
 
 

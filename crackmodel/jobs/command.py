@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crackmodel.errors import UsageError, printable
+from crackmodel.stores import check_uri
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -63,11 +66,23 @@ def positional(values: Sequence[str]) -> list[str]:
 
 
 def from_anywhere(place: str | Path) -> str:
-    """Name a place so that it means the same in every working directory.
+    """Name a place so that it means the same in every working directory, and so that anybody may read it.
 
     Returns:
         A URI as it is, or an absolute path without `..`; links keep their own name.
+
+    Raises:
+        UsageError: It is no URI of a store, has keys in it, which everybody who lists jobs would see, or is
+            not UTF-8, which no job can be told.
     """
-    if "://" in str(place):
-        return str(place)
-    return os.path.abspath(Path(place).expanduser())  # noqa: PTH100 - resolve() would follow links
+    written = str(place)
+    if "://" not in written:
+        written = os.path.abspath(Path(place).expanduser())  # noqa: PTH100 - resolve() would follow links
+    elif not written.startswith("file://"):
+        check_uri(written)
+    if written.encode(errors="replace").decode() != written:
+        raise UsageError(
+            f"The path {printable(written)} is not UTF-8, and a job could not be told it.",
+            "Rename the folder, or give a link to it that has a plain name.",
+        )
+    return written

@@ -35,8 +35,8 @@ _NOT_FOUND: Final = frozenset({126, 127})
 def run_job(command: Command, address: str, kinds: Mapping[str, type], tell: Tell) -> dict[str, Any]:
     """Let a cluster run a command, and wait for it.
 
-    A job that works on the same thing already is waited for first. If it was the same command, it is ours from
-    then on: its result is this run's, and it is stopped with this run.
+    A job that works on the same thing already is waited for first. If it was the same command, it is ours
+    from then on: its result is this run's, and it is stopped with this run.
 
     Args:
         command: What to run.

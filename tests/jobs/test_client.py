@@ -26,9 +26,9 @@ def listener() -> Iterator[int]:
 def test_an_address_where_nothing_answers_is_named(listener: int) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))  # and does not listen
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(ClusterError, match=f"Nothing answers at RAY_ADDRESS={address}"):
-            Cluster(address)
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=f"Nothing answers at RAY_ADDRESS=http://{place}"):
+            Cluster(f"http://me:secret@{place}")
 
 
 def test_without_ray_s_dashboard_the_extra_is_named(listener: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,10 +116,15 @@ class _Head:
 
 def cluster_of(head: _Head, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """A cluster with such a head, asked without waiting."""
+
+    def connect(address: str) -> _Head:
+        assert address == "http://me:secret@head:8265"
+        return head
+
     monkeypatch.setattr(client, "_require_answer", lambda address: None)
-    monkeypatch.setattr(client, "_connect", lambda address: head)
+    monkeypatch.setattr(client, "_connect", connect)
     monkeypatch.setattr(client, "_TICK_SECONDS", 0.001)
-    return Cluster("http://head:8265")
+    return Cluster("http://me:secret@head:8265/")
 
 
 _UNKNOWN = RuntimeError("Request failed with status code 404: Job mine does not exist.")
@@ -138,7 +143,9 @@ def test_an_order_to_stop_is_given_until_it_is_taken(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("failure", "orders"), [(_REFUSED, 0), (_BROKEN, 1), (TimeoutError(), 1)], ids=["refused", "500", "silent"]
+    ("failure", "orders"),
+    [(_REFUSED, 0), (_BROKEN, 1), (TimeoutError(), 1)],
+    ids=["refused", "500", "silent"],
 )
 @pytest.mark.timeout(60)
 def test_only_a_job_that_the_cluster_refused_needs_no_stopping(
@@ -146,7 +153,7 @@ def test_only_a_job_that_the_cluster_refused_needs_no_stopping(
 ) -> None:
     head = _Head(failure, True)
     cluster = cluster_of(head, monkeypatch)
-    with pytest.raises(ClusterError):
+    with pytest.raises(ClusterError, match="at http://head:8265 "):
         cluster.submit("mine", "crackmodel score", {}, {})
     cluster.stop("mine")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import typer
 
 from crackmodel.cli import app
 from crackmodel.errors import UsageError
+from crackmodel.jobs.command import Command, from_anywhere
 from crackmodel.models.remote import training_command
 from crackmodel.scoring.remote import scoring_command
 from crackmodel.settings import ScoreSettings
@@ -100,3 +102,28 @@ def test_every_option_of_a_training_travels(tmp_path: Path) -> None:
 def test_names_that_no_option_can_give_are_refused() -> None:
     with pytest.raises(UsageError, match="names of their own: mine"):
         training_command({"mine": "/data/a"}, {}, {})
+
+
+_KEYS = "s3://AKIAEXAMPLE:wJalrXUtnFEMI@photos/deck"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda: scoring_command(_KEYS, None, ScoreSettings.read()),
+        lambda: scoring_command("/photos", None, ScoreSettings.read(report=_KEYS)),
+        lambda: scoring_command("/photos", None, ScoreSettings.read(models=_KEYS)),
+        lambda: training_command([_KEYS], {}, {}),
+        lambda: training_command(["/a"], {"deck": _KEYS}, {}),
+    ],
+)
+def test_keys_in_a_uri_are_refused_before_a_cluster_hears_of_them(command: Callable[[], Command]) -> None:
+    with pytest.raises(UsageError, match="keys in it") as caught:
+        command()
+    assert "wJalrXUtnFEMI" not in str(caught.value)
+
+
+def test_a_path_that_no_job_can_be_told_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"/bridge-\\udcff is not UTF-8"):
+        scoring_command("/bridge-\udcff", None, ScoreSettings.read())
+    assert from_anywhere("file:///brücke") == "file:///brücke"
