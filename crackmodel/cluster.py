@@ -92,6 +92,24 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
     Raises:
         ClusterError: The address is of a kind that cannot be joined, or nothing answers there.
     """
+    with orders_to_stop(), _connected(workers):
+        yield
+
+
+@contextmanager
+def orders_to_stop() -> Iterator[None]:
+    """Let through what the handler of a signal raises while the block waits in Ray's native code.
+
+    Python makes a SystemError of it there, which looks like a failure and not like an order to stop.
+    """
+    try:
+        yield
+    except SystemError as error:
+        raise error.__cause__ or error from None
+
+
+@contextmanager
+def _connected(workers: int | None) -> Iterator[None]:
     address = _address()
     if "://" in address:
         raise ClusterError(
@@ -115,7 +133,8 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
         if address == "local":
             _start_embedded(workers)
         else:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+            with orders_to_stop():
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises a bare Exception where its processes take too long to start
         raise ClusterError(
             f"Ray did not start or answer at {address}: {' '.join(str(error).split())[:300]}.",
@@ -147,14 +166,15 @@ def _start_embedded(workers: int | None) -> None:
 
     for last in (False, True):
         try:
-            ray.init(
-                "local",  # never a head that happens to run on this machine
-                num_cpus=workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=_OBJECT_STORE_BYTES,
-            )
+            with orders_to_stop():
+                ray.init(
+                    "local",  # never a head that happens to run on this machine
+                    num_cpus=workers,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                )
             return
         except Exception:
             if last:

@@ -88,3 +88,38 @@ def test_a_dashboard_s_address_asks_for_a_job(
     monkeypatch.setenv("RAY_ADDRESS", address)
 
     assert jobs_address() == jobs
+
+
+class OrderToStop(BaseException):
+    """What Prefect raises on SIGTERM is of this kind: no `Exception`."""
+
+
+def native_code() -> None:
+    """What becomes of an exception that a signal's handler raises in native code."""
+    raise SystemError("returned a result with an exception set") from OrderToStop()
+
+
+def test_an_order_to_stop_is_none_to_start_ray_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    def init(address: str, **_: object) -> None:
+        started.append(address)
+        native_code()
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(OrderToStop), ray_session(workers=1):
+        pytest.fail("there is no Ray")
+    assert started == ["local"]
+
+
+@pytest.mark.parametrize("already", [True, False])
+def test_an_order_to_stop_that_comes_while_ray_works_is_one(
+    already: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: already)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: None)
+
+    with pytest.raises(OrderToStop), ray_session(workers=1):
+        native_code()
+    with pytest.raises(SystemError, match="of its own"), ray_session(workers=1):
+        raise SystemError("of its own")

@@ -87,7 +87,7 @@ def scored_on_ray(
                     counters.count(believed)
                     yield believed
                 return
-            finished = _wait(list(in_flight))
+            finished, _ = ray.wait(list(in_flight), num_returns=1, timeout=_TICK_SECONDS)
             if not finished:
                 yield None
                 continue
@@ -104,22 +104,6 @@ def scored_on_ray(
             for believed in suspicion.pass_on(result, survived=survived):
                 counters.count(believed)
                 yield believed
-
-
-def _wait(references: list[Any]) -> list[Any]:
-    """Wait a moment until one is done.
-
-    Raises:
-        BaseException: What the handler of a signal raised. Ray's native code makes a SystemError of it, which
-            looks like a failure, and not like an order to stop.
-    """
-    import ray
-
-    try:
-        finished, _ = ray.wait(references, num_returns=1, timeout=_TICK_SECONDS)
-    except SystemError as error:
-        raise error.__cause__ or error from None
-    return list(finished)
 
 
 def _local_paths(job: ScoringJob, files: pa.Table) -> list[str]:
