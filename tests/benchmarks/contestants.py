@@ -107,10 +107,14 @@ def _bare_loop(files: Sequence[Path], model_file: str, barrier: Any, done: Any) 
     done.put((tiles, time.process_time() - started))
 
 
-def measure_end_to_end(survey: Path, report: Path, engine: str) -> EndToEnd:
-    """Score a survey, Ray's start and end included, and look at every commit."""
+def measure_end_to_end(survey: Path, report: Path, engine: str, shard_images: int) -> EndToEnd:
+    """Score a survey, Ray's start and end included, and look at every commit.
+
+    What is in flight at the first and at the last commit that are compared is not seen, so there should be
+    some dozens of shards.
+    """
     watch = _Watch()
-    result = score_survey(survey, report=report, engine=engine, on_event=watch)
+    result = score_survey(survey, report=report, engine=engine, shard_images=shard_images, on_event=watch)
     first = next(mark for mark in watch.marks if mark.shards >= CORES)
     last = [mark for mark in watch.marks if mark.workers_live][-1]
     tiles, seconds = last.tiles - first.tiles, last.time - first.time

@@ -40,6 +40,7 @@ from tests.benchmarks.contestants import (
 )
 
 ENGINES = {"litert": "model.tflite", "litert-int8": "model-int8.tflite"}
+SHARD_IMAGES = {"patches": 500, "photographs": 2}
 _DATA = Path(os.environ.get("CRACKMODEL_TEST_DATA", "../shared/data"))
 
 
@@ -72,7 +73,8 @@ def _in_turns(survey: Path, folder: Path, engine: str, rounds: int) -> tuple[Cei
     ceilings, runs = [], []
     for number in range(rounds):
         ceilings.append(measure_ceiling(files, ENGINES[engine]))
-        runs.append(measure_end_to_end(survey, folder / f"report-{survey.name}-{engine}-{number}", engine))
+        report = folder / f"report-{survey.name}-{engine}-{number}"
+        runs.append(measure_end_to_end(survey, report, engine, SHARD_IMAGES[survey.name]))
     ceiling = Ceiling(*(median(getattr(one, name) for one in ceilings) for name in Ceiling.__slots__))
     return ceiling, EndToEnd(*(median(getattr(one, name) for one in runs) for name in EndToEnd.__slots__))
 
