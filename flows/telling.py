@@ -97,8 +97,8 @@ class ProgressArtifact:
             else:
                 update_progress_artifact(self._id, percent, description=description)
         except Exception as error:  # whatever it is, the run goes on
-            self._not_before = time.monotonic() + _SECONDS_AFTER_FAILURE
             self._log.warning("Prefect's server does not take the progress: %s", error)
+            self._not_before = time.monotonic() + _SECONDS_AFTER_FAILURE  # nobody waits for the thread now
 
 
 class RunTeller:
