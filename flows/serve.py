@@ -163,12 +163,8 @@ async def _serve(deployment: RunnerDeployment, server: Popen[bytes] | None) -> N
         SchedulerError: The server is gone.
     """
     runner = Runner(pause_on_shutdown=False)  # paused schedules would stay so after a reboot
-    await runner.aadd_deployment(deployment)
-    serving, stop = asyncio.create_task(runner.start()), asyncio.Event()
-    # The runner sets a handler of its own at once, which exits without waiting for the night to end.
-    await asyncio.sleep(0)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = asyncio.Event()
+    serving = asyncio.create_task(_run(runner, deployment, stop))
     # Without its server, the runner would ask for work for ever.
     while not serving.done() and not (server and server.poll() is not None):
         if stop.is_set() and runner.started:
@@ -184,6 +180,16 @@ async def _serve(deployment: RunnerDeployment, server: Popen[bytes] | None) -> N
         f"The Prefect server has ended or stopped answering{_in_words(cause)}.",
         "What is done is kept. Start this command again, or let systemd do it: docs/scheduling.md.",
     ) from cause
+
+
+async def _run(runner: Runner, deployment: RunnerDeployment, stop: asyncio.Event) -> None:
+    await runner.aadd_deployment(deployment)
+    running = asyncio.create_task(runner.start())
+    # The runner sets a handler of its own at once, which exits without waiting for the night to end.
+    await asyncio.sleep(0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await running
 
 
 async def _end_nights() -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -102,6 +102,12 @@ class Machine:
         with closing(sqlite3.connect(self.folder / "prefect" / "prefect.db")) as database:
             return {UUID(run): state for run, state in database.execute(asked)}
 
+    def missed_in_database(self) -> int:
+        """How many runs are due and were not taken up; when the server is gone."""
+        asked = "select count(*) from flow_run where state_type = 'SCHEDULED' and expected_start_time < ?"
+        with closing(sqlite3.connect(self.folder / "prefect" / "prefect.db")) as database:
+            return int(database.execute(asked, [f"{datetime.now(UTC):%F %T}"]).fetchone()[0])
+
     def rows(self) -> int:
         """Rows of the report; none if it is not there."""
         if not (self.report / "_delta_log").is_dir():
@@ -171,7 +177,7 @@ def test_a_stopped_machine_makes_one_of_missed_nights_and_an_interrupted_one_los
         os.link(first, first.with_name(f"{number}.jpg"))
 
     # Runs come due while nobody is there. Those to come are replaced by one at two o'clock.
-    time.sleep(9)
+    until(lambda: machine.missed_in_database() > 1, seconds=60)
     with machine.serving(_EVERY_NIGHT) as served:
         until(lambda: machine.rows() > 1, seconds=180)
         (tonight, *_) = machine.runs_planned()
@@ -204,17 +210,30 @@ def test_a_stopped_machine_makes_one_of_missed_nights_and_an_interrupted_one_los
         assert served.wait(60) == 1
 
 
-def serve_with(monkeypatch: pytest.MonkeyPatch, start: Callable[[], Awaitable[None]], server: Any) -> None:
+async def do_nothing() -> None:
+    """What a part of a runner does that a test is not about."""
+
+
+def serve_with(
+    monkeypatch: pytest.MonkeyPatch,
+    server: Any,
+    *,
+    add: Callable[[], Awaitable[None]] = do_nothing,
+    start: Callable[[], Awaitable[None]] = do_nothing,
+) -> None:
     """Serve with a runner that does something else than to ask a server for work."""
     from flows import serve
 
-    async def add(_: Any) -> None:
-        pass
-
-    runner = SimpleNamespace(aadd_deployment=add, start=start, started=True)
+    runner = SimpleNamespace(aadd_deployment=lambda _: add(), start=start, started=True)
     monkeypatch.setattr(serve, "Runner", lambda **_: runner)
     deployment: Any = None
     asyncio.run(serve._serve(deployment, server))
+
+
+def dying_server() -> Any:
+    """A server that lives when it is first asked, and not any more after that."""
+    states = iter([None])
+    return SimpleNamespace(poll=lambda: next(states, 0))
 
 
 def test_a_lost_server_ends_the_night_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,11 +247,22 @@ def test_a_lost_server_ends_the_night_that_runs(monkeypatch: pytest.MonkeyPatch)
         night.start()
         await anyio.to_thread.run_sync(night.join)  # as Prefect's runner does; nothing interrupts it
 
-    states = iter([None, 0])
-    server = SimpleNamespace(poll=lambda: next(states))
     with pytest.raises(SchedulerError, match=r"The Prefect server has ended or stopped answering\."):
-        serve_with(monkeypatch, wait_for_the_night, server)
+        serve_with(monkeypatch, dying_server(), start=wait_for_the_night)
     assert night.exitcode == -signal.SIGTERM
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_dies_before_it_knows_the_schedule_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from crackmodel.errors import SchedulerError
+
+    async def ask_for_ever() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(SchedulerError, match="The Prefect server has ended"):
+        serve_with(monkeypatch, dying_server(), add=ask_for_ever)
 
 
 def test_what_stopped_the_runner_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +274,7 @@ def test_what_stopped_the_runner_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         raise refusal
 
     with pytest.raises(SchedulerError, match=r"stopped answering: OSError: no room left\. What") as caught:
-        serve_with(monkeypatch, refuse, None)
+        serve_with(monkeypatch, None, start=refuse)
     assert caught.value.__cause__ is refusal
 
 
