@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from subprocess import Popen
 from typing import Annotated, Any, Final
@@ -46,6 +44,7 @@ from crackmodel.options import (
 from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.listing import open_location
 from crackmodel.surveys.roster import find_surveys
+from flows.draining import drain
 from flows.nightly import nightly
 from flows.scheduler import scheduling_server
 
@@ -173,8 +172,10 @@ async def _serve(deployment: RunnerDeployment, server: Popen[bytes] | None) -> N
             return
         await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
     cause = serving.exception() if serving.done() and not serving.cancelled() else None
+    # The runner kills a night at once when it is cancelled. Asked before, it commits what is scored; what it
+    # then tries to tell a server that is gone is not waited for.
+    await asyncio.to_thread(drain, os.getpid(), _SECONDS_TO_COMMIT)
     serving.cancel()
-    await _end_nights()
     await asyncio.wait([serving])
     raise SchedulerError(
         f"The Prefect server has ended or stopped answering{_in_words(cause)}.",
@@ -190,21 +191,6 @@ async def _run(runner: Runner, deployment: RunnerDeployment, stop: asyncio.Event
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await running
-
-
-async def _end_nights() -> None:
-    """End the runs, which the runner waits for and does not end when it is cancelled.
-
-    Each commits what is scored. What it then tries to tell a server that is gone is not waited for.
-    """
-    nights = multiprocessing.active_children()
-    for night in nights:
-        night.terminate()
-    until = time.monotonic() + _SECONDS_TO_COMMIT
-    while any(night.is_alive() for night in nights) and time.monotonic() < until:
-        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
-    for night in nights:
-        night.kill()
 
 
 def _in_words(error: BaseException | None) -> str:

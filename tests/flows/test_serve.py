@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import shutil
 import signal
@@ -230,26 +229,40 @@ def serve_with(
     asyncio.run(serve._serve(deployment, server))
 
 
-def dying_server() -> Any:
-    """A server that lives when it is first asked, and not any more after that."""
-    states = iter([None])
-    return SimpleNamespace(poll=lambda: next(states, 0))
+_NIGHT = """
+import pathlib, signal, sys, time
+
+folder = pathlib.Path(sys.argv[2])
+
+def commit(*_):
+    (folder / "committed").touch()
+    sys.exit()
+
+signal.signal(signal.SIGTERM, commit)
+(folder / "scoring").touch()
+time.sleep(600)
+"""
 
 
-def test_a_lost_server_ends_the_night_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    import anyio
-
+def test_a_lost_server_ends_the_night_that_runs_in_order(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from crackmodel.errors import SchedulerError
 
-    night = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    async def run_a_night() -> None:
+        command = (sys.executable, "-c", _NIGHT, "prefect.engine", str(tmp_path))
+        night = await asyncio.create_subprocess_exec(*command)
+        try:
+            await night.wait()
+        finally:  # as Prefect's runner does
+            if night.returncode is None:
+                night.kill()
+                await night.wait()
 
-    async def wait_for_the_night() -> None:
-        night.start()
-        await anyio.to_thread.run_sync(night.join)  # as Prefect's runner does; nothing interrupts it
-
+    server = SimpleNamespace(poll=lambda: 0 if (tmp_path / "scoring").exists() else None)
     with pytest.raises(SchedulerError, match=r"The Prefect server has ended or stopped answering\."):
-        serve_with(monkeypatch, dying_server(), start=wait_for_the_night)
-    assert night.exitcode == -signal.SIGTERM
+        serve_with(monkeypatch, server, start=run_a_night)
+    assert (tmp_path / "committed").exists()
 
 
 @pytest.mark.timeout(60)
@@ -262,7 +275,7 @@ def test_a_server_that_dies_before_it_knows_the_schedule_is_not_waited_for(
         await asyncio.Event().wait()
 
     with pytest.raises(SchedulerError, match="The Prefect server has ended"):
-        serve_with(monkeypatch, dying_server(), add=ask_for_ever)
+        serve_with(monkeypatch, SimpleNamespace(poll=lambda: 0), add=ask_for_ever)
 
 
 def test_what_stopped_the_runner_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

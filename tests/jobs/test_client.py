@@ -42,7 +42,7 @@ _LOG = ["one\ntw", "o\n", "@FeaturesExtracted ", '{"done": 1, "total": 2}\n', '{
 
 
 class _Flaky:
-    """A cluster whose log breaks off, falls silent, and ends too early.
+    """A cluster whose log is silent, breaks off, falls silent, and ends too early.
 
     Each connection begins at the beginning.
     """
@@ -53,11 +53,13 @@ class _Flaky:
 
     async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
         self.connections += 1
-        for text in _LOG[: self.connections]:
-            yield text
         if self.connections == 1:
-            raise RuntimeError("WebSocket connection closed unexpectedly")
+            await asyncio.Event().wait()
+        for text in _LOG[: self.connections - 1]:
+            yield text
         if self.connections == 2:
+            raise RuntimeError("WebSocket connection closed unexpectedly")
+        if self.connections == 3:
             await asyncio.Event().wait()
 
     def get_job_logs(self, job: str) -> str:
@@ -67,7 +69,7 @@ class _Flaky:
         return ask()
 
     def look(self, job: str) -> Any:
-        over = self.connections == 3
+        over = self.connections == 4
         return SimpleNamespace(
             status=SimpleNamespace(is_terminal=lambda: over), driver_exit_code=0, message=""
         )
@@ -83,7 +85,7 @@ def test_a_log_that_breaks_off_or_falls_silent_is_told_once(monkeypatch: pytest.
     flaky: Any = _Flaky()
     ending = follow(flaky, "job", {"FeaturesExtracted": FeaturesExtracted}, told.append)
 
-    assert flaky.connections == 3
+    assert flaky.connections == 4
     assert [event for event in told if isinstance(event, FeaturesExtracted)] == [FeaturesExtracted(1, 2)]
     assert "\n".join(event.text for event in told if isinstance(event, JobSaid)) == "one\ntwo"
     assert ending.result == {"model": "m@v1"}
