@@ -77,7 +77,8 @@ def from_anywhere(place: str | Path) -> str:
     """
     written = str(place)
     if "://" not in written:
-        written = os.path.abspath(Path(place).expanduser())  # noqa: PTH100 - resolve() would follow links
+        # Not pathlib's: resolve() would follow links, and expanduser() refuses the home of nobody known.
+        written = os.path.abspath(os.path.expanduser(place))  # noqa: PTH100, PTH111
     elif not written.startswith("file://"):
         check_uri(written)
     if written.encode(errors="replace").decode() != written:

@@ -17,8 +17,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final, TextIO
 
-from pydantic import TypeAdapter, ValidationError
-
 from crackmodel import errors
 from crackmodel.errors import CrackmodelError
 
@@ -79,6 +77,9 @@ def read_record(line: str, kinds: Mapping[str, type]) -> Any:
         return None
     name = found[1]
     if name in kinds:
+        # Every command loads this module to report its errors, and only who follows a job needs pydantic.
+        from pydantic import TypeAdapter, ValidationError
+
         try:
             return TypeAdapter(kinds[name]).validate_python(values)
         except ValidationError:

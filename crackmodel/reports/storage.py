@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +82,7 @@ def open_place(uri: str | Path) -> Place:
 
 
 def _local_place(path: Path) -> Place:
-    folder = path.expanduser().absolute()
+    folder = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - pathlib's refuses the home of nobody known
     return Place(str(folder), fs.LocalFileSystem(), folder.as_posix(), folder)
 
 

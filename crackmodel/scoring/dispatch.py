@@ -212,6 +212,8 @@ def _nodes() -> list[dict[str, float]]:
 
 def _require_gpus(each: float) -> None:
     """Refuse tasks that would wait for ever."""
+    if not each:
+        return
     there = max((node.get("GPU", 0.0) for node in _nodes()), default=0.0)
     if each > there:
         raise ClusterError(

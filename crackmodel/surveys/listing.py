@@ -282,7 +282,8 @@ def _walk_store(storage: fs.FileSystem, root: str, uri: str, found: _Found) -> N
 
 def _absolute(uri: str) -> Path:
     """Return an absolute local path without `..`; links keep their own name, it may be the survey's."""
-    return Path(os.path.abspath(Path(uri).expanduser()))  # noqa: PTH100 - resolve() would follow links
+    # Not pathlib's: resolve() would follow links, and expanduser() refuses the home of nobody known.
+    return Path(os.path.abspath(os.path.expanduser(uri)))  # noqa: PTH100, PTH111
 
 
 def _require_folder(root: Path) -> None:

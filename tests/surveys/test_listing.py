@@ -513,3 +513,8 @@ def test_a_listing_survives_a_pickle(tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(listing))
     assert again.files.equals(listing.files)
     assert isinstance(again.files, pa.Table)
+
+
+def test_the_home_of_nobody_known_is_a_folder_that_is_not_there() -> None:
+    with pytest.raises(SurveyError, match="There is no folder"):
+        list_survey("~nobody-known/photos")
