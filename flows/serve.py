@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-from pathlib import Path
 from subprocess import Popen
 from typing import Annotated, Any, Final
 
@@ -29,6 +28,7 @@ from pydantic import ValidationError
 
 from crackmodel.errors import SchedulerError, SurveyError, UsageError
 from crackmodel.exits import reported
+from crackmodel.jobs.command import from_anywhere
 from crackmodel.options import (
     EngineOption,
     MaxRejectedOption,
@@ -78,9 +78,9 @@ def plan(cron: str, timezone: str, parameters: dict[str, Any]) -> RunnerDeployme
     try:
         schedule = CronSchedule(cron=cron, timezone=timezone)
     except ValidationError as error:
-        name = str(error.errors()[0]["loc"][0])
+        (name, *_), given = (error.errors()[0][part] for part in ("loc", "input"))
         raise UsageError(
-            f"{name}={ ({'cron': cron, 'timezone': timezone}[name])!r} cannot be used.",
+            f"{name}={given!r} cannot be used.",
             'Write --cron "0 2 * * *" for every night at two, and --timezone as in Europe/Berlin or UTC.',
         ) from error
     return RunnerDeployment.from_flow(
@@ -146,7 +146,7 @@ def main(
     with reported():
         settings = ScoreSettings.read(**given)
         _require_surveys(root)
-        places = {"root": _absolute(root), "report": _absolute(settings.report)}
+        places = {"root": from_anywhere(root), "report": from_anywhere(settings.report)}
         deployment = plan(cron, timezone, given | places | {"rise": rise})
         with scheduling_server() as server:
             if server:
@@ -212,10 +212,6 @@ def _require_surveys(root: str) -> None:
         find_surveys(root)
     except UsageError as error:
         raise SurveyError(error.problem, error.remedy) from error
-
-
-def _absolute(place: str) -> str:
-    return place if "://" in place else str(Path(os.path.abspath(Path(place).expanduser())))  # noqa: PTH100
 
 
 if __name__ == "__main__":

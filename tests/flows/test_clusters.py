@@ -18,7 +18,7 @@ import pytest
 
 from crackmodel.reports.queries import open_report
 from crackmodel.surveys.sample import SampleSurvey
-from tests.models.drawings import draw_clear, draw_crack
+from tests.models.drawings import draw_clear, write_patches
 from tests.prefect_server import PrefectServer, stop, until
 from tests.ray_cluster import RayCluster, start_cluster
 
@@ -52,12 +52,7 @@ def cluster() -> Iterator[RayCluster]:
 def slabs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """So many drawn patches that their features are a matter for Ray."""
     folder = tmp_path_factory.mktemp("drawn") / "many-slabs"
-    rng = np.random.default_rng(6)
-    for name, draw in (("cracked", draw_crack), ("plain", draw_clear)):
-        (folder / name).mkdir(parents=True)
-        for number in range(130):
-            cv2.imwrite(str(folder / name / f"{number:03}.png"), draw(rng, 64))
-    return folder
+    return write_patches(folder, np.random.default_rng(6), 130, edges=(64,))
 
 
 @pytest.fixture

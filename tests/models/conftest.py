@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -19,7 +18,7 @@ from crackmodel.models.card import (
     TrainingRecord,
 )
 
-from .drawings import draw_clear, draw_crack
+from .drawings import write_patches
 
 WEIGHTS = "weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 
@@ -28,12 +27,7 @@ WEIGHTS = "weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_to
 def drawn_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 drawn cracks and 40 drawn patches without, PNG, of two sizes; read it, do not change it."""
     root = tmp_path_factory.mktemp("drawn") / "slabs"
-    rng = np.random.default_rng(5)
-    for folder, draw in (("cracked", draw_crack), ("plain", draw_clear)):
-        (root / folder).mkdir(parents=True)
-        for number in range(40):
-            cv2.imwrite(str(root / folder / f"{number:02}.png"), draw(rng, 160 if number % 2 else 227))
-    return root
+    return write_patches(root, np.random.default_rng(5), 40, edges=(227, 160))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +27,16 @@ def draw_crack(rng: np.random.Generator, edge: int = 160) -> Tile:
     picture = np.ascontiguousarray(draw_clear(rng, edge))
     cv2.polylines(picture, [line], isClosed=False, color=(35, 32, 30), thickness=int(rng.integers(3, 7)))
     return np.rot90(picture) if rng.random() < 0.5 else picture
+
+
+def write_patches(root: Path, rng: np.random.Generator, number: int, edges: Sequence[int]) -> Path:
+    """Write so many patches with a crack and as many without, PNG, of these edges in turns."""
+    for folder, draw in (("cracked", draw_crack), ("plain", draw_clear)):
+        (root / folder).mkdir(parents=True)
+        for each in range(number):
+            patch = draw(rng, edges[each % len(edges)])
+            cv2.imwrite(str(root / folder / f"{each:02}.png"), patch)
+    return root
 
 
 def add_crack(tile: Tile, rng: np.random.Generator) -> Tile:
