@@ -15,9 +15,9 @@ import pyarrow
 import crackmodel.scoring.run
 from crackmodel.reports.schema import REPORT_SCHEMA
 assert pyarrow.Table.from_pylist([], schema=REPORT_SCHEMA).num_rows == 0
-print("pandas" in sys.modules, pyarrow.default_memory_pool().backend_name)
+print("pandas" in sys.modules, "cv2" in sys.modules, pyarrow.default_memory_pool().backend_name)
 import pandas
 print(pandas.DataFrame({"a": [1]}).a.sum())
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
-    assert done.stdout.split() == ["False", "system", "1"]
+    assert done.stdout.split() == ["False", "False", "system", "1"]

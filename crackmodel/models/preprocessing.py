@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -33,6 +32,8 @@ def prepare_tile(
         uint8 [160, 160, 3] RGB: `out` where it was given. The colours are those of `pixels`,
         0 to 255; the network does its own scaling.
     """
+    import cv2  # not above: the driver of a run wants the fingerprint alone, and OpenCV is 16 MB
+
     resized = cv2.resize(pixels, (TILE_EDGE, TILE_EDGE), dst=out, interpolation=cv2.INTER_LINEAR)
     if out is None:
         return np.asarray(resized, dtype=np.uint8)

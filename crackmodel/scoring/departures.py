@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writer import publish_shard
+from crackmodel.scoring.job import ScoringJob, ShardResult
+from crackmodel.scoring.rows import reject_shard
 from crackmodel.scoring.shards import Shard, listed_files
-from crackmodel.scoring.worker import ScoringJob, ShardResult, reject_shard
 
 _STAGE: Final = "list"
 

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 
 from crackmodel.cluster import ray_session
@@ -15,13 +14,13 @@ from crackmodel.errors import ClusterError, CrackmodelError
 from crackmodel.imports import keep_arrow_small
 from crackmodel.scoring.deadline import Deadline
 from crackmodel.scoring.events import Listener, WorkerLost, ignore
+from crackmodel.scoring.job import ScoringJob, ShardResult
 from crackmodel.scoring.metrics import RayCounters
 from crackmodel.scoring.nodes import require_on_every_node
-from crackmodel.scoring.pictures import PictureScorer, cached_engine
+from crackmodel.scoring.rows import reject_shard
 from crackmodel.scoring.shards import Shard, plan_shards
 from crackmodel.scoring.suspects import LOST_CODES, score_suspect
 from crackmodel.scoring.suspicion import Suspicion
-from crackmodel.scoring.worker import ScoringJob, ShardResult, reject_shard, score_shard
 from crackmodel.settings import ScoreSettings
 
 Results = Generator[ShardResult | None, None, None]
@@ -43,6 +42,8 @@ def scored_inline(
     job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener = ignore
 ) -> Results:
     """Score one shard after the other in this process, without Ray."""
+    from crackmodel.scoring.worker import score_shard
+
     for shard in _plan(files, settings, slots=1):
         yield score_shard(job, shard)
 
@@ -77,7 +78,8 @@ def scored_on_ray(
         # one that goes on, to itself: when a task begins or ends while `ray.cancel` is called, Ray 2.60
         # aborts this process ("Tried to complete task that was not pending").
         while True:
-            while len(in_flight) < _room(settings):
+            room = _room(settings)
+            while len(in_flight) < room:
                 shard = again.popleft() if again else next(fresh, None)
                 if shard is None:
                     break
@@ -117,6 +119,8 @@ def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
     keep_arrow_small()
     import cv2
 
+    from crackmodel.scoring.worker import score_shard
+
     cv2.setNumThreads(1)
     pa.set_cpu_count(1)
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # read when TensorFlow is first used
@@ -139,6 +143,10 @@ def _worker_works(job: Any, settings: ScoreSettings) -> bool:
 
 
 def _score_grey(job: ScoringJob) -> str:
+    import numpy as np
+
+    from crackmodel.scoring.pictures import PictureScorer, cached_engine
+
     columns: dict[str, Any] = {}
     scorer = PictureScorer(job.model, cached_engine(job.model), tile=job.tile, overlap=job.overlap)
     scorer.add(np.full((job.tile, job.tile, 3), 128, np.uint8), columns.update)

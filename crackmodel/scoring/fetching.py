@@ -15,7 +15,8 @@ from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 from crackmodel.errors import ImageRejected, SurveyError
 from crackmodel.scoring.shards import ListedFile
 from crackmodel.stores import CONNECTIONS, advice
-from crackmodel.surveys.images import DecodeLimits, identify
+from crackmodel.surveys.images import identify
+from crackmodel.surveys.limits import DecodeLimits
 
 _Group = Sequence[ListedFile]
 _Contents = Future[list[bytes | ImageRejected]]

@@ -7,7 +7,7 @@ agent (plain `ray`), the numbers go nowhere and cost nothing.
 
 from __future__ import annotations
 
-from crackmodel.scoring.worker import ShardResult
+from crackmodel.scoring.job import ShardResult
 
 
 class RayCounters:

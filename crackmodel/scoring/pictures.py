@@ -6,7 +6,7 @@ import math
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,28 +15,10 @@ import numpy.typing as npt
 
 from crackmodel.errors import ImageRejected
 from crackmodel.models.engines import Engine, KerasEngine, LiteRTEngine, Scored
-from crackmodel.models.familiarity import Familiarity
 from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile
+from crackmodel.scoring.job import ModelFile
 from crackmodel.scoring.stages import StageWatch
 from crackmodel.surveys.tiles import TileGrid, cut_tiles, tile_grid
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """The model as workers get it: the bytes, not a path of the driver's disk.
-
-    `ood_threshold` and `familiarity` are None for a model that cannot tell what it was trained on.
-    """
-
-    reference: str
-    sha256: str
-    engine: str
-    temperature: float
-    threshold: float
-    content: bytes = field(compare=False, repr=False)
-    ood_threshold: float | None = None
-    familiarity: Familiarity | None = field(default=None, compare=False, repr=False)
-
 
 _LOADED: Final = threading.local()
 """The engine that a thread has loaded: one interpreter cannot serve two threads at once."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import Counter
-from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,37 +15,28 @@ from pyarrow.fs import LocalFileSystem
 
 import crackmodel
 from crackmodel.cluster import jobs_address
-from crackmodel.errors import ClusterError, ReconciliationError, ReportError, SurveyError
+from crackmodel.errors import ReconciliationError, ReportError, SurveyError
 from crackmodel.models.loading import read_familiarity
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry import ModelVersion, Registry
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import publish_shard
+from crackmodel.scoring.committing import Totals, score_and_commit
 from crackmodel.scoring.departures import record_departures
-from crackmodel.scoring.dispatch import scored_inline, scored_on_ray
 from crackmodel.scoring.events import (
     CompactionFailed,
     Listener,
     ReportCompacted,
     RunPlanned,
-    ShardCommitted,
     ignore,
 )
-from crackmodel.scoring.pictures import ModelFile
+from crackmodel.scoring.job import ModelFile, ScoringJob
 from crackmodel.scoring.remote import score_as_job
 from crackmodel.scoring.result import RunResult
-from crackmodel.scoring.worker import ScoringJob, ShardResult
 from crackmodel.settings import ScoreSettings
-from crackmodel.surveys.images import DecodeLimits
+from crackmodel.surveys.limits import DecodeLimits
 from crackmodel.surveys.listing import Listing, Survey, list_survey, open_location
 
 _TOP_IMAGES: Final = 10
-
-_SECONDS_BETWEEN_COMMITS: Final = 1.0
-_SHARDS_PER_COMMIT: Final = 16
-_SCORING_PER_COMMITTING: Final = 20
-"""A commit costs time that grows with the table's files, so quick shards share one, and commits are at most a
-twentieth of a run; a slow shard waits for nobody."""
 
 
 def score_survey(
@@ -107,7 +96,7 @@ def score_survey(
                 pending=to_score.num_rows,
             )
         )
-        totals = _score_and_commit(table, job, to_score, chosen, on_event)
+        totals = score_and_commit(table, job, to_score, chosen, on_event)
         pa.default_memory_pool().release_unused()  # what is compared and compacted next comes on top
         _reconcile(table, job, to_score, totals)
         departures = record_departures(
@@ -191,23 +180,6 @@ def load_model_file(version: ModelVersion, engine: str) -> ModelFile:
     )
 
 
-@dataclass(slots=True)
-class _Totals:
-    images: int = 0
-    cracks: int = 0
-    tiles: int = 0
-    unfamiliar: int = 0
-    commits: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-
-    def add(self, result: ShardResult) -> None:
-        self.images += result.images
-        self.cracks += result.cracks
-        self.tiles += result.tiles
-        self.unfamiliar += result.unfamiliar
-        self.rejected += result.rejected
-
-
 def _job(settings: ScoreSettings, survey: Survey, report: str, model: ModelFile) -> ScoringJob:
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return ScoringJob(
@@ -232,70 +204,6 @@ def _key(job: ScoringJob) -> dict[str, str]:
     }
 
 
-def _score_and_commit(
-    table: ReportTable, job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener
-) -> _Totals:
-    """Commit shards as they come, in any order, a few at a time; what is scored, also when it is stopped."""
-    totals = _Totals()
-    if not files.num_rows:
-        return totals
-    scored = scored_inline if settings.workers == 0 else scored_on_ray
-    waiting: list[ShardResult] = []
-    last_commit, took = float("-inf"), 0.0
-
-    def commit() -> None:
-        nonlocal last_commit, took
-        for shard in waiting:
-            publish_shard(table.uri, shard.file)
-        began = time.monotonic()
-        table.commit([shard.file for shard in waiting], run_id=job.run_id, sequence=totals.commits)
-        # In this order: a commit that is interrupted is repeated as it was, or not at all.
-        done, waiting[:] = waiting[:], []
-        totals.commits += 1
-        last_commit = time.monotonic()
-        took = last_commit - began
-        for shard in done:
-            totals.add(shard)
-            on_event(_committed(job, shard, totals, files.num_rows))
-
-    with closing(scored(job, files, settings, on_event)) as results:
-        try:
-            for result in results:
-                if result is not None:
-                    waiting.append(result)
-                since = time.monotonic() - last_commit
-                enough = since >= _SECONDS_BETWEEN_COMMITS or len(waiting) >= _SHARDS_PER_COMMIT
-                if waiting and enough and since >= took * _SCORING_PER_COMMITTING:
-                    commit()
-        except BaseException as stop:
-            # Ctrl-C and a cancelled flow are no `Exception`; what else is one says that the run is wrong.
-            orderly = isinstance(stop, ClusterError | SurveyError) or not isinstance(stop, Exception)
-            if waiting and orderly:
-                with suppress(ReportError):  # why the run stops matters more
-                    commit()
-            raise
-        if waiting:
-            commit()
-    return totals
-
-
-def _committed(job: ScoringJob, shard: ShardResult, totals: _Totals, pending: int) -> ShardCommitted:
-    return ShardCommitted(
-        run_id=job.run_id,
-        shard=shard.shard,
-        images=shard.images,
-        cracks=shard.cracks,
-        rejected=sum(shard.rejected.values()),
-        tiles=shard.tiles,
-        done=totals.images,
-        pending=pending,
-        seconds=shard.seconds,
-        node=shard.node,
-        stages=shard.stages,
-        rejections=shard.rejections,
-    )
-
-
 def _compact(table: ReportTable, job: ScoringJob, settings: ScoreSettings, on_event: Listener) -> None:
     """Put the survey's small files together if there are many; the run is done, whatever comes of it."""
     survey = job.survey.name
@@ -311,7 +219,7 @@ def _compact(table: ReportTable, job: ScoringJob, settings: ScoreSettings, on_ev
         on_event(CompactionFailed(job.run_id, survey, error.problem, error.remedy))
 
 
-def _reconcile(table: ReportTable, job: ScoringJob, to_score: pa.Table, totals: _Totals) -> None:
+def _reconcile(table: ReportTable, job: ScoringJob, to_score: pa.Table, totals: Totals) -> None:
     """Ask the report itself whether every file that was to be scored is accounted for.
 
     Raises:

@@ -16,8 +16,9 @@ from typing import Final
 
 from crackmodel.errors import ClusterError, CrackmodelError
 from crackmodel.scoring.deadline import Deadline
+from crackmodel.scoring.job import ScoringJob, ShardResult
+from crackmodel.scoring.rows import reject_shard
 from crackmodel.scoring.shards import Shard
-from crackmodel.scoring.worker import ScoringJob, ShardResult, reject_shard, score_shard
 
 LOST_CODES: Final = frozenset({"worker_crashed", "timed_out"})
 """How an image is rejected that no process survives."""
@@ -96,6 +97,8 @@ def _ending(code: int) -> str:
 
 def _answer() -> None:
     """Be the process: read a job and a shard, score it, write what came of it."""
+    from crackmodel.scoring.worker import score_shard
+
     # Whatever libraries print must not get into the answer.
     answer = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)

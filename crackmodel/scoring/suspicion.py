@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from crackmodel.errors import ClusterError
-from crackmodel.scoring.worker import ShardResult
+from crackmodel.scoring.job import ShardResult
 
 _LOST_WITHOUT_SUCCESS: Final = 3
 """After so many images that no process survived, and no shard that one did, workers are doubted."""

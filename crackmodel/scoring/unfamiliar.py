@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.scoring.pictures import ModelFile, OnFeatures
+from crackmodel.scoring.job import ModelFile
+from crackmodel.scoring.pictures import OnFeatures
 
 TOGETHER: Final = 256
 """Tiles that are measured at once. Right after the network one alone takes 130 us, of 32 each takes 9."""
@@ -66,9 +67,11 @@ class DistanceMeter:
         if self._familiarity is None or not self._waiting:
             return
         together = self._familiarity.distances(np.concatenate([features for _, features in self._waiting]))
-        ends = np.cumsum([len(features) for _, features in self._waiting])
-        for (picture, _), distances in zip(self._waiting, np.split(together, ends[:-1]), strict=True):
-            self._distances.setdefault(picture, []).append(distances)
+        start = 0
+        for picture, features in self._waiting:
+            stop = start + len(features)
+            self._distances.setdefault(picture, []).append(together[start:stop])
+            start = stop
         self._waiting, self._tiles = [], 0
 
 

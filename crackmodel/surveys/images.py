@@ -16,7 +16,6 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import cv2
@@ -33,13 +32,11 @@ from PIL import (
 
 from crackmodel.errors import ImageRejected
 from crackmodel.surveys import jpeg
+from crackmodel.surveys.limits import DEFAULT_LIMITS, DecodeLimits
 from crackmodel.surveys.metadata import ImageMetadata, read_exif_block, read_metadata, read_orientation
-
-__all__ = ["DecodeLimits", "decode_image", "identify", "read_photograph"]
 
 Pixels = npt.NDArray[np.uint8]
 
-_MEBIBYTE: Final = 2**20
 _SIGNATURES: Final = (
     ("jpeg", b"\xff\xd8\xff"),
     ("png", b"\x89PNG\r\n\x1a\n"),
@@ -78,24 +75,6 @@ _TURNS: Final[dict[int, Callable[[Pixels], npt.NDArray[Any]]]] = {
     8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 """What makes a picture upright, by its Exif orientation."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeLimits:
-    """What is refused before any pixel is decoded.
-
-    Attributes:
-        max_bytes: Largest file.
-        max_pixels: Most pixels that the header may announce.
-        min_edge: Shortest edge in pixels that can be classified.
-    """
-
-    max_bytes: int = 512 * _MEBIBYTE
-    max_pixels: int = 250_000_000
-    min_edge: int = 16
-
-
-DEFAULT_LIMITS: Final = DecodeLimits()
 
 
 def identify(head: bytes) -> str | None:

@@ -27,10 +27,11 @@ import pyarrow as pa
 
 from crackmodel.imports import keep_arrow_small
 from crackmodel.reports.table import ReportTable
-from crackmodel.scoring import dispatch, run
+from crackmodel.scoring import committing, dispatch, run, worker
+from crackmodel.scoring.job import ScoringJob, ShardResult
+from crackmodel.scoring.rows import key_columns, write_rows
 from crackmodel.scoring.shards import Shard
 from crackmodel.scoring.stages import StageWatch
-from crackmodel.scoring.worker import ScoringJob, ShardResult, _key_columns, _write_rows
 from crackmodel.surveys.listing import LISTING_SCHEMA, Listing, Survey, list_survey
 from tests.benchmarks.committing import commits
 from tests.benchmarks.memory import forget_peak, ray_processes, usage
@@ -171,8 +172,8 @@ def score_nothing(job: ScoringJob, shard: Shard) -> ShardResult:
         "verdict": "clear",
         "scored_at": datetime.now(UTC),
     }
-    rows = [_key_columns(job, listed) | answer for listed in shard.files]
-    return _write_rows(job, shard, rows, time.monotonic(), StageWatch())
+    rows = [key_columns(job, listed) | answer for listed in shard.files]
+    return write_rows(job, shard, rows, time.monotonic(), StageWatch())
 
 
 def night(images: int, workers: int, folder: Path) -> dict[str, Any]:
@@ -258,10 +259,10 @@ def _instead_of_scoring(listing: Listing, stages: Stages, at_end: dict[str, floa
     plan, on_ray = dispatch.plan_shards, dispatch.scored_on_ray
     patches = [
         mock.patch.object(run, "list_survey", return_value=listing),
-        mock.patch.object(run, "scored_on_ray", with_ray),
-        mock.patch.object(run, "publish_shard", stages.wrapped("publish", run.publish_shard)),
+        mock.patch.object(committing, "scored_on_ray", with_ray),
+        mock.patch.object(committing, "publish_shard", stages.wrapped("publish", committing.publish_shard)),
         mock.patch.object(dispatch, "plan_shards", planned),
-        mock.patch.object(dispatch, "score_shard", score_nothing),
+        mock.patch.object(worker, "score_shard", score_nothing),
         mock.patch.object(dispatch, "_score_shard_task", score_nothing),
     ]
     for name, method in _TABLE_STAGES.items():

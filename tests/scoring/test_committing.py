@@ -12,7 +12,7 @@ import pytest
 
 from crackmodel.errors import ClusterError
 from crackmodel.reports.table import ReportTable
-from crackmodel.scoring import run
+from crackmodel.scoring import committing
 from tests.scoring.conftest import Score, rows
 
 
@@ -22,7 +22,7 @@ def test_a_run_commits_every_shard_in_time_but_spends_little_of_it(
 ) -> None:
     """Of a clock on which scoring takes a second a shard and nothing else any time, but the commits do."""
     now, made = [0.0], 0
-    commit, inline = ReportTable.commit, run.scored_inline
+    commit, inline = ReportTable.commit, committing.scored_inline
 
     def slow_commit(table: ReportTable, *arguments: Any, **named: Any) -> None:
         nonlocal made
@@ -35,8 +35,8 @@ def test_a_run_commits_every_shard_in_time_but_spends_little_of_it(
             now[0] += 1.0
             yield shard
 
-    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(run, "scored_inline", a_second_each)
+    monkeypatch.setattr(committing, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(committing, "scored_inline", a_second_each)
     monkeypatch.setattr(ReportTable, "commit", slow_commit)
 
     score(patches, shard_images=1)
@@ -57,14 +57,16 @@ class TerminationSignal(BaseException):
 def test_what_is_scored_is_committed_when_the_run_is_stopped(
     patches: Path, report: Path, score: Score, monkeypatch: pytest.MonkeyPatch, stopped_by: BaseException
 ) -> None:
-    inline = run.scored_inline
+    inline = committing.scored_inline
 
     def stopped(*arguments: Any) -> Any:
         yield from itertools.islice(inline(*arguments), 3)
         raise stopped_by
 
-    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: 0.0))  # the first commit is the last
-    monkeypatch.setattr(run, "scored_inline", stopped)
+    monkeypatch.setattr(
+        committing, "time", SimpleNamespace(monotonic=lambda: 0.0)
+    )  # the first commit is the last
+    monkeypatch.setattr(committing, "scored_inline", stopped)
 
     with pytest.raises(type(stopped_by)):
         score(patches, shard_images=1)
@@ -86,8 +88,8 @@ def test_a_commit_that_is_interrupted_is_made_once(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ReportTable, "commit", interrupted)
-    monkeypatch.setattr(run, "_SECONDS_BETWEEN_COMMITS", 0.0)
-    monkeypatch.setattr(run, "_SCORING_PER_COMMITTING", 0)
+    monkeypatch.setattr(committing, "_SECONDS_BETWEEN_COMMITS", 0.0)
+    monkeypatch.setattr(committing, "_SCORING_PER_COMMITTING", 0)
 
     with pytest.raises(KeyboardInterrupt):
         score(patches, shard_images=1)

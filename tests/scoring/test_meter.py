@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crackmodel.models.familiarity import Familiarity
-from crackmodel.scoring.pictures import ModelFile
+from crackmodel.scoring.job import ModelFile
 from crackmodel.scoring.unfamiliar import TOGETHER, DistanceMeter, is_unfamiliar
 
 pytest.importorskip("sklearn")

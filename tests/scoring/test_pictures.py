@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crackmodel.models.engines import Engine, Scored
-from crackmodel.scoring.pictures import Columns, ModelFile, PictureScorer
+from crackmodel.scoring.job import ModelFile
+from crackmodel.scoring.pictures import Columns, PictureScorer
 
 FEATURES = 16
 

@@ -16,10 +16,10 @@ from crackmodel.errors import ClusterError
 from crackmodel.models.registry import Registry
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring import suspects
+from crackmodel.scoring.job import ScoringJob
 from crackmodel.scoring.run import load_model_file
 from crackmodel.scoring.shards import ListedFile, Shard
-from crackmodel.scoring.worker import ScoringJob
-from crackmodel.surveys.images import DecodeLimits
+from crackmodel.surveys.limits import DecodeLimits
 from crackmodel.surveys.listing import Survey
 
 ENDLESS = """

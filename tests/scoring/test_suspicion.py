@@ -8,8 +8,8 @@ import pytest
 
 from crackmodel.errors import ClusterError
 from crackmodel.reports.writer import ShardFile
+from crackmodel.scoring.job import ShardResult
 from crackmodel.scoring.suspicion import Suspicion
-from crackmodel.scoring.worker import ShardResult
 
 
 def result(shard: int, code: str | None = None) -> ShardResult:

@@ -17,7 +17,8 @@ from PIL import Image, ImageOps
 
 from crackmodel.errors import ImageRejected
 from crackmodel.reports.schema import REJECT_CODES
-from crackmodel.surveys.images import DecodeLimits, decode_image, identify
+from crackmodel.surveys.images import decode_image, identify
+from crackmodel.surveys.limits import DecodeLimits
 
 Pixels = npt.NDArray[np.uint8]
 Encode = Callable[..., bytes]
