@@ -89,11 +89,12 @@ class Familiarity:
             float32 [n]: the Mahalanobis distance divided by the square root of d, so that the root mean
             square over the training tiles is about 1 whatever d is.
         """
-        centred = _rounder(features) - self.mean
-        along = centred @ self.axes
+        beside = _rounder(features)
+        beside -= self.mean
+        along = beside @ self.axes
         # What is left beside the axes is small, and must not be the difference of two large sums: that would
         # be another one wherever these are added up in another order.
-        beside = centred - along @ self.axes.T
+        beside -= along @ self.axes.T
         squared = np.einsum("nd,nd->n", beside, beside) / np.float32(self.noise)
         squared += np.square(along) @ (self.weights + np.float32(1 / self.noise))
         return np.asarray(np.sqrt(np.maximum(squared, 0) / len(self.mean)), dtype=np.float32)
@@ -143,4 +144,5 @@ def describe_training(
 
 def _rounder(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     # Pooled ReLU outputs are not negative, but dequantised ones may be by a hair.
-    return np.sqrt(np.maximum(features, 0))
+    roots = np.maximum(features, 0)
+    return np.sqrt(roots, out=roots)

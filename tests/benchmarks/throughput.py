@@ -48,14 +48,14 @@ def main() -> None:
     """Measure and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
-    parser.add_argument("--patches", type=int, default=16_000, help="how many patches are scored")
+    parser.add_argument("--patches", type=int, default=32_000, help="how many patches are scored")
     parser.add_argument("--without-rivals", action="store_true", help="neither Keras nor Ray Data")
     options = parser.parse_args()
     print(f"{_processor()}, {CORES} cores, Python {platform.python_version()}, load {_load()}\n")
     rows: dict[str, tuple[Ceiling, EndToEnd]] = {}
     rivals: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, survey in _surveys(Path(folder), options.patches).items():
+        for name, survey in surveys(Path(folder), options.patches).items():
             for engine in ENGINES:
                 rows[f"{name}, {engine}"] = _in_turns(survey, Path(folder), engine, options.rounds)
                 print(f"{name}, {engine}: measured, load {_load()}", file=sys.stderr, flush=True)
@@ -113,7 +113,7 @@ def _print_rivals(rivals: dict[str, dict[str, float]], rows: dict[str, tuple[Cei
             print(f"| the same, both with Ray's start | {rival['whole']:,.0f} | | {whole} | | |")
 
 
-def _surveys(folder: Path, count: int) -> dict[str, Path]:
+def surveys(folder: Path, count: int) -> dict[str, Path]:
     """Real patches and photographs where they are at hand, else drawn ones."""
     patches, photographs = folder / "patches", folder / "photographs"
     if _DATA.is_dir():
