@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from crackmodel.imports import keep_arrow_small
 from crackmodel.reports.table import ReportTable
-from crackmodel.scoring import committing, dispatch, run, worker
+from crackmodel.scoring import committing, dispatch, run
 from crackmodel.scoring.job import ScoringJob, ShardResult
 from crackmodel.scoring.rows import key_columns, write_rows
 from crackmodel.scoring.shards import Shard
@@ -262,7 +262,6 @@ def _instead_of_scoring(listing: Listing, stages: Stages, at_end: dict[str, floa
         mock.patch.object(committing, "scored_on_ray", with_ray),
         mock.patch.object(committing, "publish_shard", stages.wrapped("publish", committing.publish_shard)),
         mock.patch.object(dispatch, "plan_shards", planned),
-        mock.patch.object(worker, "score_shard", score_nothing),
         mock.patch.object(dispatch, "_score_shard_task", score_nothing),
     ]
     for name, method in _TABLE_STAGES.items():
