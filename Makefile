@@ -13,22 +13,29 @@ DATASET ?=
 WEIGHTS ?=
 BIN := .venv/bin
 
+# What people type is handed on as it is, to make and to the shell alike: folders have quotes and dollars in their names.
+override SURVEY := $(value SURVEY)
+override REPORT := $(value REPORT)
+override DATASET := $(value DATASET)
+override WEIGHTS := $(value WEIGHTS)
+export SURVEY REPORT DATASET WEIGHTS
+
 .PHONY: score train test lint bench lock clean
 .DELETE_ON_ERROR:
 
 score: .venv/.ready-to-score
 ifeq ($(strip $(SURVEY)),)
 	$(BIN)/crackmodel sample sample-survey
-	$(BIN)/python -m flows.score sample-survey --report "$(REPORT)"
+	$(BIN)/python -m flows.score sample-survey --report "$$REPORT"
 else
-	$(BIN)/python -m flows.score "$(SURVEY)" --report "$(REPORT)"
+	$(BIN)/python -m flows.score "$$SURVEY" --report "$$REPORT"
 endif
 
 train: .venv/.ready-to-develop
-	$(BIN)/python -m flows.train "$(DATASET)" $(if $(WEIGHTS),--weights "$(WEIGHTS)") --promote
+	$(BIN)/python -m flows.train "$$DATASET" $(if $(WEIGHTS),--weights "$$WEIGHTS") --promote
 
 test: lint
-	$(BIN)/python -m pytest --cov --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-fail-under=90
 
 lint: .venv/.ready-to-develop
 	$(BIN)/ruff check .

@@ -181,7 +181,7 @@ def night(images: int, workers: int, folder: Path) -> dict[str, Any]:
     stages = Stages()
     at_end: dict[str, float] = {}
     listing = made_up_listing(images, folder)
-    with _instead_of_scoring(listing, stages, at_end):
+    with _instead_of_scoring(listing, stages, at_end, workers):
         before, started = usage(), time.perf_counter()
         result = run.score_survey(
             folder, report=folder / "report", workers=workers, shard_images=500, shard_bytes=2**40
@@ -240,7 +240,9 @@ class Stages:
 
 
 @contextmanager
-def _instead_of_scoring(listing: Listing, stages: Stages, at_end: dict[str, float]) -> Iterator[None]:
+def _instead_of_scoring(
+    listing: Listing, stages: Stages, at_end: dict[str, float], workers: int
+) -> Iterator[None]:
     """Replace what lists and what scores, and count everything else."""
 
     def planned(*args: Any, **kwargs: Any) -> Iterator[Shard]:
@@ -264,6 +266,8 @@ def _instead_of_scoring(listing: Listing, stages: Stages, at_end: dict[str, floa
         mock.patch.object(dispatch, "plan_shards", planned),
         mock.patch.object(dispatch, "_score_shard_task", score_nothing),
     ]
+    if workers == 0:  # else it stays out of this process, as it does when `crackmodel score` runs
+        patches.append(mock.patch("crackmodel.scoring.worker.score_shard", score_nothing))
     for name, method in _TABLE_STAGES.items():
         counted = stages.wrapped(name, getattr(ReportTable, method))
         patches.append(mock.patch.object(ReportTable, method, counted))
