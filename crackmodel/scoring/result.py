@@ -40,6 +40,7 @@ class RunResult:
         least_familiar: Those that look least like it, highest `ood_score` first.
         moved: Images of the report that are gone from the survey, and whose content has another name there.
         missing: Images of the report that are gone; marked as `vanished` only with `mark_missing`.
+        nameless: Folders of an object store ignored, with all that is in them, because their name is empty.
     """
 
     run_id: str
@@ -66,6 +67,7 @@ class RunResult:
     least_familiar: tuple[UnfamiliarImage, ...] = ()
     moved: int = 0
     missing: int = 0
+    nameless: int = 0
 
     def check_rejected(self) -> None:
         """Complain about too many rejected images; everything else of the run is done.

@@ -132,6 +132,7 @@ def score_survey(
         ),
         moved=departures.moved,
         missing=departures.missing,
+        nameless=listing.nameless,
     )
 
 

@@ -78,6 +78,7 @@ def _plain_lines(result: RunResult) -> Iterator[str]:
         "hidden": result.hidden,
         "links that lead out of the survey": result.outside,
         "names that are not UTF-8": result.misnamed,
+        "folders without a name (// in keys)": result.nameless,
     }
     if any(ignored.values()):
         yield "  ignored: " + ", ".join(f"{count:,} {what}" for what, count in ignored.items() if count)

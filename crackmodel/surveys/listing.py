@@ -64,6 +64,7 @@ class Listing:
         hidden: Files ignored because their name, or that of a folder on the way, starts with a dot.
         outside: Symbolic links ignored because they lead out of the tree, or nowhere.
         misnamed: Files ignored because their path is not UTF-8, so that no report could name them.
+        nameless: Folders of an object store ignored because their name is empty, as in the key `deck//a.jpg`.
     """
 
     survey: Survey
@@ -71,6 +72,7 @@ class Listing:
     hidden: int
     outside: int
     misnamed: int = 0
+    nameless: int = 0
 
 
 def survey_name(uri: str) -> str:
@@ -136,7 +138,7 @@ def list_survey(uri: str, name: str | None = None) -> Listing:
 
     Files and folders whose names start with a dot are ignored and counted. Links to files within the tree
     are listed; links to folders within it are not followed, their files are listed already; links that lead
-    out of the tree are ignored and counted.
+    out of the tree are ignored and counted. So are folders of an object store whose name is empty.
 
     Args:
         uri: Local folder, or `s3://` or `gs://` URI of one.
@@ -158,7 +160,7 @@ def list_survey(uri: str, name: str | None = None) -> Listing:
     files = found.table()
     if not files.num_rows:
         raise SurveyError(f"There are no files to score in {survey.uri}.", _remedy_for_empty(found))
-    return Listing(survey, files, found.hidden, found.outside, found.misnamed)
+    return Listing(survey, files, found.hidden, found.outside, found.misnamed, found.nameless)
 
 
 @dataclass(slots=True)
@@ -168,6 +170,7 @@ class _Found:
     hidden: int = 0
     outside: int = 0
     misnamed: int = 0
+    nameless: int = 0
     images: list[str] = field(default_factory=list)
     sizes: array[int] = field(default_factory=lambda: array("q"))
     times: array[int] = field(default_factory=lambda: array("q"))
@@ -270,7 +273,10 @@ def _walk_store(storage: fs.FileSystem, root: str, uri: str, found: _Found) -> N
             folder, hidden = folders.pop()
             for info in storage.get_file_info(fs.FileSelector(folder)):
                 below_hidden = hidden or info.base_name.startswith(".")
-                if info.type == fs.FileType.Directory:
+                if not info.path[len(folder) :].strip("/"):
+                    # pyarrow calls the folder "" of a key with // by its parent's name, and cannot enter it.
+                    found.nameless += not hidden
+                elif info.type == fs.FileType.Directory:
                     folders.append((info.path, below_hidden))
                 elif below_hidden:
                     found.hidden += 1
@@ -346,6 +352,7 @@ def _remedy_for_empty(found: _Found) -> str:
         "hidden": found.hidden,
         "links out of the folder": found.outside,
         "named in another encoding than UTF-8": found.misnamed,
+        "folders without a name (// in their keys)": found.nameless,
     }
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in ignored.items() if count)
     if reasons:

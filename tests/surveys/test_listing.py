@@ -481,6 +481,28 @@ def test_a_folder_with_a_space_in_an_object_store_is_found(bucket: str) -> None:
     assert images(f"{bucket}/2024/deck/span 2") == ["b.jpg"]
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("folder", ["", "/2024/deck", "/2024/deck/span 2"])
+def test_a_folder_without_a_name_is_counted_and_does_not_hold_the_listing_up(
+    bucket: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = images(bucket + folder)
+    odd = {f"{folder}//f.jpg".removeprefix("/"): 1, f"{folder}/.cache//g.jpg".removeprefix("/"): 1}
+    monkeypatch.setattr(ObjectStore, "keys", ObjectStore.keys | odd)
+    listing = list_survey(bucket + folder)
+    assert listing.files["image"].to_pylist() == plain
+    assert listing.nameless == 1
+
+
+@pytest.mark.timeout(60)
+def test_a_survey_below_a_folder_without_a_name_says_why_it_is_empty(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ObjectStore, "keys", {"2024/deck//a.jpg": 1})
+    with pytest.raises(SurveyError, match="1 folders without a name"):
+        list_survey(f"{bucket}/2024/deck")
+
+
 def test_a_whole_bucket_can_be_a_survey(bucket: str) -> None:
     assert images(bucket)[0] == "2024/deck-2/e.jpg"
 
