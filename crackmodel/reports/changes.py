@@ -23,8 +23,8 @@ _EDGES: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 """Limits between ten ranges of probability: most photographs lie close to 0, and cracks close to 1."""
 
 _COLUMNS: Final = (
-    "image", "verdict", "crack_probability", "ood_score", "ood_threshold", "model_sha256", "preprocess",
-    "run_id", "scored_at", "reject_stage",
+    "image", "verdict", "crack_probability", "ood_score", "ood_threshold", "model", "model_sha256",
+    "preprocess", "run_id", "scored_at", "reject_stage",
 )  # fmt: skip
 
 # A row of an image that is gone says nothing about photographs; see `crackmodel.scoring.departures`.
@@ -35,7 +35,8 @@ _COMPARED: Final = """
     WITH ours AS (SELECT * FROM rows_of_survey WHERE run_id = $run),
     earlier AS (
         SELECT image, arg_max({'verdict': verdict, 'probability': crack_probability,
-                               'model': model_sha256, 'preprocess': preprocess}, scored_at) AS row
+                               'model': model, 'file': model_sha256, 'preprocess': preprocess},
+                       scored_at) AS row
         FROM rows_of_survey
         WHERE run_id <> $run AND scored_at < (SELECT min(scored_at) FROM ours)
         GROUP BY image
@@ -43,7 +44,8 @@ _COMPARED: Final = """
     SELECT ours.image, ours.verdict, ours.crack_probability AS probability,
            ours.ood_score > ours.ood_threshold AS unfamiliar,
            earlier.row.verdict AS verdict_before,
-           CASE WHEN earlier.row.model = ours.model_sha256 AND earlier.row.preprocess = ours.preprocess
+           CASE WHEN earlier.row.model = ours.model AND earlier.row.file = ours.model_sha256
+                     AND earlier.row.preprocess = ours.preprocess
                 THEN earlier.row.probability END AS probability_before
     FROM ours LEFT JOIN earlier USING (image)
 """
@@ -66,12 +68,14 @@ _WORTH_A_LOOK: Final = """
 """
 
 _HISTOGRAMS: Final = """
-    WITH ours AS (SELECT any_value(model_sha256) AS model, any_value(preprocess) AS preprocess,
-                         min(scored_at) AS began FROM rows_of_survey WHERE run_id = $run),
+    WITH ours AS (SELECT any_value(model) AS model, any_value(model_sha256) AS file,
+                         any_value(preprocess) AS preprocess, min(scored_at) AS began
+             FROM rows_of_survey WHERE run_id = $run),
     runs AS (
         SELECT run_id FROM rows_of_survey, ours
         WHERE verdict <> 'rejected'
-          AND model_sha256 = ours.model AND rows_of_survey.preprocess = ours.preprocess
+          AND rows_of_survey.model = ours.model AND model_sha256 = ours.file
+          AND rows_of_survey.preprocess = ours.preprocess
         GROUP BY run_id, ours.began HAVING min(scored_at) < ours.began AND run_id <> $run
         ORDER BY min(scored_at) DESC LIMIT $runs
     )

@@ -51,12 +51,13 @@ class CommittedRows:
         listing: pa.Table,
         *,
         survey: str,
+        model: str,
         model_sha256: str,
         preprocess: str,
         retry_rejected: bool = False,
         force: bool = False,
     ) -> pa.Table:
-        """What of a listing this model has to score; other models and tile sizes do not count.
+        """What of a listing this model has to score; other models, versions and tile sizes do not count.
 
         A file is done when the newest row of its image is of the same size and time, and is no rejection
         for one of `TRANSIENT_REJECT_CODES`. A row which says that the image is gone counts whatever its model
@@ -65,7 +66,8 @@ class CommittedRows:
         Args:
             listing: `image` string, `bytes` int64, `modified_at` timestamp[us, UTC], and any others.
             survey: Name of the survey that was listed.
-            model_sha256: The model that is going to score.
+            model: The version that is going to score, `name@version`.
+            model_sha256: Its file.
             preprocess: Fingerprint of its preprocessing.
             retry_rejected: Count all rejected images as not scored.
             force: Count all images as not scored.
@@ -84,6 +86,7 @@ class CommittedRows:
             return comparison.pending(
                 listing,
                 self.dataset(survey),
+                model=model,
                 model_sha256=model_sha256,
                 preprocess=preprocess,
                 retry_rejected=retry_rejected,
@@ -94,6 +97,7 @@ class CommittedRows:
         listing: pa.Table,
         *,
         survey: str,
+        model: str,
         model_sha256: str,
         preprocess: str,
         run_id: str | None = None,
@@ -106,7 +110,8 @@ class CommittedRows:
         Args:
             listing: As in `pending`.
             survey: Name of the survey that was listed.
-            model_sha256: The model that has scored.
+            model: The version that has scored, `name@version`.
+            model_sha256: Its file.
             preprocess: Fingerprint of its preprocessing.
             run_id: Only rows of this run count; the files of all others are not opened.
 
@@ -117,6 +122,7 @@ class CommittedRows:
             return comparison.missing(
                 listing,
                 rows,
+                model=model,
                 model_sha256=model_sha256,
                 preprocess=preprocess,
                 run_id=run_id,

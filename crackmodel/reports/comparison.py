@@ -67,7 +67,13 @@ _GONE: Final = """
 
 
 def pending(
-    listing: pa.Table, rows: ds.Dataset, *, model_sha256: str, preprocess: str, retry_rejected: bool
+    listing: pa.Table,
+    rows: ds.Dataset,
+    *,
+    model: str,
+    model_sha256: str,
+    preprocess: str,
+    retry_rejected: bool,
 ) -> pa.Table:
     """The listed files whose newest row does not answer for them; see `ReportTable.pending`."""
     settled = ds.field("verdict") != "rejected"
@@ -76,7 +82,7 @@ def pending(
     columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "scored_at")} | {"settled": settled}
     # Whoever said that an image is gone, it is back, and `latest` has to say so.
     departed = ds.field("reject_code").isin(sorted(DEPARTED_REJECT_CODES))
-    wanted = _same_scoring(model_sha256, preprocess) | departed
+    wanted = _same_scoring(model, model_sha256, preprocess) | departed
     found: list[pa.Table] = []
     # Positions instead of rows come back: a second copy of a million files would be 60 MB.
     for part, answer in _in_parts(_PENDING, listing, partial(scan, rows, columns, wanted)):
@@ -86,10 +92,16 @@ def pending(
 
 
 def missing(
-    listing: pa.Table, rows: ds.Dataset, *, model_sha256: str, preprocess: str, run_id: str | None = None
+    listing: pa.Table,
+    rows: ds.Dataset,
+    *,
+    model: str,
+    model_sha256: str,
+    preprocess: str,
+    run_id: str | None = None,
 ) -> int:
     """Count the listed files that have no row at all; see `ReportTable.missing`."""
-    wanted = _same_scoring(model_sha256, preprocess)
+    wanted = _same_scoring(model, model_sha256, preprocess)
     if run_id is not None:
         wanted = wanted & (ds.field("run_id") == run_id)
     return _counted(_MISSING, listing, partial(scan, rows, KEY_COLUMNS, wanted))
@@ -169,5 +181,10 @@ def _is_sorted(names: pa.ChunkedArray) -> bool:
     return bool(pc.all(pc.less_equal(names[:-1], names[1:])).as_py()) if len(names) > 1 else True
 
 
-def _same_scoring(model_sha256: str, preprocess: str) -> ds.Expression:
-    return (ds.field("model_sha256") == model_sha256) & (ds.field("preprocess") == preprocess)
+def _same_scoring(model: str, model_sha256: str, preprocess: str) -> ds.Expression:
+    """Versions that share a file may differ in threshold or calibration; a version may have several files."""
+    return (
+        (ds.field("model") == model)
+        & (ds.field("model_sha256") == model_sha256)
+        & (ds.field("preprocess") == preprocess)
+    )

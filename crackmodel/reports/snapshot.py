@@ -22,7 +22,7 @@ from crackmodel.errors import ReportIncompatible
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.storage import Place
 
-_CONSTANT_COLUMNS: Final = (PARTITION_COLUMN, "model_sha256", "preprocess", "run_id")
+_CONSTANT_COLUMNS: Final = (PARTITION_COLUMN, "model", "model_sha256", "preprocess", "run_id")
 
 _KNOWN_READER_FEATURES: Final = {"timestampNtz"}
 
@@ -69,7 +69,7 @@ class CommittedFile:
         path: Path relative to the report.
         bytes: Its size according to the log.
         rows: How many rows it holds according to the log; None where its writer did not say.
-        constants: Its one value (None where there are several) of the survey, model, preprocessing and run.
+        constants: Its one value (None where there are several) of `_CONSTANT_COLUMNS`.
     """
 
     path: str
@@ -100,6 +100,9 @@ def committed_files(table: DeltaTable, survey: str | None = None) -> list[Commit
         return []
     columns = [actions[f"partition.{PARTITION_COLUMN}"].to_pylist()]
     for name in _CONSTANT_COLUMNS[1:]:
+        if f"min.{name}" not in actions.schema.names:  # not kept since the report was made
+            columns.append([None] * actions.num_rows)
+            continue
         bounds = [actions[f"{end}.{name}"].to_pylist() for end in ("min", "max")]
         columns.append([low if low == high else None for low, high in zip(*bounds, strict=True)])
     named = (actions[name].to_pylist() for name in ("path", "size_bytes", "num_records"))

@@ -33,7 +33,7 @@ from crackmodel.reports.schema import (
 )
 from crackmodel.reports.storage import Place, open_place, write_failed
 
-BOUNDED_COLUMNS: Final = ("image", "model_sha256", "preprocess", "run_id")
+BOUNDED_COLUMNS: Final = ("image", "model", "model_sha256", "preprocess", "run_id")
 """Columns whose smallest and largest value go into the log, so that readers can skip whole files."""
 
 _LONGEST_BOUND: Final = 256

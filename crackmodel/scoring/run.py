@@ -200,6 +200,7 @@ def _key(job: ScoringJob) -> dict[str, str]:
     """Name what, besides the file itself, decides whether it has been scored."""
     return {
         "survey": job.survey.name,
+        "model": job.model.reference,
         "model_sha256": job.model.sha256,
         "preprocess": preprocess_fingerprint(job.tile, job.overlap),
     }

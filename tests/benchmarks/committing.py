@@ -38,7 +38,12 @@ def commits(totals: Sequence[int], folder: Path) -> Iterator[tuple[float, ...]]:
 
 def _made_up_file(number: int) -> ShardFile:
     name = f"deck-{number:08}/IMG.JPG"
-    constant = {"model_sha256": "0" * 64, "preprocess": "cv2-linear-160/tile=227/overlap=0", "run_id": _RUN}
+    constant = {
+        "model": "builtin@v3",
+        "model_sha256": "0" * 64,
+        "preprocess": "cv2-linear-160/tile=227/overlap=0",
+        "run_id": _RUN,
+    }
     bounds = Bounds(500, {"image": name} | constant, {"image": name} | constant)
     path = f"survey=bridge/part-{_RUN}-{number:06}-{number:08x}-{number:016x}.parquet"
     return ShardFile(path, 50_000, 500, {"survey": "bridge"}, bounds.statistics())

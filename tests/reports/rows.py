@@ -12,6 +12,8 @@ from crackmodel.reports.schema import TIMESTAMP
 NOON = datetime(2026, 5, 4, 12, 0, 0, 123457, tzinfo=UTC)
 MODEL = "a" * 64
 PREPROCESS = "cv2-linear-160/tile=227/overlap=0"
+SCORING = {"model": "m@1", "model_sha256": MODEL, "preprocess": PREPROCESS}
+"""What, besides the file, decides whether it has been scored."""
 
 
 def make_row(image: str = "a.jpg", **changes: Any) -> dict[str, Any]:
@@ -33,10 +35,8 @@ def make_row(image: str = "a.jpg", **changes: Any) -> dict[str, Any]:
         "crack_fraction": 0.0,
         "threshold": 0.5,
         "verdict": "clear",
-        "model": "m@1",
-        "model_sha256": MODEL,
+        **SCORING,
         "engine": "litert",
-        "preprocess": PREPROCESS,
         "software": "0.1.0",
         "run_id": "run-1",
         "scored_at": NOON + timedelta(hours=1),

@@ -13,7 +13,7 @@ from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
 from tests.object_store import BUCKET, ObjectStore
 
-from .rows import MODEL, NOON, PREPROCESS, make_listing, make_row
+from .rows import NOON, SCORING, make_listing, make_row
 
 LISTING = make_listing(("a.jpg", 1000, NOON), ("b.jpg", 1000, NOON))
 
@@ -31,7 +31,7 @@ def shard(table: ReportTable, image: str, run_id: str) -> list[ShardFile]:
 
 
 def ask(table: ReportTable) -> list[str]:
-    left = table.pending(LISTING, survey="bridge", model_sha256=MODEL, preprocess=PREPROCESS)
+    left = table.pending(LISTING, survey="bridge", **SCORING)
     images: list[str] = left["image"].to_pylist()
     return images
 

@@ -50,9 +50,12 @@ def test_known_crack_is_not_new_and_a_rise_is_told(table: ReportTable, commit: C
     ]
 
 
-def test_another_models_probability_is_no_rise(table: ReportTable, commit: Commit) -> None:
+@pytest.mark.parametrize("change", [{"model": "m@2"}, {"model_sha256": "b" * 64}], ids=str)
+def test_another_models_probability_is_no_rise(
+    table: ReportTable, commit: Commit, change: dict[str, str]
+) -> None:
     commit([scored("a.jpg", 0.1, 1)])
-    commit([scored("a.jpg", 0.45, 2, model_sha256="b" * 64)])
+    commit([scored("a.jpg", 0.45, 2, **change)])
 
     assert compare_run(table, "bridge", "run-2").risen == 0
 
@@ -84,9 +87,12 @@ def test_shares_leave_out_images_that_are_gone(table: ReportTable, commit: Commi
     assert changes.unfamiliar_share == 0.5
 
 
-def test_drift_is_seen_against_earlier_runs_of_the_same_model(table: ReportTable, commit: Commit) -> None:
+@pytest.mark.parametrize("change", [{"model": "m@2"}, {"model_sha256": "b" * 64}], ids=str)
+def test_drift_is_seen_against_earlier_runs_of_the_same_model(
+    table: ReportTable, commit: Commit, change: dict[str, str]
+) -> None:
     commit([scored(f"{n}.jpg", 0.005, 1) for n in range(60)])
-    commit([scored(f"{n}.jpg", 0.8, 2, model_sha256="b" * 64) for n in range(60)])
+    commit([scored(f"{n}.jpg", 0.8, 2, **change) for n in range(60)])
     commit([scored(f"new-{n}.jpg", 0.005 if n < 58 else 0.6, 3) for n in range(60)])
     commit([scored(f"dark-{n}.jpg", 0.8, 4) for n in range(60)])
 

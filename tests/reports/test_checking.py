@@ -21,7 +21,7 @@ from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
 
 from .conftest import Commit
-from .rows import MODEL, NOON, PREPROCESS, make_listing, make_rejected, make_row
+from .rows import NOON, SCORING, make_listing, make_rejected, make_row
 
 DEAD = "20260101T000000Z-00dead"
 
@@ -91,7 +91,7 @@ def test_missing_file_can_be_forgotten_and_scored_again_as_the_check_says(
     DeltaTable(table.uri).repair()
     assert check(table).findings == ()
     listing = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
-    left = table.pending(listing, survey="bridge", model_sha256=MODEL, preprocess=PREPROCESS)
+    left = table.pending(listing, survey="bridge", **SCORING)
     assert left["image"].to_pylist() == ["b.jpg", "c.jpg"]
 
 

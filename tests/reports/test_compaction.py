@@ -19,7 +19,7 @@ from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
 
 from .conftest import Commit
-from .rows import MODEL, NOON, PREPROCESS, make_listing, make_rejected, make_row
+from .rows import NOON, SCORING, make_listing, make_rejected, make_row
 
 LISTING = make_listing(("a.jpg", 1000, NOON), ("bad.jpg", 1000, NOON), ("new.jpg", 1000, NOON))
 OTHER_MODEL = "b" * 64
@@ -41,11 +41,10 @@ def names(table: ReportTable, survey: str = "bridge") -> set[str]:
 
 
 def answers(table: ReportTable) -> list[object]:
+    scorings = [{}, {"model_sha256": OTHER_MODEL}, {"preprocess": "other"}]
     pending = [
-        table.pending(LISTING, survey="bridge", model_sha256=model, preprocess=preprocess)[
-            "image"
-        ].to_pylist()
-        for model, preprocess in ((MODEL, PREPROCESS), (OTHER_MODEL, PREPROCESS), (MODEL, "other"))
+        table.pending(LISTING, survey="bridge", **(SCORING | change))["image"].to_pylist()
+        for change in scorings
     ]
     asked = ([table.count(run), table.top(run), table.unfamiliar(run)] for run in ("run-1", "run-2"))
     with open_report(table.uri) as report:
@@ -90,7 +89,7 @@ def test_compacted_file_is_no_orphan_and_keeps_other_runs_unread(mixed: ReportTa
     assert mixed.remove_orphans("bridge") == 0
     assert mixed.count("run-2", "bridge").rows == 2
     (file,) = committed_files(DeltaTable(mixed.uri), "tunnel")
-    assert file.constants == ("tunnel", MODEL, PREPROCESS, "run-1")
+    assert file.constants == ("tunnel", *SCORING.values(), "run-1")
 
 
 def test_files_of_one_run_keep_it_in_the_log(table: ReportTable, commit: Commit) -> None:
@@ -98,7 +97,7 @@ def test_files_of_one_run_keep_it_in_the_log(table: ReportTable, commit: Commit)
         commit([make_row(name)])
     table.compact("bridge")
     (file,) = committed_files(DeltaTable(table.uri))
-    assert (file.rows, file.constants) == (2, ("bridge", MODEL, PREPROCESS, "run-1"))
+    assert (file.rows, file.constants) == (2, ("bridge", *SCORING.values(), "run-1"))
 
 
 def test_target_size_bounds_what_is_put_together(table: ReportTable, commit: Commit) -> None:
@@ -173,7 +172,7 @@ def test_run_that_commits_during_a_compaction_loses_nothing(
     mixed: ReportTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = ReportTable.open(mixed.uri)
-    run.pending(LISTING, survey="bridge", model_sha256=MODEL, preprocess=PREPROCESS)
+    run.pending(LISTING, survey="bridge", **SCORING)
     write = compaction.write_file
 
     def commit(number: int) -> None:

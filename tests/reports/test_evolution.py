@@ -14,9 +14,9 @@ from deltalake import DeltaTable, write_deltalake
 from crackmodel.reports.queries import open_report
 from crackmodel.reports.schema import LATER_COLUMNS, REPORT_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import publish_shard, write_shard
+from crackmodel.reports.writer import BOUNDED_COLUMNS, publish_shard, write_shard
 
-from .rows import MODEL, NOON, PREPROCESS, make_listing, make_row
+from .rows import NOON, SCORING, make_listing, make_row
 
 OLDER = pa.schema([field for field in REPORT_SCHEMA if field.name not in LATER_COLUMNS])
 
@@ -75,11 +75,30 @@ def test_upgraded_report_is_whole_for_other_programs(older: Path) -> None:
 def test_what_an_older_report_holds_is_not_scored_again(older: Path) -> None:
     listing = make_listing(("old.jpg", 1000, NOON), ("new.jpg", 1000, NOON))
 
-    pending = ReportTable.open_or_create(older).pending(
-        listing, survey="bridge", model_sha256=MODEL, preprocess=PREPROCESS
-    )
+    pending = ReportTable.open_or_create(older).pending(listing, survey="bridge", **SCORING)
 
     assert pending["image"].to_pylist() == ["new.jpg"]
+
+
+def test_report_whose_log_keeps_fewer_bounds_is_read_all_the_same(tmp_path: Path) -> None:
+    bounds = [name for name in BOUNDED_COLUMNS if name != "model"]
+    place = tmp_path / "report"
+    DeltaTable.create(
+        str(place),
+        schema=REPORT_SCHEMA,
+        partition_by=["survey"],
+        configuration={"delta.dataSkippingStatsColumns": ",".join(bounds)},
+    )
+    for number in range(2):
+        append(place, make_row(f"{number}.jpg", run_id=f"run-{number}"))
+    table = ReportTable.open(place)
+    listing = make_listing(*((f"{number}.jpg", 1000, NOON) for number in range(3)))
+
+    assert table.pending(listing, survey="bridge", **SCORING)["image"].to_pylist() == ["2.jpg"]
+    assert table.pending(listing, survey="bridge", **(SCORING | {"model": "m@2"})).num_rows == 3
+    assert table.check().findings == ()
+    assert table.compact("bridge").files_after == 1
+    assert table.pending(listing, survey="bridge", **SCORING)["image"].to_pylist() == ["2.jpg"]
 
 
 def test_older_report_is_checked_as_it_is_and_compacted(older: Path) -> None:

@@ -17,7 +17,7 @@ from crackmodel.reports.storage import Place
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
 
-from .rows import MODEL, NOON, PREPROCESS, make_listing, make_row
+from .rows import NOON, SCORING, make_listing, make_row
 
 LISTING = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
 
@@ -54,7 +54,7 @@ def without_lock(uri: str, kind: type[ReportTable] = ReportTable) -> ReportTable
 
 
 def ask(table: ReportTable, survey: str = "bridge") -> pa.Table:
-    return table.pending(LISTING, survey=survey, model_sha256=MODEL, preprocess=PREPROCESS)
+    return table.pending(LISTING, survey=survey, **SCORING)
 
 
 def shard(table: ReportTable, image: str, run_id: str, survey: str = "bridge") -> list[ShardFile]:

@@ -15,7 +15,7 @@ from crackmodel.reports.schema import REJECT_CODES
 from crackmodel.reports.table import ReportTable, RunCounts, TopImage
 
 from .conftest import Commit
-from .rows import MODEL, NOON, PREPROCESS, make_listing, make_rejected, make_row
+from .rows import NOON, SCORING, make_listing, make_rejected, make_row
 
 A = ("a.jpg", 1000, NOON)
 B = ("b.jpg", 1000, NOON)
@@ -23,7 +23,7 @@ NEXT_NIGHT = NOON + timedelta(days=1)
 
 
 def left(table: ReportTable, listing: pa.Table, **changes: Any) -> list[str]:
-    job: dict[str, Any] = {"survey": "bridge", "model_sha256": MODEL, "preprocess": PREPROCESS}
+    job: dict[str, Any] = {"survey": "bridge", **SCORING}
     return list(table.pending(listing, **(job | changes))["image"].to_pylist())
 
 
@@ -58,9 +58,11 @@ def test_a_changed_file_is_pending_again(table: ReportTable, commit: Commit, cha
 
 
 @pytest.mark.parametrize(
-    "change", [{"survey": "tunnel"}, {"model_sha256": "b" * 64}, {"preprocess": "other"}], ids=str
+    "change",
+    [{"survey": "tunnel"}, {"model": "m@2"}, {"model_sha256": "b" * 64}, {"preprocess": "other"}],
+    ids=str,
 )
-def test_another_survey_model_or_preprocessing_starts_anew(
+def test_another_survey_version_model_or_preprocessing_starts_anew(
     table: ReportTable, commit: Commit, change: dict[str, str]
 ) -> None:
     commit([make_row("a.jpg")])
@@ -108,7 +110,7 @@ def test_a_file_that_was_replaced_and_restored_is_scored_again(table: ReportTabl
 
 def test_newer_rows_of_another_model_or_tiling_take_nothing_back(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg")])
-    for change in ({"model_sha256": "b" * 64}, {"preprocess": "other"}):
+    for change in ({"model": "m@2"}, {"model_sha256": "b" * 64}, {"preprocess": "other"}):
         commit([make_rejected("a.jpg", "unreadable", bytes=7, scored_at=NEXT_NIGHT, **change)])
     assert left(table, make_listing(A)) == []
 
@@ -122,17 +124,18 @@ def test_a_newer_row_of_another_model_that_says_it_is_gone_counts(table: ReportT
 def test_only_files_without_any_row_are_missing(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg"), make_rejected("b.jpg", "vanished")])
     commit([make_row("a.jpg", bytes=2, scored_at=NEXT_NIGHT)])
-    job = {"survey": "bridge", "model_sha256": MODEL, "preprocess": PREPROCESS}
+    job = {"survey": "bridge", **SCORING}
     listing = make_listing(A, B, ("c.jpg", 1000, NOON), ("b.jpg", 999, NOON))
     assert left(table, listing) == ["a.jpg", "b.jpg", "b.jpg", "c.jpg"]
     assert table.missing(listing, **job) == 2
     assert table.missing(listing, **(job | {"preprocess": "other"})) == 4
+    assert table.missing(listing, **(job | {"model": "m@2"})) == 4
 
 
 def test_pending_keeps_all_columns_and_types_of_the_listing(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg")])
     listing = make_listing(B, A).append_column("etag", pa.array(["x", None]))
-    pending = table.pending(listing, survey="bridge", model_sha256=MODEL, preprocess=PREPROCESS)
+    pending = table.pending(listing, survey="bridge", **SCORING)
     assert pending.schema == listing.schema
     assert pending.equals(listing.slice(0, 1))
 

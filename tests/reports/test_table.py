@@ -21,7 +21,7 @@ from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
 
 from .conftest import Commit
-from .rows import MODEL, NOON, PREPROCESS, make_listing, make_rejected, make_row
+from .rows import NOON, SCORING, make_listing, make_rejected, make_row
 
 DEAD = "20260101T000000Z-00dead"
 
@@ -194,7 +194,7 @@ def test_files_of_other_runs_are_not_opened_and_other_models_do_not_count(
     other = commit([make_row("a.jpg", run_id="run-1", model_sha256="b" * 64)])
     commit([make_row("b.jpg", run_id="run-2")])
     listing = make_listing(("a.jpg", 1000, NOON), ("b.jpg", 1000, NOON))
-    left = table.pending(listing, survey="bridge", model_sha256=MODEL, preprocess=PREPROCESS)
+    left = table.pending(listing, survey="bridge", **SCORING)
     assert left["image"].to_pylist() == ["a.jpg"]
     Path(table.uri, other.path).unlink()
     assert table.count("run-2").rows == 1

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from crackmodel.errors import (
     SurveyError,
     UsageError,
 )
-from crackmodel.models.registry import Registry
+from crackmodel.models.card import card_from_json
+from crackmodel.models.registry import PRETRAINED, Registry
+from crackmodel.reports.changes import compare_run
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted
 from crackmodel.scoring.run import score_survey
@@ -138,6 +141,31 @@ def test_another_tiling_is_another_score(patches: Path, score: Score, changed: d
 
     assert score(patches, **changed).scored == 12
     assert score(patches, **changed).scored == 0
+
+
+def test_a_version_with_another_threshold_scores_every_image_again(
+    survey: Path, report: Path, score: Score, tmp_path: Path
+) -> None:
+    card = card_from_json((PRETRAINED / "card.json").read_bytes())
+    models = Registry(tmp_path / "models")
+    for threshold in (card.threshold, replace(card.threshold, value=1e-12)):
+        with models.staging("walls") as staged:
+            for name in ("model.tflite", "ood.npz"):
+                shutil.copy(PRETRAINED / name, staged)
+            models.publish("walls", staged, replace(card, threshold=threshold))
+    for version in ("walls@v1", "walls@v2"):
+        runs = [score(survey, models=str(tmp_path / "models"), model=version) for _ in range(2)]
+        first, again = runs
+        assert (first.skipped, again.scored, again.rejected) == (0, 0, 0)
+    assert first.cracks == first.scored > 0
+
+    by_model = (
+        "select model, count(*) as n, count(distinct model_sha256) as files from {} group by all order by 1"
+    )
+    everything = [{"model": f"walls@v{n}", "n": first.listed, "files": 1} for n in (1, 2)]
+    assert rows(report, by_model.format("report")) == everything
+    assert rows(report, by_model.format("latest")) == everything[1:]
+    assert compare_run(ReportTable.open(report), first.survey, first.run_id).risen == 0
 
 
 def test_rejected_images_are_read_again_only_on_demand(survey: Path, score: Score) -> None:
