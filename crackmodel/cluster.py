@@ -127,22 +127,19 @@ def _connected(workers: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    on_main_thread = threading.current_thread() is threading.main_thread()
-    terminate = signal.getsignal(signal.SIGTERM)
     try:
-        if address == "local":
-            _start_embedded(workers)
-        else:
-            with orders_to_stop():
-                ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        with _own_handler_of_sigterm():
+            if address == "local":
+                _start_embedded(workers)
+            else:
+                with orders_to_stop():
+                    ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises a bare Exception where its processes take too long to start
         raise ClusterError(
             f"Ray did not start or answer at {address}: {' '.join(str(error).split())[:300]}.",
             "Check that the head runs (`ray status`), that RAY_ADDRESS is its HOST:PORT and that this "
             "machine has the cluster's token; or use --workers 0 to run without Ray.",
         ) from error
-    if on_main_thread and terminate is not None:
-        signal.signal(signal.SIGTERM, terminate)  # Ray's own handler aborts with stack dumps
     if _keepers:
         _keepers[-1].callback(ray.shutdown)
         yield
@@ -151,6 +148,27 @@ def _connected(workers: int | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_handler_of_sigterm() -> Iterator[None]:
+    """Let SIGTERM mean in this block and after it what it meant before, whatever Ray makes of it.
+
+    `ray.init` replaces the handler by one that leaves with exit code 15 and without a word.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread has a say in signals, and only over handlers of Python's
+        return
+    try:
+        yield
+    except SystemExit as end:
+        signal.signal(signal.SIGTERM, handler)
+        if end.code == signal.SIGTERM:
+            signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _start_embedded(workers: int | None) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable
+from types import FrameType
 
 import pytest
 import ray
@@ -123,3 +126,37 @@ def test_an_order_to_stop_that_comes_while_ray_works_is_one(
         native_code()
     with pytest.raises(SystemError, match="of its own"), ray_session(workers=1):
         raise SystemError("of its own")
+
+
+@pytest.mark.parametrize("address", ["local", "192.0.2.1:6379"])
+def test_sigterm_that_comes_while_ray_starts_is_the_order_to_stop_that_it_was(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def order(_number: int, _frame: FrameType | None) -> None:
+        raise OrderToStop
+
+    def init(_address: str, **_: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))  # as `ray.init` does
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.signal(signal.SIGTERM, order)
+    try:
+        with pytest.raises(OrderToStop), ray_session():
+            pytest.fail("there is no Ray")
+        assert signal.getsignal(signal.SIGTERM) is order
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_is_what_it_was_after_a_ray_that_did_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(_address: str, **_: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ClusterError, match="nobody answers"), ray_session():
+        pytest.fail("there is no Ray")
+    assert signal.getsignal(signal.SIGTERM) is before
