@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from crackmodel.errors import CrackmodelError, printable
@@ -36,7 +38,7 @@ def reported() -> Iterator[None]:
             _say(error.problem, error.remedy)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _say("The command was interrupted.", "What is done is kept; run the same command again for the rest.")
+        _say("The command was interrupted.", _how_to_go_on())
         sys.exit(FAILED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
@@ -44,7 +46,7 @@ def reported() -> Iterator[None]:
     except TimeoutError as error:  # Prefect's, for a flow or a task with a limit; an OSError to Python
         _say(
             f"It took too long: {error or 'a time limit passed'}.",
-            "What is done is kept; run the same command again for the rest.",
+            _how_to_go_on(),
         )
         sys.exit(FAILED)
     except OSError as error:
@@ -62,3 +64,13 @@ def reported() -> Iterator[None]:
 def _say(problem: str, remedy: str) -> None:
     """Write two lines that no file name in them can turn into terminal commands."""
     print(f"error: {printable(problem)}\n       {printable(remedy)}", file=sys.stderr)
+
+
+def _how_to_go_on() -> str:
+    """Name the command that does the rest; not in a job, whose command is not the one that was typed."""
+    advice = "What is done is kept; run the same command again for the rest"
+    if recording():
+        return f"{advice}."
+    module = sys.orig_argv[1:2] == ["-m"]
+    program = ["python", *sys.orig_argv[1:3]] if module else [Path(sys.argv[0]).name]
+    return f"{advice}: {shlex.join([*program, *sys.argv[1:]])}"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from crackmodel.exits import FAILED, reported
+from crackmodel.jobs.records import RECORDS_VARIABLE
 
 
 def said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
@@ -25,6 +26,25 @@ def test_a_time_limit_is_no_full_disk(capsys: pytest.CaptureFixture[str]) -> Non
 
     assert message.startswith("error: It took too long: Flow run exceeded timeout of 60.0 second(s).\n")
     assert "output" not in message
+
+
+@pytest.mark.parametrize(
+    ("started", "command"),
+    [
+        (["/venv/bin/python", "/venv/bin/crackmodel"], "crackmodel score 'span 1'"),
+        (["/venv/bin/python", "-m", "flows.score"], "python -m flows.score score 'span 1'"),
+    ],
+)
+def test_an_interrupted_command_names_the_one_that_does_the_rest(
+    started: list[str], command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["score", "span 1"]
+    monkeypatch.setattr(sys, "orig_argv", started + arguments)
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/crackmodel", *arguments])
+
+    assert said(KeyboardInterrupt(), capsys).endswith(f"run the same command again for the rest: {command}\n")
+    monkeypatch.setenv(RECORDS_VARIABLE, "1")
+    assert said(KeyboardInterrupt(), capsys).endswith("run the same command again for the rest.\n")
 
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
