@@ -13,15 +13,22 @@ from prefect.settings import (
 )
 
 from crackmodel.exits import reported
+from flows.plainly import say_errors_plainly
 
 T = TypeVar("T")
 
+say_errors_plainly()  # also in a worker's process, which loads the flows and calls nothing here
 
-def run_embedded(flow: Callable[[], T]) -> T:
+
+def run_embedded(flow: Callable[[], T], check: Callable[[], object] = lambda: None) -> T:
     """Call a flow; without `PREFECT_API_URL` Prefect starts its own server on loopback while it runs.
 
     What stops it is said on stderr and becomes the exit code: see `crackmodel.exits`. The embedded server
     sends no telemetry, and gets time to start on a busy machine.
+
+    Args:
+        flow: Calls it.
+        check: Called before any server is started; raises what would stop the flow at once.
     """
     embedded = temporary_settings(
         {
@@ -30,5 +37,7 @@ def run_embedded(flow: Callable[[], T]) -> T:
             PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
         }
     )
-    with reported(), embedded:
-        return flow()
+    with reported():
+        check()
+        with embedded:
+            return flow()

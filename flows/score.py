@@ -29,7 +29,7 @@ from crackmodel.options import (
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run import score_survey
 from crackmodel.scoring.summary import markdown_summary, plain_summary, top_detections
-from crackmodel.settings import EngineName, Gpus, NonNegative, Positive, TilePixels
+from crackmodel.settings import EngineName, Gpus, NonNegative, Positive, ScoreSettings, TilePixels
 from flows.embedded import run_embedded
 from flows.telling import RunTeller, tell_too_many_rejected
 
@@ -155,24 +155,23 @@ def main(
 
     Example: `python -m flows.score photos/bridge-07 --report report`
     """
+    settings: dict[str, Any] = {
+        "report": report,
+        "model": model,
+        "tile": tile,
+        "overlap": overlap,
+        "engine": engine,
+        "workers": workers,
+        "gpus_per_task": gpus_per_task,
+        "limit": limit,
+        "since": since,
+        "retry_rejected": retry_rejected,
+        "force": force,
+        "mark_missing": mark_missing,
+        "max_rejected": max_rejected,
+    }
     result = run_embedded(
-        lambda: score(
-            survey,
-            report=report,
-            model=model,
-            name=name,
-            tile=tile,
-            overlap=overlap,
-            engine=engine,
-            workers=workers,
-            gpus_per_task=gpus_per_task,
-            limit=limit,
-            since=since,
-            retry_rejected=retry_rejected,
-            force=force,
-            mark_missing=mark_missing,
-            max_rejected=max_rejected,
-        )
+        lambda: score(survey, name=name, **settings), check=lambda: ScoreSettings.read(**settings)
     )
     typer.echo(plain_summary(result))
 

@@ -177,7 +177,7 @@ def _require_answer(address: str) -> None:
 def _not_installed(error: Exception) -> ClusterError:
     return ClusterError(
         f"RAY_ADDRESS is a dashboard's address, and Ray's job submission is not installed here ({error}).",
-        "Install it: pip install 'crackmodel[cluster]'.",
+        "In crackmodel's folder: make .venv/.ready-to-develop, or pip install '.[cluster]'.",
     )
 
 

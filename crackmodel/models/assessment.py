@@ -218,5 +218,5 @@ def _require_drawing() -> None:
     except ModuleNotFoundError as fault:
         raise UsageError(
             f"Evaluating needs {fault.name}, which is not installed.",
-            "Install it: pip install 'crackmodel[train]'.",
+            "In crackmodel's folder: make .venv/.ready-to-develop, or pip install '.[train]'.",
         ) from fault

@@ -267,7 +267,7 @@ class KerasEngine:
         except ModuleNotFoundError as fault:
             raise UsageError(
                 f"The tensorflow engine needs {fault.name}, which is not installed.",
-                "Use --engine litert, or install it: pip install 'crackmodel[train]'.",
+                "Use --engine litert, or install it, in crackmodel's folder: make .venv/.ready-to-develop.",
             ) from fault
         gpus = tf.config.list_physical_devices("GPU")
         for gpu in gpus:

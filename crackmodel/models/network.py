@@ -52,7 +52,7 @@ def require_training() -> None:
         if importlib.util.find_spec(package) is None:
             raise UsageError(
                 f"Training needs {package}, which is not installed.",
-                "Install it: pip install 'crackmodel[train]'.",
+                "In crackmodel's folder: make .venv/.ready-to-develop, or pip install '.[train]'.",
             )
 
 

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from crackmodel.errors import printable
+from crackmodel.reports.ledger import TopImage
 from crackmodel.scoring.result import RunResult
 
 _TOP_LINES = 5
+
+_NEARLY = 0.5
+"""Calibrated probability from which a crack is likelier than none, though the threshold may be higher."""
 
 
 def plain_summary(result: RunResult) -> str:
@@ -85,7 +89,7 @@ def _plain_lines(result: RunResult) -> Iterator[str]:
     if result.moved:
         yield f"  moved: {result.moved:,} images of the report have other names now"
     if result.missing:
-        yield f"  missing: {result.missing:,} images of the report are gone; --mark-missing counts them so"
+        yield f"  missing: {result.missing:,} images of the report are gone (vanished, with --mark-missing)"
     cracked = [image for image in result.top if image.crack_fraction][:_TOP_LINES]
     if cracked:
         yield "Most suspicious:"
@@ -93,6 +97,11 @@ def _plain_lines(result: RunResult) -> Iterator[str]:
         tiles = (image.tile_rows or 0) * (image.tile_columns or 0)
         share = f"{image.crack_fraction:6.1%} of {tiles:,} tiles"
         yield f"  {image.crack_probability:6.4f}  {share:22} {printable(image.image)}"
+    near = [image for image in result.top if not image.crack_fraction and _is_near(image)]
+    if near[: _TOP_LINES - len(cracked)]:
+        yield "Clear, but not by much:"
+    for image in near[: _TOP_LINES - len(cracked)]:
+        yield f"  {image.crack_probability:6.4f}  {'':22} {printable(image.image)}"
     if result.unfamiliar:
         what = "images look" if result.unfamiliar > 1 else "image looks"
         yield f"{result.unfamiliar:,} {what} unlike what the model was trained on; do not trust the verdict:"
@@ -100,17 +109,26 @@ def _plain_lines(result: RunResult) -> Iterator[str]:
         share = f"{odd.ood_fraction:6.1%} of tiles, {odd.verdict}"
         yield f"  {odd.ood_score:6.2f}  {share:22} {printable(odd.image)}"
     yield f"Report: {result.report}"
-    yield f"Next:   {_next_command(result)}"
+    for number, query in enumerate(_queries(result)):
+        # In double quotes: the survey's name is in single ones, and neither it nor the rest has others.
+        command = f'{_program()} query "{query}" --report {shlex.quote(result.report)}'
+        yield f"{'' if number else 'Next:':7} {command}"
 
 
-def _next_command(result: RunResult) -> str:
+def _is_near(image: TopImage) -> bool:
+    return (image.crack_probability or 0) >= _NEARLY
+
+
+def _queries(result: RunResult) -> Iterator[str]:
+    """Yield what somebody wants to know next of this survey; a report may hold others too."""
+    survey = f"survey = '{result.survey}'"  # a name has no quotes: see `check_name`
     if result.cracks:
-        query = "select image, x0, y0, x1, y1, probability from tiles where crack order by 6 desc limit 20"
-    elif result.rejected:
-        query = "select image, reject_code, reject_detail from rejected"
-    else:
-        query = "from runs"
-    return f"{_program()} query {shlex.quote(query)} --report {shlex.quote(result.report)}"
+        where = f"crack and {survey} order by probability desc limit 20"
+        yield f"select image, x0, y0, x1, y1, probability from tiles where {where}"  # noqa: S608 - is printed
+    if result.rejected:
+        yield f"select image, reject_code, reject_detail from rejected where {survey}"  # noqa: S608
+    if not result.cracks + result.rejected:
+        yield f"from runs where {survey}"
 
 
 def _program() -> str:

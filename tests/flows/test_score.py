@@ -91,3 +91,17 @@ def test_python_m_flows_score_exits_with_1_on_a_missing_survey(tmp_path: Path) -
     assert done.returncode == 1
     assert "error: " in done.stderr
     assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr  # Prefect's, of the task's and of the flow's error
+    assert done.stderr.count("There is no folder") >= 2  # in their logs it is said all the same
+
+
+def test_a_wrong_option_is_said_before_any_server_starts(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.score", tmp_path, "--overlap", "500"],
+        cwd=_CHECKOUT, capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")},
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert "--overlap" in done.stderr
+    assert "server" not in done.stderr

@@ -34,7 +34,7 @@ def test_an_address_where_nothing_answers_is_named(listener: int) -> None:
 def test_without_ray_s_dashboard_the_extra_is_named(listener: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray.job_submission", None)
 
-    with pytest.raises(ClusterError, match=r"pip install 'crackmodel\[cluster\]'"):
+    with pytest.raises(ClusterError, match=r"pip install '\.\[cluster\]'"):
         Cluster(f"http://127.0.0.1:{listener}")
 
 
