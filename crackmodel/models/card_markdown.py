@@ -18,11 +18,10 @@ def card_to_markdown(card: Card) -> str:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, metrics in card.metrics.items():
-        auroc = "" if metrics.auroc is None else f"{metrics.auroc:.4f}"
-        lines.append(
-            f"| {name} | {metrics.images:,} | {metrics.accuracy:.4f} | {metrics.precision:.4f} "
-            f"| {metrics.recall:.4f} | {metrics.f1:.4f} | {auroc} |"
-        )
+        # Where there are no cracks to find, nothing but the accuracy means anything.
+        found = (metrics.precision, metrics.recall, metrics.f1) if metrics.cracks else (None, None, None)
+        cells = ("" if value is None else f"{value:.4f}" for value in (*found, metrics.auroc))
+        lines.append(f"| {name} | {metrics.images:,} | {metrics.accuracy:.4f} | {' | '.join(cells)} |")
     if card.splits:
         lines += [
             "",
