@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 
-from crackmodel.errors import ImageRejected, SurveyError
+from crackmodel.errors import ImageRejected, SurveyError, printable
 from crackmodel.scoring.shards import ListedFile
 from crackmodel.stores import CONNECTIONS, advice
 from crackmodel.surveys.images import identify
@@ -43,6 +45,10 @@ class _Pace:
     bytes_ahead: int
 
 
+_NOT_DELETED: Final = 10
+"""A shard of so many files, not one of which is there any more, was rather taken away: a share below the
+survey was unmounted, or a folder moved. The next run's listing knows which."""
+
 _DISK: Final = _Pace(threads=1, group_bytes=2**20, groups_ahead=1, bytes_ahead=2**20)
 """Handing a small file to a thread costs more than reading it."""
 
@@ -66,15 +72,20 @@ def fetch_ahead(
     Raises:
         SurveyError: The survey is gone, or its storage gives nothing away any more.
     """
+    vanished = 0
     pace = _DISK if isinstance(storage, LocalFileSystem) else _STORE
     with ThreadPoolExecutor(pace.threads, thread_name_prefix="fetch") as pool:
         queue = _Queue(pool, pace, storage, root, files, limits)
         try:
             while coming := queue.next():
                 group, contents = coming
-                yield from zip(group, contents.result(), strict=True)
+                for listed, content in zip(group, contents.result(), strict=True):
+                    vanished += isinstance(content, ImageRejected) and content.code == "vanished"
+                    yield listed, content
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+    if vanished == len(files) >= _NOT_DELETED:
+        raise _went_away(root, f"not one of {vanished} files is there, {files[0].image} to {files[-1].image}")
 
 
 class _Queue:
@@ -141,16 +152,11 @@ def _fetch(storage: FileSystem, root: str, listed: ListedFile, limits: DecodeLim
                     return ImageRejected("not_an_image", "identify", detail)
                 file.seek(0)
             content = bytes(file.read(listed.bytes + 1))  # a file that has grown is not read to its end
-    except FileNotFoundError:
-        if storage.get_file_info(root).type == FileType.NotFound:
-            raise SurveyError(
-                f"The survey {root} went away while it was scored.",
-                "Mount it again, on every node, and run the same command again: what was committed stays.",
-            ) from None
+    except (FileNotFoundError, NotADirectoryError):
+        _require_survey(storage, root)
         return ImageRejected("vanished", "fetch", "the file was deleted after it was listed")
     except (OSError, pa.ArrowException) as error:
-        if not isinstance(storage, LocalFileSystem):
-            _require_answer(storage, root)
+        _require_answer(storage, root, listed.image)
         return ImageRejected("unreadable", "fetch", f"{type(error).__name__}: {error}")
     if len(content) != listed.bytes:
         detail = f"it had {listed.bytes} bytes when it was listed, and has more or less now"
@@ -158,16 +164,60 @@ def _fetch(storage: FileSystem, root: str, listed: ListedFile, limits: DecodeLim
     return content
 
 
-def _require_answer(storage: FileSystem, root: str) -> None:
-    """Tell an object that cannot be read from a store that gives nothing away, which is no image's fault."""
+def _require_survey(storage: FileSystem, root: str) -> None:
+    """Tell a file that was deleted from a survey that is gone: an unmounted share leaves an empty folder."""
     try:
-        storage.get_file_info(root)
+        with _answering(root):
+            there = storage.get_file_info(root).type == FileType.Directory
+            empty = there and isinstance(storage, LocalFileSystem) and _is_empty(root)
+    except (FileNotFoundError, NotADirectoryError):
+        there = empty = False
+    if not there:
+        raise _went_away(root, "it is not there any more")
+    if empty:
+        raise _went_away(root, "its folder is empty")
+
+
+def _went_away(root: str, how: str) -> SurveyError:
+    return SurveyError(
+        f"The survey {printable(root)} went away while it was scored: {printable(how)}.",
+        "Mount it again, on every node, and run the same command again: what was committed stays.",
+    )
+
+
+def _require_answer(storage: FileSystem, root: str, image: str) -> None:
+    """Tell a file that cannot be read from a storage that gives nothing away, which is no image's fault.
+
+    A disk is asked for the folder of the file, as the listing asked: what it would stop at, stops the run.
+    """
+    try:
+        with _answering(root):
+            if isinstance(storage, LocalFileSystem):
+                _is_empty(f"{root}/{image}".rpartition("/")[0])
+            else:
+                storage.get_file_info(root)
+    except (FileNotFoundError, NotADirectoryError):
+        _require_survey(storage, root)
+
+
+@contextmanager
+def _answering(root: str) -> Iterator[None]:
+    """Turn what a storage answers instead of looking into an error that ends the run."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except OSError as error:
         why, what_to_do = advice(error) or (
             str(error),
-            "Check the network and the credentials on every node.",
+            "Check the mount or the network, and the credentials, on every node.",
         )
         raise SurveyError(
-            f"A worker on {platform.node()} cannot read {root} any more: {why}.",
+            f"A worker on {platform.node()} cannot read {printable(root)} any more: {printable(why)}.",
             f"{what_to_do} Every node needs access of its own; what was committed stays.",
         ) from None
+
+
+def _is_empty(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None

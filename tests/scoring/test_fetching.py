@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,87 @@ def test_a_store_that_knows_the_worker_no_more_is_no_image_s_fault(
     storage, root = open_location(photographs)
     with pytest.raises(SurveyError, match=r"cannot read inspections/deck any more: access was denied\."):
         list(fetch_ahead(storage, root, files, LIMITS))
+
+
+@pytest.fixture
+def deck(tmp_path: Path) -> Path:
+    """A survey on a disk: 12 files in `span`, one beside it."""
+    (tmp_path / "deck" / "span").mkdir(parents=True)
+    (tmp_path / "deck" / "notes.txt").write_text("x")
+    for number in range(12):
+        (tmp_path / "deck" / "span" / f"{number:02}.jpg").write_bytes(b"x")
+    return tmp_path / "deck"
+
+
+def spans(deck: Path) -> tuple[ListedFile, ...]:
+    return tuple(file for file in listed(str(deck)) if file.image.startswith("span/"))
+
+
+def fetch(deck: Path, files: Sequence[ListedFile]) -> Counter[str]:
+    """Count what became of files: `read`, or the code of the fault."""
+    fetched = fetch_ahead(*open_location(str(deck)), files, LIMITS)
+    return Counter(content.code if isinstance(content, ImageRejected) else "read" for _, content in fetched)
+
+
+def test_a_share_that_is_unmounted_leaves_an_empty_folder_and_stops_the_run(
+    deck: Path, tmp_path: Path
+) -> None:
+    files = listed(str(deck))
+    (tmp_path / "server").mkdir()
+    for entry in tuple(deck.iterdir()):
+        entry.rename(tmp_path / "server" / entry.name)
+
+    for some in (files, files[:1]):
+        with pytest.raises(SurveyError, match=r"went away .*: its folder is empty"):
+            fetch(deck, some)
+
+
+def test_a_survey_that_became_a_file_stops_the_run(deck: Path, tmp_path: Path) -> None:
+    files = listed(str(deck))
+    deck.rename(tmp_path / "server")
+    deck.write_text("no folder")
+
+    with pytest.raises(SurveyError, match=r"went away .*: it is not there any more"):
+        fetch(deck, files[:1])
+
+
+@pytest.mark.parametrize("leaves", ["nothing", "an empty folder", "a file"])
+def test_a_shard_that_is_gone_as_a_whole_was_not_deleted_file_by_file(
+    deck: Path, tmp_path: Path, leaves: str
+) -> None:
+    files = spans(deck)
+    (deck / "span").rename(tmp_path / "server")
+    if leaves == "an empty folder":
+        (deck / "span").mkdir()
+    elif leaves == "a file":
+        (deck / "span").write_text("no folder")
+
+    with pytest.raises(SurveyError, match=r"not one of 12 files is there, span/00\.jpg to span/11\.jpg"):
+        fetch(deck, files)
+    assert fetch(deck, files[:3]) == {"vanished": 3}
+
+
+def test_a_shard_of_which_one_file_is_left_has_lost_files_only(deck: Path) -> None:
+    files = spans(deck)
+    for number in range(11):
+        (deck / "span" / f"{number:02}.jpg").unlink()
+
+    assert fetch(deck, files) == {"vanished": 11, "read": 1}
+
+
+def test_a_disk_that_answers_with_errors_only_is_no_image_s_fault(deck: Path, tmp_path: Path) -> None:
+    files = spans(deck)
+    (deck / "span").rename(tmp_path / "server")
+    (deck / "span").symlink_to("span")  # any error but "not found", as of a file server that is down
+
+    with pytest.raises(SurveyError, match=r"A worker on .* cannot read .*deck any more: .*symbolic links"):
+        fetch(deck, files[:1])
+
+
+def test_a_file_that_cannot_be_read_beside_others_is_a_rejected_image(deck: Path) -> None:
+    files = spans(deck)
+    for number in range(12):
+        (deck / "span" / f"{number:02}.jpg").unlink()
+        (deck / "span" / f"{number:02}.jpg").symlink_to(f"{number:02}.jpg")
+
+    assert fetch(deck, files) == {"unreadable": 12}

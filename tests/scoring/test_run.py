@@ -261,16 +261,21 @@ def test_a_file_that_comes_back_is_scored_by_the_next_run(
     assert (second.scored, second.rejected, second.skipped) == (1, 0, 11)
 
 
+@pytest.mark.parametrize("mount_point_stays", [False, True])
 def test_a_survey_that_goes_away_stops_the_run_and_rejects_nothing(
-    patches: Path, report: Path, score: Score, tmp_path: Path
+    patches: Path, report: Path, score: Score, tmp_path: Path, mount_point_stays: bool
 ) -> None:
     def unmount(event: Event) -> None:
         if isinstance(event, RunPlanned):
             patches.rename(tmp_path / "elsewhere")
+            if mount_point_stays:
+                patches.mkdir()
 
     with pytest.raises(SurveyError, match="went away"):
         score(patches, on_event=unmount)
     assert rows(report) == []
+    if mount_point_stays:
+        patches.rmdir()
     (tmp_path / "elsewhere").rename(patches)
     assert score(patches).scored == 12
 
