@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from crackmodel.reports.table import ReportTable
 
 _SUMMARY: Final = """
-    SELECT survey, count(*) AS images,
+    SELECT survey, count(*) FILTER (reject_stage IS DISTINCT FROM 'list') AS images,
            count(*) FILTER (verdict = 'crack') AS cracks,
            count(*) FILTER (verdict = 'clear') AS clear,
-           count(*) FILTER (verdict = 'rejected') AS rejected,
+           count(*) FILTER (verdict = 'rejected' AND reject_stage IS DISTINCT FROM 'list') AS rejected,
            count(*) FILTER (verdict <> 'rejected' AND ood_score > ood_threshold) AS unfamiliar,
+           count(*) FILTER (reject_stage = 'list') AS departed,
            arg_max(run_id, scored_at) AS last_run, max(scored_at) AS last_scored
     FROM latest GROUP BY survey ORDER BY survey
 """
@@ -28,6 +29,8 @@ _SUMMARY: Final = """
 
 def summarise_report(report: ReportOption = None, as_json: JsonOption = False) -> None:
     """Count the images of every survey by what the report says of them now.
+
+    Images that are known to be gone from the survey, or to have another name there, count as departed alone.
 
     Example: `crackmodel report summary`
     """

@@ -56,10 +56,10 @@ def test_summary_counts_every_survey(report: Path) -> None:
     assert {name: bridge[name] for name in ("survey", "images", "cracks", "clear", "rejected")} == {
         "survey": "bridge", "images": 3, "cracks": 1, "clear": 1, "rejected": 1,
     }  # fmt: skip
-    assert (bridge["unfamiliar"], bridge["last_run"]) == (1, "run-1")
+    assert (bridge["unfamiliar"], bridge["departed"], bridge["last_run"]) == (1, 0, "run-1")
     assert bridge["last_scored"].startswith("2026-05-04T13:00:00")
     assert (tunnel["clear"], tunnel["last_run"]) == (2, "run-2")
-    assert re.search(r"bridge +3 +1 +1 +1 +1 +run-1", run("summary", "--report", report).stdout)
+    assert re.search(r"bridge +3 +1 +1 +1 +1 +0 +run-1", run("summary", "--report", report).stdout)
 
 
 def test_history_tells_who_added_what(report: Path) -> None:

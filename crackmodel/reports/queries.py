@@ -49,14 +49,16 @@ VIEWS: Final = {
                probability, probability >= threshold AS crack, latitude, longitude
         FROM cornered
     """,
-    "rejected": "SELECT * FROM latest WHERE verdict = 'rejected'",
+    # Rows of the stage 'list' say that an image is gone; see `crackmodel.scoring.departures`.
+    "rejected": "SELECT * FROM latest WHERE verdict = 'rejected' AND reject_stage IS DISTINCT FROM 'list'",
     "unfamiliar": "SELECT * FROM latest WHERE ood_score > ood_threshold",
     "runs": """
         SELECT run_id, survey, model, min(scored_at) AS started_at, max(scored_at) AS finished_at,
-               count(*) AS images,
+               count(*) FILTER (reject_stage IS DISTINCT FROM 'list') AS images,
                count(*) FILTER (verdict = 'crack') AS cracks,
                count(*) FILTER (verdict = 'clear') AS clear,
-               count(*) FILTER (verdict = 'rejected') AS rejected
+               count(*) FILTER (verdict = 'rejected' AND reject_stage IS DISTINCT FROM 'list') AS rejected,
+               count(*) FILTER (reject_stage = 'list') AS departed
         FROM report GROUP BY run_id, survey, model
     """,
 }

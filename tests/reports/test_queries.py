@@ -63,7 +63,11 @@ def test_latest_of_two_rows_of_one_moment_is_that_of_the_later_run_name(
 def test_rejected_are_the_images_that_are_still_unreadable(table: ReportTable, commit: Commit) -> None:
     commit([make_rejected("a.jpg"), make_rejected("b.jpg", "empty")])
     commit([make_row("a.jpg", run_id="run-2", scored_at=NOON + timedelta(days=1))])
-    assert rows(table, "SELECT image, reject_code FROM rejected") == [("b.jpg", "empty")]
+    commit([make_rejected("c.jpg", "moved", reject_stage="list"), make_rejected("d.jpg", reject_stage=None)])
+    assert rows(table, "SELECT image, reject_code FROM rejected ORDER BY image") == [
+        ("b.jpg", "empty"),
+        ("d.jpg", "truncated"),
+    ]
 
 
 def test_runs_are_summed_up(table: ReportTable, commit: Commit) -> None:
@@ -71,9 +75,11 @@ def test_runs_are_summed_up(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg", scored_at=NOON), make_row("b.jpg", verdict="crack", scored_at=end)])
     commit([make_rejected("c.jpg", scored_at=NOON)])
     commit([make_row("a.jpg", run_id="run-2", model="m@2", scored_at=end)])
+    commit([make_rejected("b.jpg", "moved", reject_stage="list", run_id="run-3", scored_at=end)])
     assert rows(table, "SELECT * FROM runs ORDER BY run_id") == [
-        ("run-1", "bridge", "m@1", NOON, end, 3, 1, 1, 1),
-        ("run-2", "bridge", "m@2", end, end, 1, 0, 1, 0),
+        ("run-1", "bridge", "m@1", NOON, end, 3, 1, 1, 1, 0),
+        ("run-2", "bridge", "m@2", end, end, 1, 0, 1, 0, 0),
+        ("run-3", "bridge", "m@1", end, end, 0, 0, 0, 0, 1),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from crackmodel.cli import app
 from crackmodel.errors import (
     ModelCorrupt,
     ModelNotFound,
@@ -333,6 +336,24 @@ def test_a_folder_that_is_renamed_moves_in_files_of_bounded_size(
         if len(departed := pd.read_parquet(file, filters=[("reject_code", "==", "moved")]))
     ]
     assert sorted(sizes) == [2, 5, 5]
+
+
+def test_summary_and_runs_count_a_renamed_folder_once(patches: Path, report: Path, score: Score) -> None:
+    (patches / "span1").mkdir()
+    for image in list(patches.glob("*.jpg")):
+        image.rename(patches / "span1" / image.name)
+    score(patches)
+    (patches / "span1").rename(patches / "span-1")
+    second = score(patches)
+
+    assert (second.scored, second.rejected, second.moved) == (12, 0, 12)
+    counts = {"images": 12, "cracks": 0, "clear": 12, "rejected": 0}
+    summary = CliRunner().invoke(app, ["report", "summary", "--report", str(report), "--json"])
+    (told,) = json.loads(summary.stdout)["surveys"]
+    assert {name: told[name] for name in (*counts, "departed")} == counts | {"departed": 12}
+    runs = rows(report, f"select {', '.join(counts)}, departed from runs order by started_at")
+    assert runs == [counts | {"departed": 0}, counts | {"departed": 12}]
+    assert rows(report, "from rejected") == []
 
 
 def test_a_deleted_image_has_not_moved_to_a_name_that_its_content_once_had(
