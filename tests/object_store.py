@@ -54,6 +54,10 @@ class ObjectStore:
         self.reads.clear()
         _make_bucket()
 
+    def put(self, key: str, content: bytes = b"x") -> None:
+        """Store an object under any key: pyarrow refuses those with `//`."""
+        _backend().put_object(BUCKET, key, content)
+
     def environment(self) -> dict[str, str]:
         """What the tools of AWS read."""
         return {
@@ -100,11 +104,15 @@ def _refuse(start: StartResponse, status: str, code: str, message: str) -> Itera
     return [body]
 
 
-def _make_bucket() -> None:
+def _backend() -> Any:
     from moto.core import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
 
-    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    return s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+
+
+def _make_bucket() -> None:
+    backend = _backend()
     backend.reset()
     backend.create_bucket(BUCKET, "eu-central-1")
 

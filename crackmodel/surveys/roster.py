@@ -15,6 +15,9 @@ from crackmodel.surveys.listing import open_location, survey_name
 
 ROSTER_FILE: Final = "surveys.toml"
 
+_WRITTEN: Final = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
+"""How a folder's own name is written in a URI, where these characters mean something else."""
+
 _KEYS: Final = {"uri": str, "name": str, "tile": int, "owner": str}
 
 
@@ -40,7 +43,8 @@ def find_surveys(root: str | Path) -> tuple[RosterEntry, ...]:
 
     `surveys.toml` in the root decides, if it is there: a `[[survey]]` for each, with `uri` (relative to the
     root, or absolute) and perhaps `name`, `tile` and `owner`. Otherwise every folder in the root is a survey,
-    except those whose names begin with a dot or an underscore.
+    except those whose names begin with a dot or an underscore. What the root's URI says behind `?` holds for
+    every survey below it that has no options of its own.
 
     Args:
         root: Folder, or `s3://`, `gs://` URI of one.
@@ -53,7 +57,8 @@ def find_surveys(root: str | Path) -> tuple[RosterEntry, ...]:
         UsageError: The roster is no TOML, or says something that makes no sense.
     """
     storage, folder = open_location(str(root))
-    base = folder if isinstance(storage, fs.LocalFileSystem) else str(root).rstrip("/")
+    local = isinstance(storage, fs.LocalFileSystem)
+    base = folder if local else _below(str(root), "")
     try:
         inside = storage.get_file_info(fs.FileSelector(folder))
         if any(entry.base_name == ROSTER_FILE for entry in inside):
@@ -67,20 +72,32 @@ def find_surveys(root: str | Path) -> tuple[RosterEntry, ...]:
     names = sorted(
         entry.base_name
         for entry in inside
-        if entry.type == fs.FileType.Directory and not entry.base_name.startswith((".", "_"))
+        if entry.type == fs.FileType.Directory
+        and not entry.base_name.startswith((".", "_"))
+        and entry.path[len(folder) :].strip("/")  # what // in a key makes pyarrow call a folder in itself
     )
-    return _checked([RosterEntry(f"{base}/{name}", survey_name(f"{base}/{name}")) for name in names], base)
+    places = [_below(base, name if local else name.translate(_WRITTEN)) for name in names]
+    return _checked([RosterEntry(place, survey_name(place)) for place in places], base)
+
+
+def _below(base: str, relative: str) -> str:
+    """Name something below a folder; what stands behind an address's question mark holds there as well."""
+    if "://" not in base:
+        return f"{base}/{relative}"
+    place, mark, options = base.partition("?")
+    inside = f"{place.rstrip('/')}/{relative}".rstrip("/")
+    return inside if "?" in relative else inside + mark + options
 
 
 def _read_roster(content: bytes, base: str) -> tuple[RosterEntry, ...]:
     try:
         listed = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{base}/{ROSTER_FILE} is not TOML: {error}.", "Mend that line.") from error
+        raise UsageError(f"{_below(base, ROSTER_FILE)} is not TOML: {error}.", "Mend that line.") from error
     entries = listed.pop("survey", [])
     if listed or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UsageError(
-            f"{base}/{ROSTER_FILE} holds something else than [[survey]] tables: {', '.join(listed)}.",
+            f"{_below(base, ROSTER_FILE)} holds something else than [[survey]] tables: {', '.join(listed)}.",
             'Write [[survey]] and below it uri = "FOLDER" for each survey.',
         )
     return _checked([_entry(entry, number, base) for number, entry in enumerate(entries, 1)], base)
@@ -90,13 +107,14 @@ def _entry(entry: dict[str, Any], number: int, base: str) -> RosterEntry:
     wrong = [key for key, value in entry.items() if type(value) is not _KEYS.get(key)]
     if wrong or not entry.get("uri"):
         raise UsageError(
-            f"Survey {number} of {base}/{ROSTER_FILE} has {', '.join(wrong) or 'no uri'}"
+            f"Survey {number} of {_below(base, ROSTER_FILE)} has {', '.join(wrong) or 'no uri'}"
             + (", which is unknown or of the wrong type." if wrong else "."),
             "It takes uri, name and owner as text, and tile as a whole number of pixels.",
         )
     uri = str(entry["uri"])
     if "://" not in uri and not uri.startswith(("/", "~")):
-        uri = f"{base}/{uri}".removesuffix("/.")
+        inside = uri.removesuffix("/.")
+        uri = base if inside == "." else _below(base, inside)
     return RosterEntry(uri, entry.get("name") or survey_name(uri), entry.get("tile"), entry.get("owner", ""))
 
 
@@ -106,7 +124,7 @@ def _checked(entries: list[RosterEntry], base: str) -> tuple[RosterEntry, ...]:
     if twice:
         raise UsageError(
             f"Two surveys below {base} have the same name: {', '.join(twice)}.",
-            f"Give each a name of its own in {base}/{ROSTER_FILE}.",
+            f"Give each a name of its own in {_below(base, ROSTER_FILE)}.",
         )
     if not entries:
         raise SurveyError(

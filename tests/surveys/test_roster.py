@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from crackmodel.errors import SurveyError, UsageError
+from crackmodel.surveys.listing import list_survey, open_location, survey_name
 from crackmodel.surveys.roster import RosterEntry, find_surveys
+from tests.object_store import BUCKET, ObjectStore
 
 
 def test_every_folder_is_a_survey(tmp_path: Path) -> None:
@@ -44,6 +47,62 @@ def test_a_roster_decides_where_it_is(tmp_path: Path) -> None:
         RosterEntry("s3://photos/tunnel", "tunnel"),
         RosterEntry("/mnt/facades", "facades"),
     )
+
+
+@pytest.fixture
+def elsewhere(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How a URI says where the store is; nothing else does."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.delenv("AWS_REGION")
+    return f"?endpoint_override={urlsplit(object_store.endpoint).netloc}&scheme=http&region=eu-central-1"
+
+
+def put(location: str, content: bytes = b"x") -> None:
+    storage, path = open_location(location)
+    with storage.open_output_stream(path) as stream:
+        stream.write(content)
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_options_of_a_root_hold_for_every_survey_in_it(elsewhere: str, slash: str) -> None:
+    night = f"s3://{BUCKET}/night"
+    folders = {"bridge-07": "bridge-07", "span 1": "span 1", "50%20wet?": "50%2520wet%3F"}
+    for written in folders.values():
+        put(f"{night}/{written}/a.jpg{elsewhere}")
+
+    found = find_surveys(f"{night}{slash}{elsewhere}")
+
+    assert {entry.uri: entry.name for entry in found} == {
+        f"{night}/{written}{elsewhere}": survey_name(folder) for folder, written in folders.items()
+    }
+    for entry in found:
+        assert list_survey(entry.uri).files["image"].to_pylist() == ["a.jpg"]
+
+
+def test_the_options_of_a_root_hold_for_what_its_roster_names_in_it(elsewhere: str) -> None:
+    night = f"s3://{BUCKET}/night"
+    roster = b"""
+        survey = [
+            { uri = "bridge-07" }, { uri = ".", name = "all" }, { uri = "sub/." },
+            { uri = "other?region=us-west-2" }, { uri = "s3://photos/tunnel" },
+        ]
+    """
+    put(f"{night}/surveys.toml{elsewhere}", roster)
+
+    assert [entry.uri for entry in find_surveys(f"{night}/{elsewhere}")] == [
+        f"{night}/bridge-07{elsewhere}",
+        f"{night}{elsewhere}",
+        f"{night}/sub{elsewhere}",
+        f"{night}/other?region=us-west-2",
+        "s3://photos/tunnel",
+    ]
+
+
+def test_a_folder_without_a_name_is_no_survey(object_store: ObjectStore) -> None:
+    for key in ("night/bridge-07/a.jpg", "night//b.jpg"):
+        object_store.put(key)
+
+    assert [entry.name for entry in find_surveys(f"s3://{BUCKET}/night")] == ["bridge-07"]
 
 
 @pytest.mark.parametrize(
