@@ -36,11 +36,15 @@ def drain(worker: int, seconds: float) -> list[int]:
     Returns:
         What still runs after so many seconds.
     """
-    for run in runs_of(worker):
-        with suppress(ProcessLookupError):
-            os.kill(run, signal.SIGTERM)
+    asked: set[int] = set()
     end = time.monotonic() + seconds
-    while (left := runs_of(worker)) and time.monotonic() < end:
+    while left := runs_of(worker):
+        for run in set(left) - asked:  # one may begin while another ends
+            with suppress(ProcessLookupError):
+                os.kill(run, signal.SIGTERM)
+        asked.update(left)
+        if time.monotonic() >= end:
+            break
         time.sleep(_POLL_SECONDS)
     return left
 

@@ -44,7 +44,7 @@ from crackmodel.options import (
 from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.listing import open_location
 from crackmodel.surveys.roster import find_surveys
-from flows.draining import drain
+from flows.draining import drain, runs_of
 from flows.nightly import nightly
 from flows.scheduler import scheduling_server
 
@@ -53,6 +53,9 @@ DEPLOYMENT: Final = "one-machine"
 _SECONDS_BETWEEN_LOOKS: Final = 0.5
 
 _SECONDS_TO_COMMIT: Final = 30.0
+
+_SECONDS_TO_TELL: Final = 5.0
+"""What the server has, before it ends, to send word of the night that was interrupted."""
 
 _UNFINISHED: Final = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
@@ -167,6 +170,10 @@ async def _serve(deployment: RunnerDeployment, server: Popen[bytes] | None) -> N
     # Without its server, the runner would ask for work for ever.
     while not serving.done() and not (server and server.poll() is not None):
         if stop.is_set() and runner.started:
+            # Stopped by the runner, a night is `Cancelled`, as if somebody had wanted it: nobody is told.
+            if runs_of(os.getpid()):
+                await asyncio.to_thread(drain, os.getpid(), _SECONDS_TO_COMMIT)
+                await asyncio.sleep(_SECONDS_TO_TELL)
             await runner.astop()
             await serving
             return

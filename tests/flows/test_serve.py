@@ -196,7 +196,7 @@ def test_a_stopped_machine_makes_one_of_missed_nights_and_an_interrupted_one_los
         served.send_signal(signal.SIGTERM)
         assert served.wait(60) == 0
     assert machine.is_silent()
-    assert machine.states_in_database()[next_night] in ("CRASHED", "CANCELLED")
+    assert machine.states_in_database()[next_night] == "CRASHED"
     committed = machine.rows()
     assert 1 < committed < _MANY
 
@@ -219,11 +219,12 @@ def serve_with(
     *,
     add: Callable[[], Awaitable[None]] = do_nothing,
     start: Callable[[], Awaitable[None]] = do_nothing,
+    stop: Callable[[], Awaitable[None]] = do_nothing,
 ) -> None:
     """Serve with a runner that does something else than to ask a server for work."""
     from flows import serve
 
-    runner = SimpleNamespace(aadd_deployment=lambda _: add(), start=start, started=True)
+    runner = SimpleNamespace(aadd_deployment=lambda _: add(), start=start, astop=stop, started=True)
     monkeypatch.setattr(serve, "Runner", lambda **_: runner)
     deployment: Any = None
     asyncio.run(serve._serve(deployment, server))
@@ -263,6 +264,28 @@ def test_a_lost_server_ends_the_night_that_runs_in_order(
     with pytest.raises(SchedulerError, match=r"The Prefect server has ended or stopped answering\."):
         serve_with(monkeypatch, server, start=run_a_night)
     assert (tmp_path / "committed").exists()
+
+
+def test_a_night_has_ended_by_itself_before_the_runner_may_cancel_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from flows import serve
+
+    async def run_a_night() -> None:
+        command = (sys.executable, "-c", _NIGHT, "prefect.engine", str(tmp_path))
+        night = await asyncio.create_subprocess_exec(*command)
+        while not (tmp_path / "scoring").exists():
+            await asyncio.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await night.wait()
+
+    async def cancel_what_runs() -> None:
+        assert (tmp_path / "committed").exists()
+        (tmp_path / "stopped").touch()
+
+    monkeypatch.setattr(serve, "_SECONDS_TO_TELL", 0.1)
+    serve_with(monkeypatch, None, start=run_a_night, stop=cancel_what_runs)
+    assert (tmp_path / "stopped").exists()
 
 
 @pytest.mark.timeout(60)
