@@ -23,14 +23,14 @@ REJECT_CODES: Final = {
     "too_small": "the picture is too small to classify",
     "truncated": "the file ends before its picture does",
     "undecodable": "the decoder gave up on the content",
-    "unreadable": "the storage did not give the file's bytes",
+    "unreadable": "the storage did not give the file's bytes, or not within the limit",
     "vanished": "the file was deleted between listing and reading, or is gone (`--mark-missing`)",
     "moved": "the file is gone, and the same content was found under another name",
     "changed": "the file was replaced between listing and reading",
     "too_many_tiles": "the tile grid of the picture has more tiles than the limit",
     "scoring_failed": "the model failed on the decoded picture",
     "worker_crashed": "reading or scoring it kills its process, also when it is alone in one",
-    "timed_out": "reading or scoring it takes longer than the limit, also when it is alone in a process",
+    "timed_out": "scoring it takes longer than the limit, also when it is alone in a process",
 }
 """Every `reject_code` a report may hold, with its meaning."""
 

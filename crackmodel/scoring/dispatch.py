@@ -95,7 +95,7 @@ def scored_on_ray(
                 continue
             shard = in_flight.pop(finished[0])
             result = _result(finished[0])
-            survived = result is not None and not _is_lost(result)
+            survived = result is not None and not (_is_suspect(shard) and _is_lost(result))
             if result is None:
                 on_event(WorkerLost(job.run_id, shard.number, len(shard.files), shard.files[0].image))
                 if not _is_suspect(shard):
@@ -170,8 +170,8 @@ def _is_suspect(shard: Shard) -> bool:
 
 
 def _is_lost(result: ShardResult) -> bool:
-    """Whether no process survives the one image of a result."""
-    return result.images == 1 and not LOST_CODES.isdisjoint(result.rejected)
+    """Whether no process survives the one image of a suspect, or none has got to see it."""
+    return not (LOST_CODES | {"unreadable"}).isdisjoint(result.rejected)
 
 
 def _retries(shard: Shard) -> int:

@@ -29,7 +29,12 @@ _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".t
 """A file that is called an image and is none was damaged or misnamed; any other is no loss."""
 
 
-def score_shard(job: ScoringJob, shard: Shard, on_image: Callable[[], None] = lambda: None) -> ShardResult:
+def score_shard(
+    job: ScoringJob,
+    shard: Shard,
+    on_image: Callable[[], None] = lambda: None,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> ShardResult:
     """Score every image of a shard and write its rows to one hidden Parquet file.
 
     A bad image becomes a `rejected` row. The file becomes part of the report when the driver publishes
@@ -39,6 +44,7 @@ def score_shard(job: ScoringJob, shard: Shard, on_image: Callable[[], None] = la
         job: The run.
         shard: Its images.
         on_image: Called before each image is waited for, as a sign of life.
+        on_stage: Called with `score` whenever an image's file is there, and with `write` once all are scored.
 
     Raises:
         ReportWriteFailed: The storage does not take the file; nothing half-written is left.
@@ -54,12 +60,14 @@ def score_shard(job: ScoringJob, shard: Shard, on_image: Callable[[], None] = la
         rows: list[dict[str, Any]] = []
         for listed, fetched in _announced(fetch_ahead(storage, root, shard.files, job.limits), on_image):
             watch.lap("fetch")
+            on_stage("score")
             rows.append(key_columns(job, listed))
             _score_file(job, scorer, rows[-1], fetched, meter.listener(len(rows) - 1), watch)
         scorer.finish()
     for number, row in enumerate(rows):
         if row["verdict"] != "rejected":
             row.update(meter.columns(number))
+    on_stage("write")
     return write_rows(job, shard, rows, started, watch)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from crackmodel.scoring.events import Event, RunPlanned
 from tests.scoring.conftest import Score, rows
 
 _CRACKMODEL = Path(sys.executable).with_name("crackmodel")
@@ -85,6 +86,28 @@ def test_a_survey_of_nothing_but_images_that_kill_their_workers_ends(
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["reject_codes"] == {"worker_crashed": 3}
     assert [row["image"] for row in rows(report)] == ["00.jpg", "01.jpg", "02.jpg"]
+
+
+@pytest.mark.integration
+def test_a_survey_of_nothing_but_images_that_wait_for_storage_ends_and_is_read_by_the_next_run(
+    patches: Path, report: Path, score: Score, tmp_path: Path
+) -> None:
+    shutil.copytree(patches, kept := tmp_path / "kept")
+    for image in patches.glob("[01][1-9].jpg"):
+        image.unlink()
+
+    def stall(event: Event) -> None:
+        if isinstance(event, RunPlanned):
+            for image in patches.iterdir():
+                image.unlink()
+                os.mkfifo(image)
+
+    stalled = score(patches, workers=2, image_seconds=1.0, on_event=stall)
+    assert (stalled.scored, stalled.reject_codes) == (0, {"unreadable": 2})
+    for image in patches.iterdir():
+        image.unlink()
+        shutil.copy2(kept / image.name, image)
+    assert score(patches).scored == 2
 
 
 @pytest.mark.integration

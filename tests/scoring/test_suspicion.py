@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from crackmodel.errors import ClusterError
+from crackmodel.errors import ClusterError, SurveyError
 from crackmodel.reports.writer import ShardFile
 from crackmodel.scoring.job import ShardResult
 from crackmodel.scoring.suspicion import Suspicion
@@ -15,7 +15,10 @@ from crackmodel.scoring.suspicion import Suspicion
 def result(shard: int, code: str | None = None) -> ShardResult:
     file = ShardFile(f"survey=bridge/part-{shard}.parquet", 1, 1, {"survey": "bridge"}, "{}")
     rejected = Counter([code] if code else [])
-    return ShardResult(shard, file, images=1, cracks=0, rejected=rejected, tiles=0, seconds=0.0)
+    why = (f"{shard}.jpg: {code}, whatever\x1b",) if code else ()
+    return ShardResult(
+        shard, file, images=1, cracks=0, rejected=rejected, tiles=0, seconds=0.0, rejections=why
+    )
 
 
 class Worker:
@@ -42,24 +45,51 @@ def test_rejections_wait_for_a_shard_that_a_worker_survives() -> None:
     assert [numbers(one) for one in later] == [[3], [4], [5], [6], [7]]
 
 
-def test_three_images_that_crash_are_believed_when_a_worker_survives_another_picture() -> None:
+@pytest.mark.parametrize("code", ["worker_crashed", "timed_out"])
+def test_three_images_are_believed_when_a_worker_survives_another_picture(code: str) -> None:
     suspicion = Suspicion(worker := Worker(works=True))
-    assert suspicion.pass_on(result(0, "worker_crashed"), survived=False) == []
+    assert suspicion.pass_on(result(0, code), survived=False) == []
     assert suspicion.pass_on(result(1, "worker_crashed"), survived=False) == []
     assert worker.asked == 0
-    assert numbers(suspicion.pass_on(result(2, "worker_crashed"), survived=False)) == [0, 1, 2]
-    assert numbers(suspicion.pass_on(result(3, "worker_crashed"), survived=False)) == [3]
+    assert numbers(suspicion.pass_on(result(2, code), survived=False)) == [0, 1, 2]
+    assert numbers(suspicion.pass_on(result(3, code), survived=False)) == [3]
     assert worker.asked == 1
+
+
+def test_images_that_wait_for_their_storage_are_believed_and_say_nothing_of_workers() -> None:
+    suspicion = Suspicion(worker := Worker(works=False))
+    assert suspicion.pass_on(result(0, "worker_crashed"), survived=False) == []
+    for shard in range(1, 6):
+        assert numbers(suspicion.pass_on(result(shard, "unreadable"), survived=False)) == [shard]
+    assert suspicion.pass_on(result(6, "worker_crashed"), survived=False) == []
+    assert worker.asked == 0
+    with pytest.raises(ClusterError, match="die or hang on every image"):
+        suspicion.pass_on(result(7, "worker_crashed"), survived=False)
+
+
+def test_a_storage_that_gives_nothing_any_more_ends_the_run() -> None:
+    suspicion = Suspicion(Worker(works=True))
+    for shard in range(9):
+        suspicion.pass_on(result(shard, "unreadable"), survived=False)
+    assert numbers(suspicion.pass_on(result(9), survived=True)) == [9]
+    for shard in range(10, 19):
+        assert numbers(suspicion.pass_on(result(shard, "unreadable"), survived=False)) == [shard]
+    with pytest.raises(SurveyError, match=r"^10 images.* 19\.jpg: unreadable, whatever\\x1b\. Look on every"):
+        suspicion.pass_on(result(19, "unreadable"), survived=False)
 
 
 @pytest.mark.parametrize(
     ("codes", "works"),
     [
         (["worker_crashed"] * 3, False),
-        (["worker_crashed", "timed_out", "worker_crashed"], True),
+        (["worker_crashed", "timed_out", "worker_crashed"], False),
         (["scoring_failed"] * 3, True),
     ],
-    ids=["no worker survives anything", "one hung", "their workers died, not their own processes"],
+    ids=[
+        "no worker survives anything",
+        "nor one that hung",
+        "their workers died, not their own processes",
+    ],
 )
 def test_otherwise_it_is_the_workers(codes: list[str], works: bool) -> None:
     suspicion = Suspicion(Worker(works))
