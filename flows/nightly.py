@@ -32,8 +32,9 @@ from crackmodel.options import (
 from crackmodel.scoring.night import Night, Outcome, compare_outcome
 from crackmodel.scoring.night_summary import markdown_night, night_rows, plain_night
 from crackmodel.scoring.result import RunResult
+from crackmodel.scoring.tonight import surveys_tonight
 from crackmodel.settings import EngineName, NonNegative, TilePixels
-from crackmodel.surveys.roster import RosterEntry, find_surveys
+from crackmodel.surveys.roster import RosterEntry
 from flows.embedded import run_embedded
 from flows.score import score_shards
 from flows.telling import ProgressArtifact, tell_too_many_rejected
@@ -42,9 +43,9 @@ from flows.telling import ProgressArtifact, tell_too_many_rejected
 @task(
     name="find-surveys", task_run_name="find surveys", retries=0, cache_policy=NO_CACHE, persist_result=False
 )
-def find(root: str) -> tuple[RosterEntry, ...]:
+def find(root: str, report: str | None) -> tuple[RosterEntry, ...]:
     """Read the roster, or the root's folders."""
-    return find_surveys(root)
+    return surveys_tonight(root, report)
 
 
 @task(
@@ -126,7 +127,7 @@ def nightly(
     }
     outcomes: list[Outcome] = []
     with ProgressArtifact("night-progress", log) as progress, kept_ray():
-        entries = find(root)
+        entries = find(root, report)
         for entry in entries:
             progress.show(
                 100 * len(outcomes) / len(entries),

@@ -148,7 +148,7 @@ def main(
     }
     with reported():
         settings = ScoreSettings.read(**given)
-        _require_surveys(root)
+        _require_surveys(root, settings)
         places = {"root": from_anywhere(root), "report": from_anywhere(settings.report)}
         deployment = plan(cron, timezone, given | places | {"rise": rise})
         with scheduling_server() as server:
@@ -206,7 +206,7 @@ def _in_words(error: BaseException | None) -> str:
     return f": {type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": .") if error else ""
 
 
-def _require_surveys(root: str) -> None:
+def _require_surveys(root: str, settings: ScoreSettings) -> None:
     """Make sure that there is something to score.
 
     Raises:
@@ -216,7 +216,7 @@ def _require_surveys(root: str) -> None:
     """
     open_location(root)
     try:
-        find_surveys(root)
+        find_surveys(root, apart=(settings.report, str(settings.models)))
     except UsageError as error:
         raise SurveyError(error.problem, error.remedy) from error
 

@@ -12,8 +12,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from crackmodel.errors import ReportIncompatible, printable
-from crackmodel.reports.schema import check_name
-from crackmodel.reports.storage import Place, write_failed
+from crackmodel.reports.schema import check_name, partition_folder
+from crackmodel.reports.storage import Place, open_place, write_failed
 
 SURVEY_FOLDER: Final = "_surveys"
 """Inside the report, beside the survey's rows."""
@@ -36,6 +36,18 @@ def claim_survey(place: Place, survey: str, uri: str) -> None:
             "Give this survey a name of its own with --name, or use another report; "
             f"if the survey has moved, delete {place.inside(note)}.",
         )
+
+
+def knows_survey(report: str, survey: str) -> bool:
+    """Whether a report has rows of a survey, or had some; not even a report has to be there.
+
+    Raises:
+        UsageError: The report's address or the survey's name makes no sense.
+        ReportError: The storage cannot be reached.
+    """
+    place = open_place(report)
+    rows, note = partition_folder(survey), f"{SURVEY_FOLDER}/{survey}.json"
+    return place.exists(rows) or place.exists(note)
 
 
 def _without_access(uri: str) -> str:

@@ -24,6 +24,43 @@ def test_every_folder_is_a_survey(tmp_path: Path) -> None:
     )
 
 
+def test_what_holds_no_photographs_is_no_survey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("bridge-07", "night", "report.old/_delta_log", "models", "store", "lost+found", "@eaDir"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("$RECYCLE.BIN", "System Volume Information"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "night")
+    monkeypatch.chdir(tmp_path)
+
+    apart = ("night", f"file://{tmp_path}/models", "./store/", "s3://nowhere/bridge-07")
+    assert [entry.name for entry in find_surveys(".", apart=apart)] == ["bridge-07"]
+
+
+def test_a_report_in_a_bucket_is_no_survey_of_it(object_store: ObjectStore) -> None:
+    for key in ("night/bridge-07/a.jpg", "night/out/a.parquet", "night/old/_delta_log/0.json"):
+        object_store.put(key)
+
+    found = find_surveys(f"s3://{BUCKET}/night", apart=(f"s3://{BUCKET}/night/out/", "bridge-07"))
+
+    assert [entry.name for entry in found] == ["bridge-07"]
+
+
+def test_an_empty_folder_is_a_survey_once_there_were_images_of_it(tmp_path: Path) -> None:
+    for name in ("new", "unplugged", "deep/of/it", "bridge-07/span-1"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "deep" / ".DS_Store").touch()
+
+    with pytest.raises(SurveyError, match=r"All folders in .* are empty"):
+        find_surveys(tmp_path, is_known=lambda _: False)
+    assert len(find_surveys(tmp_path)) == 4
+    (tmp_path / "bridge-07" / "span-1" / "a.jpg").touch()
+    found = find_surveys(tmp_path, is_known=lambda name: name == "unplugged")
+    assert [entry.name for entry in found] == ["bridge-07", "unplugged"]
+
+    (tmp_path / "surveys.toml").write_text("survey = [{ uri = 'new' }]")
+    assert [entry.name for entry in find_surveys(tmp_path, is_known=lambda _: False)] == ["new"]
+
+
 def test_a_roster_decides_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "not-listed").mkdir()
     (tmp_path / "surveys.toml").write_text(

@@ -1,0 +1,31 @@
+"""Which surveys a night scores, given where its report and its models are."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from crackmodel.reports.claims import knows_survey
+from crackmodel.settings import ScoreSettings
+from crackmodel.surveys.roster import RosterEntry, find_surveys
+
+
+def surveys_tonight(root: str, report: str | None = None) -> tuple[RosterEntry, ...]:
+    """Find the surveys below a root, without the report, the models, and folders that are empty so far.
+
+    An empty folder stays a survey if the report knows it, so that the night says what is wrong with it.
+
+    Args:
+        root: Folder or URI that holds the surveys' folders, or a `surveys.toml`.
+        report: Where the Delta table is or shall be; `CRACKMODEL_REPORT`, else `report`.
+
+    Raises:
+        SurveyError: There is no such root, it cannot be read, or no survey is in it.
+        UsageError: An address, a setting or the roster makes no sense.
+        ReportError: The report's storage cannot be reached.
+    """
+    settings = ScoreSettings.read(report=report)
+    return find_surveys(
+        root,
+        apart=(settings.report, str(settings.models)),
+        is_known=partial(knows_survey, settings.report),
+    )
