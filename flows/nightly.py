@@ -18,9 +18,13 @@ from crackmodel.errors import printable
 from crackmodel.options import (
     EngineOption,
     ForceOption,
+    GpusPerTaskOption,
     JsonOption,
+    LimitOption,
+    MarkMissingOption,
     MaxRejectedOption,
     ModelOption,
+    OverlapOption,
     ReportOption,
     RetryOption,
     RiseOption,
@@ -33,7 +37,7 @@ from crackmodel.scoring.night import Night, Outcome, compare_outcome
 from crackmodel.scoring.night_summary import markdown_night, night_rows, plain_night
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.tonight import surveys_tonight
-from crackmodel.settings import EngineName, NonNegative, TilePixels
+from crackmodel.settings import EngineName, Gpus, NonNegative, Positive, ScoreSettings, TilePixels
 from crackmodel.surveys.roster import RosterEntry
 from flows.embedded import run_embedded
 from flows.score import score_shards
@@ -82,11 +86,15 @@ def nightly(
     report: str | None = None,
     model: str | None = None,
     tile: TilePixels | None = None,
+    overlap: NonNegative | None = None,
     engine: EngineName | None = None,
     workers: NonNegative | None = None,
+    gpus_per_task: Gpus | None = None,
+    limit: Positive | None = None,
     since: str | None = None,
     retry_rejected: bool = False,
     force: bool = False,
+    mark_missing: bool = False,
     max_rejected: NonNegative | None = None,
     rise: Annotated[float, Field(ge=0, le=1)] = 0.2,
 ) -> Night:
@@ -99,11 +107,15 @@ def nightly(
         report: Delta table to write; `CRACKMODEL_REPORT`, else `report`.
         model: Model reference; `CRACKMODEL_MODEL`, else the model that ships.
         tile: Edge of a tile in pixels, for surveys that name none of their own.
+        overlap: Overlap of tiles in pixels.
         engine: `litert`, `litert-int8` or `tensorflow`.
         workers: Parallel tasks; 0 scores in the flow's own process, without Ray.
+        gpus_per_task: GPUs of each task, or a share of one; for the engine `tensorflow`.
+        limit: Score at most this many images of each survey now.
         since: Score only files modified since a date, or for `36h`, `7d`, `2w`.
         retry_rejected: Read rejected images again though they did not change.
         force: Score images again though the report holds them.
+        mark_missing: Let images that are gone from their survey count as vanished in the report.
         max_rejected: A survey with more rejected images needs a person, and the run fails at its end.
         rise: An image whose probability rose by so much needs a look.
 
@@ -118,11 +130,15 @@ def nightly(
     settings = {
         "report": report,
         "model": model,
+        "overlap": overlap,
         "engine": engine,
         "workers": workers,
+        "gpus_per_task": gpus_per_task,
+        "limit": limit,
         "since": since,
         "retry_rejected": retry_rejected or None,
         "force": force or None,
+        "mark_missing": mark_missing or None,
         "max_rejected": max_rejected,
     }
     outcomes: list[Outcome] = []
@@ -163,11 +179,15 @@ def main(
     report: ReportOption = None,
     model: ModelOption = None,
     tile: TileOption = None,
+    overlap: OverlapOption = None,
     engine: EngineOption = None,
     workers: WorkersOption = None,
+    gpus_per_task: GpusPerTaskOption = None,
+    limit: LimitOption = None,
     since: SinceOption = None,
     retry_rejected: RetryOption = False,
     force: ForceOption = False,
+    mark_missing: MarkMissingOption = False,
     max_rejected: MaxRejectedOption = None,
     rise: RiseOption = 0.2,
     as_json: JsonOption = False,
@@ -176,22 +196,24 @@ def main(
 
     Example: `python -m flows.nightly photos --report report`
     """
+    settings: dict[str, Any] = {
+        "report": report,
+        "model": model,
+        "tile": tile,
+        "overlap": overlap,
+        "engine": engine,
+        "workers": workers,
+        "gpus_per_task": gpus_per_task,
+        "limit": limit,
+        "since": since,
+        "retry_rejected": retry_rejected,
+        "force": force,
+        "mark_missing": mark_missing,
+        "max_rejected": max_rejected,
+    }
 
     def run() -> None:
-        state = nightly(
-            root,
-            report=report,
-            model=model,
-            tile=tile,
-            engine=engine,
-            workers=workers,
-            since=since,
-            retry_rejected=retry_rejected,
-            force=force,
-            max_rejected=max_rejected,
-            rise=rise,
-            return_state=True,
-        )
+        state = nightly(root, rise=rise, **settings, return_state=True)
         found = state.result(raise_on_failure=False)
         night = getattr(found, "night", found)
         if isinstance(night, Night):
@@ -200,7 +222,7 @@ def main(
         if isinstance(found, BaseException):
             raise found
 
-    run_embedded(run)
+    run_embedded(run, check=lambda: ScoreSettings.read(**settings))
 
 
 if __name__ == "__main__":

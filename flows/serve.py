@@ -31,8 +31,12 @@ from crackmodel.exits import reported
 from crackmodel.jobs.command import from_anywhere
 from crackmodel.options import (
     EngineOption,
+    GpusPerTaskOption,
+    LimitOption,
+    MarkMissingOption,
     MaxRejectedOption,
     ModelOption,
+    OverlapOption,
     ReportOption,
     RetryOption,
     RiseOption,
@@ -123,10 +127,14 @@ def main(
     report: ReportOption = None,
     model: ModelOption = None,
     tile: TileOption = None,
+    overlap: OverlapOption = None,
     engine: EngineOption = None,
     workers: WorkersOption = None,
+    gpus_per_task: GpusPerTaskOption = None,
+    limit: LimitOption = None,
     since: SinceOption = None,
     retry_rejected: RetryOption = False,
+    mark_missing: MarkMissingOption = False,
     max_rejected: MaxRejectedOption = None,
     rise: RiseOption = 0.2,
 ) -> None:
@@ -140,10 +148,14 @@ def main(
         "report": report,
         "model": model,
         "tile": tile,
+        "overlap": overlap,
         "engine": engine,
         "workers": workers,
+        "gpus_per_task": gpus_per_task,
+        "limit": limit,
         "since": since,
         "retry_rejected": retry_rejected,
+        "mark_missing": mark_missing,
         "max_rejected": max_rejected,
     }
     with reported():

@@ -7,10 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from crackmodel import open_report
 from crackmodel.errors import NightIncomplete
 from crackmodel.surveys.sample import SampleSurvey
 
@@ -99,6 +103,42 @@ def test_too_many_rejected_images_are_told_after_everything_is_done(
         nightly(str(root), report=str(tmp_path / "report"), workers=0, max_rejected=0)
 
     assert [outcome.state for outcome in caught.value.night.outcomes] == ["done", "too many rejected"]
+
+
+def test_a_night_takes_the_options_of_a_survey() -> None:
+    from crackmodel import cli
+    from flows import nightly, score, serve
+
+    def options(command: Callable[..., Any]) -> set[str]:
+        return set(signature(command).parameters)
+
+    one = options(cli.score) - {"survey", "name", "models"}
+    assert options(nightly.main) - {"root", "rise"} == one
+    assert options(score.main) - {"survey", "name"} == one - {"as_json"}
+    assert options(nightly.nightly.fn) - {"root", "rise"} == one - {"as_json"}
+    # Every night, and for nobody who waits for an answer.
+    assert options(serve.main) - {"root", "rise", "cron", "timezone"} == one - {"as_json", "force"}
+
+
+def test_what_is_given_for_a_night_counts_for_each_survey(prefect: None, root: Path, tmp_path: Path) -> None:
+    from flows.nightly import nightly
+
+    (root / "surveys.toml").unlink()
+    report = str(tmp_path / "report")
+    first = nightly(str(root), report=report, workers=0, limit=1)
+    assert [outcome.result and outcome.result.scored for outcome in first.outcomes] == [1, 1]
+
+    with open_report(report) as table:
+        for survey, image in table.sql("select survey, image from report").to_pandas().to_numpy():
+            (root / survey / image).unlink()
+    nightly(str(root), report=report, workers=0, overlap=27, mark_missing=True)
+
+    with open_report(report) as table:
+        newest = table.sql("select survey, reject_code, tile_overlap from latest").to_pandas()
+    gone = newest[newest.reject_code == "vanished"]
+    assert sorted(gone.survey) == ["bridge-07", "tunnel"]
+    cut = newest[newest.tile_overlap == 27]  # small pictures are not
+    assert set(cut.survey) == {"bridge-07", "tunnel"}
 
 
 def test_python_m_flows_nightly_prints_what_needs_a_person(root: Path, tmp_path: Path) -> None:

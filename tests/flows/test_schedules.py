@@ -133,6 +133,7 @@ def test_a_cron_deployment_gets_runs_by_itself(
         ("score-survey/on-demand", {"survey": "/srv/surveys/a", "tile": 5}, "5"),
         ("score-survey/on-demand", {"survey": "/srv/surveys/a", "engine": "steam"}, "steam"),
         ("nightly/nightly", {"rise": 7}, "7"),
+        ("nightly/nightly", {"overlap": -3}, "-3"),
         ("train-model/training", {"datasets": ["/srv/walls"], "mode": "guess"}, "guess"),
     ],
 )

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -327,18 +328,43 @@ def test_a_roster_with_a_mistake_is_tried_again_until_it_is_mended(
     assert "Survey 1 of" in capsys.readouterr().err
 
 
+def test_every_option_reaches_the_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crackmodel.errors import UsageError
+    from flows import serve
+
+    (tmp_path / "bridge-07").mkdir()
+    nights: list[dict[str, Any]] = []
+
+    def plan(cron: str, timezone: str, parameters: dict[str, Any]) -> None:
+        nights.append(parameters)
+        raise UsageError("Enough is known.", "Go on with the next test.")
+
+    monkeypatch.setattr(serve, "plan", plan)
+    given: dict[str, Any] = {
+        "model": "walls", "tile": 256, "overlap": 32, "engine": "tensorflow", "workers": 4,
+        "gpus_per_task": 0.25, "limit": 5000, "since": "36h", "retry_rejected": True, "mark_missing": True,
+        "max_rejected": 7, "rise": 0.4,
+    }  # fmt: skip
+    with pytest.raises(SystemExit):
+        serve.main(root=str(tmp_path), report=str(tmp_path / "report"), **given)
+
+    assert nights == [{"root": str(tmp_path), "report": str(tmp_path / "report"), **given}]
+    assert set(nights[0]) == set(signature(serve.nightly.fn).parameters) - {"force"}
+
+
 @pytest.mark.parametrize(
     ("options", "exit_code", "words"),
     [
         ({"cron": "at two"}, 2, "cron='at two'"),
         ({"timezone": "Europe/Bielefeld"}, 2, "timezone='Europe/Bielefeld'"),
         ({"engine": "steam"}, 2, "engine='steam'"),
+        ({"overlap": 227}, 2, "overlap=227"),
         ({"root": "nowhere"}, 1, "nowhere"),
         ({"root": "ftp://surveys"}, 2, "ftp://"),
     ],
 )
 def test_what_cannot_be_served_is_said_before_anything_starts(
-    options: dict[str, str],
+    options: dict[str, Any],
     exit_code: int,
     words: str,
     tmp_path: Path,
