@@ -70,6 +70,11 @@ def check_report(report: ReportOption = None, as_json: JsonOption = False) -> No
             typer.echo(
                 f"  {checked.without_hash:,} files have no hash in their names and were decoded instead"
             )
+        if checked.uncommitted:
+            typer.echo(
+                f"  {checked.uncommitted:,} files are about to be committed, or a run died before it did: "
+                "readers of Parquet folders count their rows, and the survey's next run deletes them"
+            )
         if checked.replaced:
             typer.echo(
                 f"  {checked.replaced:,} replaced files are kept, and readers of Parquet folders count their "

@@ -16,6 +16,7 @@ KEY = "INSPECTOR7EXAMPLE0"
 SECRET = "no-more-than-an-example/secret"  # a password for nothing
 BUCKET = "inspections"
 
+_CHANGING = frozenset({"PUT", "POST", "DELETE"})
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/")
 
 
@@ -35,6 +36,8 @@ class ObjectStore:
         requests: How often which method asked.
         reads: Paths of the objects that were read.
         refused: How many requests were answered with 503.
+        changes: How many requests have changed something.
+        last_change: After so many of them nobody gets anything any more, as if he had died; None: never.
     """
 
     endpoint: str = ""
@@ -44,12 +47,15 @@ class ObjectStore:
     requests: Counter[str] = field(default_factory=Counter)
     reads: list[str] = field(default_factory=list)
     refused: int = 0
+    changes: int = 0
+    last_change: int | None = None
     _conditional: threading.Lock = field(default_factory=threading.Lock)
     _counting: threading.Lock = field(default_factory=threading.Lock)
 
     def forget(self) -> None:
         """Behave well again, forget who asked and what was kept."""
         self.latency, self.busy, self.refused, self.is_hit = 0.0, 0, 0, _every
+        self.changes, self.last_change = 0, None
         self.requests.clear()
         self.reads.clear()
         _make_bucket()
@@ -82,6 +88,10 @@ class ObjectStore:
                 hit = may_hit and self.busy > 0
                 self.busy -= hit
                 self.refused += hit
+                dead = self.changes == self.last_change
+                self.changes += method in _CHANGING and not hit and not dead
+            if dead:
+                return _refuse(start, "403 Forbidden", "AccessDenied", "Access Denied")
             if hit:
                 return _refuse(start, "503 Slow Down", "SlowDown", "Please reduce your request rate.")
             asking = _CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import duckdb
@@ -18,7 +18,6 @@ from crackmodel.errors import ReportBusy, ReportDamaged
 from crackmodel.reports.compaction import replaced_files
 from crackmodel.reports.database import open_database
 from crackmodel.reports.locks import LOCK_FOLDER, hold_survey
-from crackmodel.reports.orphans import ORPHAN_AGE_WITHOUT_LOCK
 from crackmodel.reports.schema import FILE_SCHEMA, LATER_COLUMNS, PARTITION_COLUMN
 from crackmodel.reports.snapshot import CommittedFile, committed_files, committed_rows
 from crackmodel.reports.storage import Place, first_line
@@ -28,6 +27,9 @@ Kind = Literal["missing", "size", "hash", "unreadable", "schema", "rows", "dupli
 
 _READERS: Final = 4
 """Files that are read at the same time; each is in memory while it is looked at."""
+
+_LONGEST_COMMIT: Final = timedelta(hours=1)
+"""A file gets its name right before it is committed, so who has not committed it an hour later is dead."""
 
 _RESTORE: Final = (
     "Restore it from a backup; without one delete it, let the log forget it with "
@@ -72,6 +74,7 @@ class Check:
         bytes: Their size, by the log.
         without_hash: Files that a hash was never noted for; they were decoded instead.
         replaced: Files that a compaction replaced and that are still there; no fault.
+        uncommitted: Files of a run that is going on, or that has died lately; no fault.
         findings: What is wrong.
     """
 
@@ -82,6 +85,7 @@ class Check:
     bytes: int
     without_hash: int
     replaced: int
+    uncommitted: int
     findings: tuple[Finding, ...]
 
     def require_sound(self) -> None:
@@ -114,7 +118,9 @@ def check(table: DeltaTable, place: Place) -> Check:
         faults = [fault for fault in looks if fault is not None]
     bad = {fault.path for fault in faults if fault.kind != "rows"}
     faults += _duplicates(table, place, sorted({file.survey for file in files}), bad)
-    faults += _orphans(place, there, {file.path for file in files} | replaced)
+    unnamed = {path: there[path] for path in sorted(there.keys() - {file.path for file in files} - replaced)}
+    at_work = {path for path, info in unnamed.items() if _may_be_at_work(place, path, info)}
+    faults += _orphans(path for path in unnamed if path not in at_work)
     return Check(
         report=place.uri,
         version=int(table.version()),
@@ -123,6 +129,7 @@ def check(table: DeltaTable, place: Place) -> Check:
         bytes=sum(file.bytes for file in files),
         without_hash=sum(named_hash(file.name) is None for file in files),
         replaced=len(replaced),
+        uncommitted=len(at_work),
         findings=tuple(faults),
     )
 
@@ -217,10 +224,8 @@ def _duplicates(
             )
 
 
-def _orphans(place: Place, there: dict[str, fs.FileInfo], named: Collection[str]) -> Iterator[Finding]:
-    for path, info in sorted(there.items()):
-        if path in named or _may_be_at_work(place, path, info):
-            continue
+def _orphans(paths: Iterable[str]) -> Iterator[Finding]:
+    for path in paths:
         name = path.rsplit("/", 1)[-1]
         remedy = (
             "Score this survey again, which deletes it."
@@ -240,7 +245,7 @@ def _may_be_at_work(place: Place, path: str, info: fs.FileInfo) -> bool:
     if not is_shard_name(path.rsplit("/", 1)[-1]):
         return False
     if place.local is None:
-        return info.mtime is not None and datetime.now(UTC) - info.mtime < ORPHAN_AGE_WITHOUT_LOCK
+        return info.mtime is not None and datetime.now(UTC) - info.mtime < _LONGEST_COMMIT
     survey = path.split("/", maxsplit=1)[0].removeprefix(f"{PARTITION_COLUMN}=")
     if not place.exists(f"{LOCK_FOLDER}/{survey}.lock"):
         return False

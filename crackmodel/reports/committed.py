@@ -209,7 +209,7 @@ class CommittedRows:
         """Read every file from end to end, and compare all with the log.
 
         Rows that a run has twice, files that are missing, altered, or of another schema or number of rows
-        than the log says, and files that nobody committed. Files of a run that is going on are no fault.
+        than the log says, and files that nobody committed. Files of a run that may be going on are no fault.
 
         Raises:
             ReportError: The report's folder cannot be listed, or its log not be read.

@@ -201,6 +201,11 @@ def _busy(survey: str, place: Place) -> ReportBusy:
     )
 
 
+def keep_others_from_compacting(table: DeltaTable, survey: str) -> Transaction:
+    """What a commit has to carry so that no compaction that has begun can be committed any more."""
+    return Transaction(_app_id(survey), _number(table, survey) + 1)
+
+
 def _number(table: DeltaTable, survey: str) -> int:
     number = table.transaction_version(_app_id(survey))
     return -1 if number is None else int(number)

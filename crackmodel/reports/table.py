@@ -24,7 +24,7 @@ from crackmodel.reports.compaction import TARGET_BYTES, Compaction
 from crackmodel.reports.ledger import RunCounts, TopImage, UnfamiliarImage
 from crackmodel.reports.locks import hold_survey
 from crackmodel.reports.opening import add_later_columns, is_vacant, load
-from crackmodel.reports.orphans import delete_orphans
+from crackmodel.reports.orphans import delete_orphans, sweep
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.snapshot import named_files
 from crackmodel.reports.storage import open_place, write_failed
@@ -142,7 +142,7 @@ class ReportTable(CommittedRows):
 
         Files that a compaction replaced are in the log and stay until vacuum, and what other programs put
         there is theirs. The caller holds the survey's lock; in an object store, where there is none, only
-        files older than `orphans.ORPHAN_AGE_WITHOUT_LOCK` are touched.
+        files older than `orphans.ORPHAN_AGE_WITHOUT_LOCK` are touched: see `sweep`.
 
         Returns:
             How many files were deleted.
@@ -152,6 +152,25 @@ class ReportTable(CommittedRows):
         """
         self.refresh()
         return delete_orphans(self._table, self._place, survey)
+
+    def sweep(self, survey: str, run_id: str) -> int:
+        """Delete what other runs published in an object store and did not commit, once they cannot any more.
+
+        A run's last step: no other that had asked for the survey can commit after it. Where another has
+        committed since this object's `pending`, or commits now, nothing is deleted.
+
+        Returns:
+            How many files were deleted.
+
+        Raises:
+            ReportWriteFailed: The storage did not do it.
+        """
+        if self._place.local is not None:
+            return 0
+        try:
+            return sweep(self._table, self._place, self._fence, survey, run_id)
+        except (DeltaError, OSError) as error:
+            raise write_failed(error, f"the removal of orphans of {survey} in {self.uri}") from error
 
     def small_files(self, survey: str, target_bytes: int = TARGET_BYTES) -> int:
         """Count the survey's files of less than half the size that compacted ones have, in bytes."""

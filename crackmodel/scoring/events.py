@@ -68,7 +68,7 @@ class ReportCompacted:
 
 @dataclass(frozen=True, slots=True)
 class CompactionFailed:
-    """The survey has many small files, and could not be compacted; the run has lost nothing."""
+    """Orphans could not be deleted, or small files not be compacted; the run has lost nothing."""
 
     run_id: str
     survey: str

@@ -102,7 +102,7 @@ def score_survey(
         departures = record_departures(
             table, job, listing.files, mark_missing=chosen.mark_missing, sequence=totals.commits
         )
-        _compact(table, job, chosen, on_event)
+        _tidy(table, job, chosen, on_event)
     unscorable = sum(totals.rejected.values())
     lost_images = unscorable - totals.rejected["not_an_image"]
     return RunResult(
@@ -206,10 +206,11 @@ def _key(job: ScoringJob) -> dict[str, str]:
     }
 
 
-def _compact(table: ReportTable, job: ScoringJob, settings: ScoreSettings, on_event: Listener) -> None:
-    """Put the survey's small files together if there are many; the run is done, whatever comes of it."""
+def _tidy(table: ReportTable, job: ScoringJob, settings: ScoreSettings, on_event: Listener) -> None:
+    """Delete orphans, and put small files together if there are many; the run is done, come what may."""
     survey = job.survey.name
     try:
+        table.sweep(survey, job.run_id)
         if not settings.compact_after:
             return
         if table.small_files(survey) < settings.compact_after:

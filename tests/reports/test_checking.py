@@ -175,16 +175,18 @@ def test_orphans_are_found_and_replaced_files_are_none(table: ReportTable, file:
 def test_files_of_a_run_that_is_at_work_are_no_orphans(table: ReportTable, file: ShardFile) -> None:
     with table.lock("bridge"):
         publish_shard(table.uri, write_shard(table.uri, "bridge", DEAD, 0, build_rows([make_row("x.jpg")])))
-        assert check(table).findings == ()
+        assert (check(table).findings, check(table).uncommitted) == ((), 1)
     assert only(check(table)).kind == "orphan"
+    assert check(table).uncommitted == 0
 
 
 def test_without_a_lock_only_old_files_are_orphans(table: ReportTable, file: ShardFile) -> None:
     lost = write_shard(table.uri, "bridge", DEAD, 0, build_rows([make_row("x.jpg")]))
     publish_shard(table.uri, lost)
     store = ReportTable(Place(table.uri, fs.LocalFileSystem(), table.uri, None), DeltaTable(table.uri))
-    assert store.check().findings == ()
-    two_days_ago = time.time() - timedelta(days=2).total_seconds()
-    os.utime(Path(table.uri, lost.path), (two_days_ago, two_days_ago))
+    assert (store.check().findings, store.check().uncommitted) == ((), 1)
+    two_hours_ago = time.time() - timedelta(hours=2).total_seconds()
+    os.utime(Path(table.uri, lost.path), (two_hours_ago, two_hours_ago))
 
     assert only(store.check()).path == lost.path
+    assert store.check().uncommitted == 0

@@ -9,16 +9,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset as ds
 import pytest
 from pyarrow import fs
 
 from crackmodel.errors import CrackmodelError, ModelError, ReportError, ReportIncompatible, SurveyError
 from crackmodel.models.card import card_from_json
 from crackmodel.models.registry import PRETRAINED, Registry
+from crackmodel.reports.opening import is_vacant
 from crackmodel.reports.queries import open_report
+from crackmodel.reports.storage import open_place
+from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.events import Event, RunPlanned
 from crackmodel.scoring.run import RunResult, score_survey
 from crackmodel.stores import open_store
@@ -137,6 +142,41 @@ def test_a_busy_store_costs_time_and_no_image(
     assert len(rows()) == 12
     assert {method for method, _ in hits} >= {"PUT", "DELETE"}
     assert object_store.refused >= 5
+
+
+def test_a_driver_that_dies_after_any_change_of_the_bucket_loses_and_doubles_nothing(
+    object_store: ObjectStore, patches: Path, tmp_path: Path
+) -> None:
+    """Of a client that died stays what the store did for it, as of one that is refused everything else."""
+    survey, images = tmp_path / "two", ["00.jpg", "01.jpg"]
+    survey.mkdir()
+    for name in images:
+        shutil.copy(patches / name, survey / name)
+
+    def run() -> RunResult:
+        return score(str(survey), shard_images=1, compact_after=2)
+
+    run()
+    committed = []
+    for number in range(object_store.changes):
+        object_store.forget()
+        object_store.last_change = number
+        with suppress(CrackmodelError):
+            run()
+        object_store.last_change = None
+        place = open_place(REPORT)
+        committed.append(0 if is_vacant(place) else len(rows()))
+        rerun = run()
+
+        folder = ds.dataset(place.root, filesystem=place.filesystem, partitioning="hive")
+        plain = sorted(folder.to_table(columns=["image"])["image"].to_pylist())
+        assert plain == [row["image"] for row in rows()] == images, number
+        assert (rerun.skipped, rerun.scored) == (committed[-1], 2 - committed[-1]), number
+        checked = ReportTable.open(REPORT).check()
+        assert (checked.findings, checked.uncommitted) == ((), 0), number
+    assert committed == sorted(committed)
+    assert set(committed) == {0, 1, 2}
+    assert len(committed) >= 15  # the log, the note, two shards and what they are compacted to
 
 
 @pytest.mark.parametrize(

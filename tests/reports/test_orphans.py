@@ -1,0 +1,181 @@
+"""What a dead run published where there is no lock goes with the next run, and nothing else does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from deltalake import DeltaTable
+from pyarrow import fs
+
+from crackmodel.errors import ReportBusy
+from crackmodel.reports import compaction, orphans
+from crackmodel.reports.schema import build_rows
+from crackmodel.reports.storage import Place
+from crackmodel.reports.table import ReportTable
+from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+
+from .rows import NOON, SCORING, make_listing, make_row
+
+LISTING = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
+DEAD, NEXT, OTHER = (f"20261123T06395{number}Z-b4b2c{number}" for number in range(3))
+
+
+def without_lock(table: ReportTable) -> ReportTable:
+    """The report as in an object store, opened once more; a run of its own has asked what is left."""
+    store = ReportTable(Place(table.uri, fs.LocalFileSystem(), table.uri, None), DeltaTable(table.uri))
+    store.pending(LISTING, survey="bridge", **SCORING)
+    return store
+
+
+def written(table: ReportTable, image: str, run_id: str) -> ShardFile:
+    return write_shard(table.uri, "bridge", run_id, 0, build_rows([make_row(image, run_id=run_id)]))
+
+
+def published(table: ReportTable, image: str, run_id: str) -> list[ShardFile]:
+    file = written(table, image, run_id)
+    publish_shard(table.uri, file)
+    return [file]
+
+
+def plain(table: ReportTable) -> list[str]:
+    """What a reader of the folder counts."""
+    return sorted(pd.read_parquet(table.uri)["image"])
+
+
+def sound(table: ReportTable) -> list[str]:
+    """What readers of the folder and of the log agree on, in a report that the check finds nothing in."""
+    checked = ReportTable.open(table.uri).check()
+    assert (checked.findings, checked.uncommitted) == ((), 0)
+    assert sorted(DeltaTable(table.uri).to_pandas()["image"]) == plain(table)
+    return plain(table)
+
+
+def test_what_a_dead_run_published_goes_with_the_next_run(table: ReportTable) -> None:
+    published(table, "a.jpg", DEAD)
+    hidden = written(table, "b.jpg", DEAD)
+    store = without_lock(table)
+    assert (store.check().findings, store.check().uncommitted) == ((), 1)
+    store.commit(published(store, "a.jpg", NEXT), run_id=NEXT, sequence=0)
+    assert plain(table) == ["a.jpg", "a.jpg"]
+
+    assert store.sweep("bridge", NEXT) == 1
+
+    assert sound(table) == ["a.jpg"]
+    assert Path(table.uri, hidden.hidden_path).exists()  # nobody counts its rows; a day later it goes too
+    version = ReportTable.open(table.uri).version
+    assert store.sweep("bridge", NEXT) == 0
+    assert ReportTable.open(table.uri).version == version
+    store.commit(published(store, "b.jpg", NEXT), run_id=NEXT, sequence=1)
+    assert sound(table) == ["a.jpg", "b.jpg"]
+
+
+def test_it_goes_with_a_run_that_has_nothing_to_score(table: ReportTable) -> None:
+    first = without_lock(table)
+    first.commit(published(first, "a.jpg", OTHER), run_id=OTHER, sequence=0)
+    published(table, "a.jpg", DEAD)
+
+    assert without_lock(table).sweep("bridge", NEXT) == 1
+    assert sound(table) == ["a.jpg"]
+
+
+def test_whose_files_are_gone_cannot_commit_them(table: ReportTable) -> None:
+    living, store = without_lock(table), without_lock(table)
+    files = published(living, "a.jpg", OTHER)
+    assert store.sweep("bridge", NEXT) == 1
+
+    with pytest.raises(ReportBusy, match=NEXT):
+        living.commit(files, run_id=OTHER, sequence=0)
+
+    assert DeltaTable(table.uri).to_pandas().empty
+    again = without_lock(table)
+    again.commit(published(again, "a.jpg", OTHER), run_id=OTHER, sequence=0)
+    assert sound(table) == ["a.jpg"]
+
+
+def test_files_that_are_committed_meanwhile_stay(table: ReportTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    living, store = without_lock(table), without_lock(table)
+    published(table, "a.jpg", DEAD)
+    files = published(living, "a.jpg", OTHER)
+    number = orphans.keep_others_from_compacting
+
+    def meanwhile(deltas: DeltaTable, survey: str) -> object:
+        living.commit(files, run_id=OTHER, sequence=0)
+        return number(deltas, survey)
+
+    monkeypatch.setattr(orphans, "keep_others_from_compacting", meanwhile)
+    assert store.sweep("bridge", NEXT) == 0
+    monkeypatch.undo()
+
+    assert DeltaTable(table.uri).to_pandas()["image"].tolist() == ["a.jpg"]
+    assert store.sweep("bridge", NEXT) == 0  # it is the other run's
+    assert living.sweep("bridge", OTHER) == 1
+    assert sound(table) == ["a.jpg"]
+
+
+@pytest.mark.parametrize("commits_first", [False, True])
+def test_a_compaction_that_is_going_on_loses_no_row(
+    table: ReportTable, monkeypatch: pytest.MonkeyPatch, commits_first: bool
+) -> None:
+    """Its file is published and not committed, like an orphan, and no run's number keeps it from that."""
+    store = without_lock(table)
+    for number, image in enumerate(("a.jpg", "b.jpg")):
+        store.commit(published(store, image, NEXT), run_id=NEXT, sequence=number)
+    compacting = without_lock(table)
+    replace, number_of = compaction._replace, orphans.keep_others_from_compacting
+    swept: list[int] = []
+
+    def sweep_first(*arguments: object) -> None:
+        swept.append(store.sweep("bridge", NEXT))
+        replace(*arguments)  # type: ignore[arg-type]
+
+    def compact_first(deltas: DeltaTable, survey: str) -> object:
+        monkeypatch.undo()
+        moved = number_of(deltas, survey)
+        compacting.compact("bridge")
+        return moved
+
+    if commits_first:
+        monkeypatch.setattr(orphans, "keep_others_from_compacting", compact_first)
+        published(table, "a.jpg", DEAD)
+        assert store.sweep("bridge", NEXT) == 0
+        assert without_lock(table).sweep("bridge", OTHER) == 1
+    else:
+        monkeypatch.setattr(compaction, "_replace", sweep_first)
+        with pytest.raises(ReportBusy):
+            compacting.compact("bridge")
+        assert swept == [1]
+
+    assert sound(table) == ["a.jpg", "b.jpg"]
+    monkeypatch.undo()
+    without_lock(table).compact("bridge")
+    assert sound(table) == ["a.jpg", "b.jpg"]
+
+
+def test_replaced_files_and_other_surveys_are_not_swept(table: ReportTable) -> None:
+    store = without_lock(table)
+    for number, image in enumerate(("a.jpg", "b.jpg")):
+        store.commit(published(store, image, NEXT), run_id=NEXT, sequence=number)
+    store.compact("bridge", keep_hours=1)
+    rows = build_rows([make_row("t.jpg", survey="tunnel", run_id=DEAD)])
+    publish_shard(table.uri, write_shard(table.uri, "tunnel", DEAD, 0, rows))
+    version = ReportTable.open(table.uri).version
+
+    assert store.sweep("bridge", NEXT) == 0
+    assert ReportTable.open(table.uri).version == version
+    assert plain(table) == ["a.jpg", "a.jpg", "b.jpg", "b.jpg", "t.jpg"]
+
+
+def test_nothing_is_swept_by_who_has_not_asked_for_the_survey(table: ReportTable) -> None:
+    published(table, "a.jpg", DEAD)
+    stranger = ReportTable(Place(table.uri, fs.LocalFileSystem(), table.uri, None), DeltaTable(table.uri))
+    assert stranger.sweep("bridge", NEXT) == 0
+    assert plain(table) == ["a.jpg"]
+
+
+def test_a_lock_is_enough_on_a_disk(table: ReportTable) -> None:
+    published(table, "a.jpg", DEAD)
+    table.pending(LISTING, survey="bridge", **SCORING)
+    assert table.sweep("bridge", NEXT) == 0
+    assert table.remove_orphans("bridge") == 1
