@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 from pyarrow import fs
+from pydantic import TypeAdapter, ValidationError
 
 from crackmodel.errors import SurveyError, UsageError, printable
+from crackmodel.settings import TilePixels
 from crackmodel.surveys.listing import open_location, survey_name
 
 ROSTER_FILE: Final = "surveys.toml"
@@ -177,6 +179,14 @@ def _entry(entry: dict[str, Any], number: int, base: str) -> RosterEntry:
             + (", which is unknown or of the wrong type." if wrong else "."),
             "It takes uri, name and owner as text, and tile as a whole number of pixels.",
         )
+    try:
+        TypeAdapter(TilePixels | None).validate_python(entry.get("tile"))
+    except ValidationError as error:
+        raise UsageError(
+            f"tile = {entry['tile']} of survey {number} in {_below(base, ROSTER_FILE)} cannot be used: "
+            f"{error.errors()[0]['msg']}.",
+            "Correct it there.",
+        ) from error
     uri = str(entry["uri"])
     if "://" not in uri and not uri.startswith(("/", "~")):
         inside = uri.removesuffix("/.")

@@ -150,6 +150,7 @@ def test_a_folder_without_a_name_is_no_survey(object_store: ObjectStore) -> None
         ("[[survey]]\nname = 'a'", "Survey 1 .* has no uri"),
         ("[[survey]]\nuri = 'a'\ncolour = 'red'", "Survey 1 .* has colour, which is unknown"),
         ("[[survey]]\nuri = 'a'\ntile = '256'", "has tile, which is unknown or of the wrong type"),
+        ("[[survey]]\nuri = 'a'\ntile = 5", r"tile = 5 of survey 1 in .*surveys\.toml cannot be used: .*32"),
         ("[[survey]]\nuri = 'x/a'\n[[survey]]\nuri = 'y/a'", "same name: a"),
         ("survey = 3", "something else"),
     ],
