@@ -156,4 +156,11 @@ MaxRejectedOption = Annotated[
     int | None,
     typer.Option("--max-rejected", help="Exit with 3 if more images are rejected. [default: no limit]"),
 ]
+NightMaxRejectedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-rejected",
+        help="Let the night fail at its end if a survey has more rejected images. [default: no limit]",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]

@@ -22,8 +22,8 @@ from crackmodel.options import (
     JsonOption,
     LimitOption,
     MarkMissingOption,
-    MaxRejectedOption,
     ModelOption,
+    NightMaxRejectedOption,
     OverlapOption,
     ReportOption,
     RetryOption,
@@ -188,7 +188,7 @@ def main(
     retry_rejected: RetryOption = False,
     force: ForceOption = False,
     mark_missing: MarkMissingOption = False,
-    max_rejected: MaxRejectedOption = None,
+    max_rejected: NightMaxRejectedOption = None,
     rise: RiseOption = 0.2,
     as_json: JsonOption = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from prefect.context import refresh_global_settings_context
@@ -21,6 +23,8 @@ from crackmodel.errors import SchedulerError
 _HOST: Final = "127.0.0.1"
 _START_SECONDS: Final = 180.0
 _STOP_SECONDS: Final = 30.0
+
+_LOCK: Final = "flows-serve.lock"
 
 _ENVIRONMENT: Final = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -42,7 +46,8 @@ def scheduling_server() -> Iterator[subprocess.Popen[bytes] | None]:
         The server, if it is this process's own.
 
     Raises:
-        SchedulerError: Nothing answers at the address, or no server can be started.
+        SchedulerError: Nothing answers at the address, no server can be started, or another process has one
+            with the same database.
     """
     url = get_current_settings().api.url
     if url:
@@ -53,6 +58,28 @@ def scheduling_server() -> Iterator[subprocess.Popen[bytes] | None]:
             )
         yield None
         return
+    with _held(get_current_settings().home), _own_server() as server:
+        yield server
+
+
+@contextmanager
+def _held(home: Path) -> Iterator[None]:
+    """Have Prefect's home, and so its database, to this process alone among those that do the same."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / _LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SchedulerError(
+                f"Another flows.serve has a server with its database in {home}, and would lose its nights.",
+                "To use that server, set PREFECT_API_URL to its address, and another --name; "
+                "to have another, set PREFECT_HOME to another folder, and PREFECT_SERVER_API_PORT.",
+            ) from error
+        yield
+
+
+@contextmanager
+def _own_server() -> Iterator[subprocess.Popen[bytes]]:
     port = get_current_settings().server.api.port
     _require_free(port)
     environment = _ENVIRONMENT | dict(os.environ)

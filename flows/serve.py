@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
+from contextlib import suppress
 from subprocess import Popen
 from typing import Annotated, Any, Final
 
@@ -21,12 +23,13 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
-from crackmodel.errors import SchedulerError, SurveyError, UsageError
+from crackmodel.errors import SchedulerError, SurveyError, UsageError, printable
 from crackmodel.exits import reported
 from crackmodel.jobs.command import from_anywhere
 from crackmodel.options import (
@@ -34,8 +37,8 @@ from crackmodel.options import (
     GpusPerTaskOption,
     LimitOption,
     MarkMissingOption,
-    MaxRejectedOption,
     ModelOption,
+    NightMaxRejectedOption,
     OverlapOption,
     ReportOption,
     RetryOption,
@@ -63,6 +66,11 @@ _SECONDS_TO_TELL: Final = 5.0
 
 _UNFINISHED: Final = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+DeploymentOption = Annotated[
+    str, typer.Option("--name", help="Name of the deployment; two that share a server need two.")
+]
 CronOption = Annotated[
     str, typer.Option("--cron", help="When to score: minute, hour, day, month, day of the week.")
 ]
@@ -71,28 +79,33 @@ TimezoneOption = Annotated[
 ]
 
 
-def plan(cron: str, timezone: str, parameters: dict[str, Any]) -> RunnerDeployment:
+def plan(cron: str, timezone: str, parameters: dict[str, Any], name: str = DEPLOYMENT) -> RunnerDeployment:
     """Plan a nightly run, at most one at a time; those that are due meanwhile are dropped, not queued.
 
     Args:
         cron: When.
         timezone: IANA name of the time zone that `cron` is in.
         parameters: Those of the flow `nightly`.
+        name: The deployment's.
 
     Raises:
-        UsageError: The schedule or the time zone does not exist.
+        UsageError: The schedule or the time zone does not exist, or the name cannot be one.
     """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot name a deployment.", "Give --name letters, digits, and - . or _ between them."
+        )
     try:
         schedule = CronSchedule(cron=cron, timezone=timezone)
     except ValidationError as error:
-        (name, *_), given = (error.errors()[0][part] for part in ("loc", "input"))
+        (wrong, *_), given = (error.errors()[0][part] for part in ("loc", "input"))
         raise UsageError(
-            f"{name}={given!r} cannot be used.",
+            f"{wrong}={given!r} cannot be used.",
             'Write --cron "0 2 * * *" for every night at two, and --timezone as in Europe/Berlin or UTC.',
         ) from error
     return RunnerDeployment.from_flow(
         nightly,
-        DEPLOYMENT,
+        name,
         schedules=[schedule],
         parameters=parameters,
         concurrency_limit=ConcurrencyLimitConfig(
@@ -103,7 +116,35 @@ def plan(cron: str, timezone: str, parameters: dict[str, Any]) -> RunnerDeployme
     )
 
 
-def end_interrupted_runs() -> None:
+def take_over(deployment: RunnerDeployment, *, alone: bool) -> None:
+    """Leave paused what somebody has paused in the server's deployment of that name.
+
+    Args:
+        deployment: The one that is going to replace it.
+        alone: Whether nobody else uses the server. Then the places may have changed.
+
+    Raises:
+        UsageError: Another command serves other places under that name, or did.
+    """
+    with get_client(sync_client=True) as client:
+        try:
+            there = client.read_deployment_by_name(deployment.full_name)
+        except ObjectNotFound:
+            return
+    for place in () if alone else ("root", "report"):
+        if (theirs := there.parameters.get(place)) != deployment.parameters.get(place):
+            raise UsageError(
+                f"The server has a deployment {deployment.full_name} with another {place}, "
+                f"{printable(str(theirs))}; to replace it would end its nights.",
+                "Choose another name with --name. If that one is no longer served, "
+                f"`prefect deployment delete {deployment.full_name}` makes room.",
+            )
+    deployment.paused = there.paused
+    for schedule in deployment.schedules or ():
+        schedule.active = all(each.active for each in there.schedules)
+
+
+def end_interrupted_runs(name: str = DEPLOYMENT) -> None:
     """Say of runs that a power cut or a kill interrupted that they crashed; nobody else is left to.
 
     Only for a server that this process has to itself: what is unfinished there before it serves, is dead.
@@ -112,7 +153,7 @@ def end_interrupted_runs() -> None:
     with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(
             flow_run_filter=FlowRunFilter(state=state),
-            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[DEPLOYMENT])),
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])),
         ):
             message = (
                 "The machine or the service stopped in the middle of it. The next run goes on from there."
@@ -135,8 +176,9 @@ def main(
     since: SinceOption = None,
     retry_rejected: RetryOption = False,
     mark_missing: MarkMissingOption = False,
-    max_rejected: MaxRejectedOption = None,
+    max_rejected: NightMaxRejectedOption = None,
     rise: RiseOption = 0.2,
+    name: DeploymentOption = DEPLOYMENT,
 ) -> None:
     """Score every survey below a folder every night, for as long as this command runs.
 
@@ -162,12 +204,23 @@ def main(
         settings = ScoreSettings.read(**given)
         _require_surveys(root, settings)
         places = {"root": from_anywhere(root), "report": from_anywhere(settings.report)}
-        deployment = plan(cron, timezone, given | places | {"rise": rise})
-        with scheduling_server() as server:
+        deployment = plan(cron, timezone, given | places | {"rise": rise}, name)
+        with (
+            suppress(KeyboardInterrupt),
+            scheduling_server() as server,
+        ):  # stopped before it serves is stopped
+            take_over(deployment, alone=server is not None)
             if server:
-                end_interrupted_runs()
-            print(f"Scores {places['root']} at {cron} ({timezone}) into {places['report']}.", file=sys.stderr)
+                end_interrupted_runs(name)
+            print(_announced(deployment, f"{cron} ({timezone})"), file=sys.stderr)
             asyncio.run(_serve(deployment, server))
+
+
+def _announced(deployment: RunnerDeployment, when: str) -> str:
+    root, report = (deployment.parameters[place] for place in ("root", "report"))
+    schedules = deployment.schedules or ()
+    paused = deployment.paused or not all(schedule.active for schedule in schedules)
+    return f"Scores {root} at {when} into {report}{', but is paused' if paused else ''}."
 
 
 async def _serve(deployment: RunnerDeployment, server: Popen[bytes] | None) -> None:

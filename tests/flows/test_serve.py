@@ -357,6 +357,7 @@ def test_every_option_reaches_the_night(tmp_path: Path, monkeypatch: pytest.Monk
     [
         ({"cron": "at two"}, 2, "cron='at two'"),
         ({"timezone": "Europe/Bielefeld"}, 2, "timezone='Europe/Bielefeld'"),
+        ({"name": "one/two"}, 2, "'one/two'"),
         ({"engine": "steam"}, 2, "engine='steam'"),
         ({"overlap": 227}, 2, "overlap=227"),
         ({"root": "nowhere"}, 1, "nowhere"),
@@ -382,8 +383,82 @@ def test_what_cannot_be_served_is_said_before_anything_starts(
     assert words in capsys.readouterr().err
 
 
-def test_a_taken_port_and_a_silent_server_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
+def test_what_is_paused_stays_paused_when_the_command_starts_again(prefect: None) -> None:
+    from prefect.client.orchestration import get_client
+
+    from flows.serve import plan, take_over
+
+    def start_again() -> Any:
+        deployment = plan("0 3 * * *", "UTC", {"root": "/a", "report": "/r"}, "paused")
+        take_over(deployment, alone=True)
+        with get_client(sync_client=True) as client:
+            return client.read_deployment(deployment.apply())
+
+    first = start_again()
+    assert [schedule.active for schedule in start_again().schedules] == [True]
+    with get_client(sync_client=True) as client:
+        (schedule,) = client.read_deployment(first.id).schedules
+        client.update_deployment_schedule(first.id, schedule.id, active=False)
+    again = start_again()
+    assert [schedule.active for schedule in again.schedules] == [False]
+    assert not again.paused
+    with get_client(sync_client=True) as client:
+        client.pause_deployment(first.id)
+        client.update_deployment_schedule(first.id, again.schedules[0].id, active=True)
+    last = start_again()
+    assert last.paused
+    assert [schedule.active for schedule in last.schedules] == [True]
+
+
+def test_nobody_replaces_a_deployment_of_other_places_on_a_shared_server(prefect: None) -> None:
+    from crackmodel.errors import UsageError
+    from flows.serve import plan, take_over
+
+    served = plan("0 2 * * *", "UTC", {"root": "/a", "report": "/r"}, "shared")
+    take_over(served, alone=False)
+    served.apply()
+    take_over(plan("0 4 * * *", "UTC", {"root": "/a", "report": "/r"}, "shared"), alone=False)
+
+    for places in ({"root": "/b", "report": "/r"}, {"root": "/a", "report": "/s"}):
+        other = plan("0 2 * * *", "UTC", dict(places), "shared")
+        with pytest.raises(UsageError, match=r"nightly/shared with another .*--name"):
+            take_over(other, alone=False)
+        take_over(other, alone=True)
+        take_over(plan("0 2 * * *", "UTC", dict(places), "mine"), alone=False)
+
+
+def test_two_commands_do_not_share_a_database(tmp_path: Path) -> None:
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT, temporary_settings
+
+    from crackmodel.errors import SchedulerError
+    from flows import scheduler
+
+    settings = {PREFECT_HOME: tmp_path, PREFECT_SERVER_API_PORT: free_port()}
+    with (
+        temporary_settings(settings, restore_defaults={PREFECT_API_URL}),
+        scheduler._held(tmp_path),
+        pytest.raises(SchedulerError, match=f"Another .*{tmp_path}.*PREFECT_HOME"),
+        scheduler.scheduling_server(),
+    ):
+        pass
+
+
+def test_a_stop_before_the_server_is_there_is_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import serve
+
+    @contextmanager
+    def starting() -> Iterator[None]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        yield
+
+    (tmp_path / "bridge-07").mkdir()
+    monkeypatch.setattr(serve, "scheduling_server", starting)
+    serve.main(root=str(tmp_path))
+
+
+def test_a_taken_port_and_a_silent_server_are_said(tmp_path: Path) -> None:
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT, temporary_settings
 
     from crackmodel.errors import SchedulerError
     from flows.scheduler import scheduling_server
@@ -392,7 +467,9 @@ def test_a_taken_port_and_a_silent_server_are_said(tmp_path: Path, monkeypatch: 
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        taken = temporary_settings({PREFECT_SERVER_API_PORT: port}, restore_defaults={PREFECT_API_URL})
+        taken = temporary_settings(
+            {PREFECT_SERVER_API_PORT: port, PREFECT_HOME: tmp_path}, restore_defaults={PREFECT_API_URL}
+        )
         with (
             taken,
             pytest.raises(SchedulerError, match=f"Port {port}.*PREFECT_SERVER_API_PORT"),
