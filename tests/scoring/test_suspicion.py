@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from datetime import UTC, datetime
 
 import pytest
 
 from crackmodel.errors import ClusterError, SurveyError
 from crackmodel.reports.writer import ShardFile
+from crackmodel.scoring.dispatch import _cut, _is_suspect
 from crackmodel.scoring.job import ShardResult
+from crackmodel.scoring.shards import ListedFile, Shard
 from crackmodel.scoring.suspicion import Suspicion
 
 
@@ -97,6 +100,20 @@ def test_otherwise_it_is_the_workers(codes: list[str], works: bool) -> None:
         assert suspicion.pass_on(result(shard, code), survived=False) == []
     with pytest.raises(ClusterError, match="die or hang on every image"):
         suspicion.pass_on(result(2, codes[2]), survived=False)
+
+
+def test_ten_suspects_of_a_large_shard_are_soon_found() -> None:
+    files = tuple(ListedFile(f"{number:03}.jpg", 1, datetime.now(UTC)) for number in range(500))
+    again, suspects, lost = deque([Shard(0, files)]), [], 0
+    while len(suspects) < 10:
+        shard = again.popleft()
+        if _is_suspect(shard):
+            suspects.append(shard)
+        else:
+            _cut(shard, again)
+            lost += 1
+    assert lost < 20
+    assert tuple(file for shard in (*suspects, *again) for file in shard.files) == files
 
 
 def test_what_is_held_back_at_the_end_is_returned() -> None:
