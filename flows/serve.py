@@ -205,10 +205,8 @@ def main(
         _require_surveys(root, settings)
         places = {"root": from_anywhere(root), "report": from_anywhere(settings.report)}
         deployment = plan(cron, timezone, given | places | {"rise": rise}, name)
-        with (
-            suppress(KeyboardInterrupt),
-            scheduling_server() as server,
-        ):  # stopped before it serves is stopped
+        # Whoever stops it before it serves has stopped it as well.
+        with suppress(KeyboardInterrupt), scheduling_server() as server:
             take_over(deployment, alone=server is not None)
             if server:
                 end_interrupted_runs(name)

@@ -335,7 +335,7 @@ def test_every_option_reaches_the_night(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "bridge-07").mkdir()
     nights: list[dict[str, Any]] = []
 
-    def plan(cron: str, timezone: str, parameters: dict[str, Any]) -> None:
+    def plan(cron: str, timezone: str, parameters: dict[str, Any], name: str) -> None:
         nights.append(parameters)
         raise UsageError("Enough is known.", "Go on with the next test.")
 
