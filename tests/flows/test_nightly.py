@@ -117,7 +117,7 @@ def test_a_night_takes_the_options_of_a_survey() -> None:
     assert options(score.main) - {"survey", "name"} == one - {"as_json"}
     assert options(nightly.nightly.fn) - {"root", "rise"} == one - {"as_json"}
     # Every night, and for nobody who waits for an answer.
-    assert options(serve.main) - {"root", "rise", "cron", "timezone"} == one - {"as_json", "force"}
+    assert options(serve.main) - {"root", "rise", "cron", "timezone", "name"} == one - {"as_json", "force"}
 
 
 def test_what_is_given_for_a_night_counts_for_each_survey(prefect: None, root: Path, tmp_path: Path) -> None:
