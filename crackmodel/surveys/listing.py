@@ -22,12 +22,15 @@ __all__ = ["LISTING_SCHEMA", "Listing", "Survey", "list_survey", "open_location"
 
 LISTING_SCHEMA: Final = pa.schema(
     [
-        pa.field("image", pa.string(), nullable=False),
+        pa.field("image", pa.large_string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("modified_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
-"""A row per file: its POSIX path within the survey, its size and when it was last modified."""
+"""A row per file: its POSIX path within the survey, its size and when it was last modified.
+
+A column of plain strings ends at 2 GiB: eleven million paths of 190 characters.
+"""
 
 _CHUNK: Final = 65_536
 """Files held as Python objects before they become Arrow arrays: a million paths would take 100 MB."""
@@ -198,7 +201,7 @@ class _Found:
 
     def _pack(self) -> None:
         columns = [
-            pa.array(self.images, pa.string()),
+            pa.array(self.images, LISTING_SCHEMA.field("image").type),
             pa.array(self.sizes, pa.int64()),
             pa.array(self.times, pa.int64()).cast(LISTING_SCHEMA.field("modified_at").type),
         ]

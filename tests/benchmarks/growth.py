@@ -149,7 +149,8 @@ def made_up_listing(images: int, folder: Path) -> Listing:
                 for number in range(start, min(start + 65_536, images))
             ]
             for start in range(0, images, 65_536)
-        ]
+        ],
+        LISTING_SCHEMA.types[0],
     ).combine_chunks()
     sizes = pa.array(_BYTES + np.arange(images) % 1000, pa.int64())
     times = pa.array(np.full(images, 1_780_000_000_000_000), pa.int64()).cast(LISTING_SCHEMA.types[2])

@@ -58,7 +58,7 @@ def make_listing(*files: tuple[str, int, datetime]) -> pa.Table:
     names, sizes, times = zip(*files, strict=True) if files else ((), (), ())
     return pa.table(
         {
-            "image": pa.array(names, pa.string()),
+            "image": pa.array(names, pa.large_string()),
             "bytes": pa.array(sizes, pa.int64()),
             "modified_at": pa.array(times, TIMESTAMP),
         }

@@ -295,6 +295,13 @@ def test_a_listing_larger_than_a_chunk_is_complete_and_sorted(
 # ---------------------------------------------------------------- what cannot be listed
 
 
+def test_the_paths_of_a_survey_may_take_more_than_two_gibibytes(tmp_path: Path) -> None:
+    # A real one takes 5 GB of memory; a column of plain strings ends there, and one of these does not.
+    write(tmp_path / "deck" / "a.jpg")
+    files = list_survey(str(tmp_path / "deck")).files
+    assert pa.types.is_large_string(files.schema.field("image").type)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match=r"no folder .*bridge-8.* spelling"):
         list_survey(str(tmp_path / "bridge-8"))
