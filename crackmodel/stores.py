@@ -237,6 +237,7 @@ _ADVICE: Final[tuple[tuple[re.Pattern[str], str, str], ...]] = (
     (
         re.compile(
             r"NETWORK_CONNECTION|Couldn't|Could not (connect|resolve)|client error \(Connect\)|dns error"
+            r"|error sending request"
         ),
         "nothing answers there",
         "Check the network and AWS_ENDPOINT_URL, such as https://s3.example.com or http://127.0.0.1:9000.",

@@ -30,7 +30,7 @@ class ObjectStore:
 
     Attributes:
         endpoint: Its address.
-        latency: Seconds before every answer.
+        latency: Seconds before every answer. Who waits when it is changed is taken for gone: nothing is done.
         busy: How many of the next requests that `is_hit` are answered with 503 SlowDown.
         is_hit: Which requests, by method and path.
         requests: How often which method asked.
@@ -64,6 +64,13 @@ class ObjectStore:
         """Store an object under any key: pyarrow refuses those with `//`."""
         _backend().put_object(BUCKET, key, content)
 
+    def _waited(self) -> bool:
+        """Wait as long as an answer takes; whether it was waited for to the end."""
+        latency, end = self.latency, time.monotonic() + self.latency
+        while (left := end - time.monotonic()) > 0 and self.latency == latency:
+            time.sleep(min(left, 0.05))
+        return left <= 0
+
     def environment(self) -> dict[str, str]:
         """What the tools of AWS read."""
         return {
@@ -79,7 +86,7 @@ class ObjectStore:
 
         def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
             method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-            time.sleep(self.latency)
+            waited = self._waited()
             may_hit = self.busy > 0 and self.is_hit(method, path)
             with self._counting:
                 self.requests[method] += 1
@@ -88,7 +95,7 @@ class ObjectStore:
                 hit = may_hit and self.busy > 0
                 self.busy -= hit
                 self.refused += hit
-                dead = self.changes == self.last_change
+                dead = self.changes == self.last_change or not waited
                 self.changes += method in _CHANGING and not hit and not dead
             if dead:
                 return _refuse(start, "403 Forbidden", "AccessDenied", "Access Denied")

@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.dataset as ds
 import pytest
 from pyarrow import fs
 
+from crackmodel import stores
 from crackmodel.errors import CrackmodelError, ModelError, ReportError, ReportIncompatible, SurveyError
 from crackmodel.models.card import card_from_json
 from crackmodel.models.registry import PRETRAINED, Registry
@@ -24,6 +26,7 @@ from crackmodel.reports.opening import is_vacant
 from crackmodel.reports.queries import open_report
 from crackmodel.reports.storage import open_place
 from crackmodel.reports.table import ReportTable
+from crackmodel.scoring import rows as scoring_rows
 from crackmodel.scoring.events import Event, RunPlanned
 from crackmodel.scoring.run import RunResult, score_survey
 from crackmodel.stores import open_store
@@ -177,6 +180,66 @@ def test_a_driver_that_dies_after_any_change_of_the_bucket_loses_and_doubles_not
     assert committed == sorted(committed)
     assert set(committed) == {0, 1, 2}
     assert len(committed) >= 15  # the log, the note, two shards and what they are compacted to
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Clients that ask once, and wait for three seconds, where a night's would wait for half a minute."""
+    monkeypatch.setattr(stores, "_ATTEMPTS", 1)
+    monkeypatch.setattr(
+        stores, "_DELTA_PATIENCE", {"max_retries": "0", "retry_timeout": "1s", "timeout": "3s"}
+    )
+    stores._s3.cache_clear()
+    yield
+    stores._s3.cache_clear()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("impatient")
+def test_a_survey_whose_store_stops_answering_ends_the_run_and_rejects_nothing(
+    object_store: ObjectStore, upload: Upload, patches: Path, tmp_path: Path
+) -> None:
+    survey = upload(patches, "patches")
+
+    def stall(event: Event) -> None:
+        if isinstance(event, RunPlanned):
+            object_store.latency = 600
+
+    with pytest.raises(SurveyError, match=r"cannot read .*patches any more: nothing answers there"):
+        score(survey, report=tmp_path / "report", on_event=stall)
+    object_store.latency = 0
+
+    again = score(survey, report=tmp_path / "report")
+    assert (again.scored, again.rejected, again.skipped) == (12, 0, 0)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("step", ["write_shard", "_append"])
+def test_a_report_whose_store_stops_answering_ends_the_run_and_the_next_one_goes_on(
+    object_store: ObjectStore, patches: Path, step: str
+) -> None:
+    """It stops when the second shard is written, or while that is committed."""
+    owner = scoring_rows if step == "write_shard" else ReportTable
+    real, asked = getattr(owner, step), Counter[str]()
+
+    def stalling(*given: Any, **options: Any) -> Any:
+        asked[step] += 1
+        if asked[step] == 2:
+            object_store.latency = 600
+        return real(*given, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, step, stalling)
+        with pytest.raises(ReportError, match="could not be written: nothing answers there"):
+            score(str(patches), shard_images=3)
+    object_store.latency = 0
+
+    assert len(rows()) == 3
+    again = score(str(patches), shard_images=3)
+    assert (again.skipped, again.scored, again.rejected) == (3, 9, 0)
+    assert [row["image"] for row in rows()] == sorted(path.name for path in patches.iterdir())
+    assert ReportTable.open(REPORT).check().findings == ()
 
 
 @pytest.mark.parametrize(
