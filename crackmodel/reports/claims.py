@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from crackmodel.errors import ReportIncompatible, printable
 from crackmodel.reports.schema import check_name, partition_folder
@@ -29,7 +29,7 @@ def claim_survey(place: Place, survey: str, uri: str) -> None:
             _write(place, note, {"survey": survey, "uri": source})
     except OSError as error:
         raise write_failed(error, place.inside(note)) from error
-    if known not in (None, source):
+    if known is not None and _read_as(known) != _read_as(source):
         raise ReportIncompatible(
             f"The report {place.uri} holds survey {survey!r} from {printable(str(known))}, "
             f"not {printable(source)}.",
@@ -56,6 +56,11 @@ def _without_access(uri: str) -> str:
         return uri.rstrip("/") or "/"
     parts = urlsplit(uri)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+
+def _read_as(source: str) -> str:
+    """Make one of the ways to write a place: `%20` in a URI is a space, in a local path it is not."""
+    return unquote(source) if "://" in source else source
 
 
 def _read(place: Place, note: str) -> str | None:

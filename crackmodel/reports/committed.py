@@ -64,7 +64,8 @@ class CommittedRows:
         is. From here on `commit` stops when another run has committed to the survey.
 
         Args:
-            listing: `image` string or large_string, `bytes` int64, `modified_at` timestamp[us, UTC], and any others.
+            listing: `image` string or large_string, `bytes` int64, `modified_at` timestamp[us, UTC], and any
+                others.
             survey: Name of the survey that was listed.
             model: The version that is going to score, `name@version`.
             model_sha256: Its file.

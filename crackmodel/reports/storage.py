@@ -12,8 +12,12 @@ from typing import Final
 import pyarrow as pa
 from pyarrow import fs
 
-from crackmodel.errors import ReportError, ReportWriteFailed, UsageError
+from crackmodel.errors import ReportError, ReportWriteFailed, UsageError, printable
 from crackmodel.stores import advice, open_store
+
+_MISREAD: Final = re.compile(r"%[0-9A-Fa-f]{2}|[\\\x00-\x1f\x7f]")
+"""deltalake decodes a path twice and so would look for the log of `a%20b` in `a b`, perhaps another report;
+a backslash becomes a slash there, and what controls a terminal is refused."""
 
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -58,7 +62,7 @@ def open_place(uri: str | Path) -> Place:
         uri: A local path (`~` is expanded), a `file://` URI, or what `crackmodel.stores.open_store` takes.
 
     Raises:
-        UsageError: The scheme is unknown or the URI is malformed.
+        UsageError: The scheme is unknown, the URI is malformed, or deltalake would take the path for another.
         ReportError: The object store cannot be reached.
     """
     text = str(uri)
@@ -78,12 +82,22 @@ def open_place(uri: str | Path) -> Place:
             f"The storage of {text} cannot be reached: {first_line(error)}.",
             remedy(error, "Check the bucket's name, the network and the credentials: see docs/storage.md."),
         ) from error
+    _require_plain(store.path)
     return Place(text.rstrip("/"), store.filesystem, store.path, None, store.delta_uri, store.delta_options)
 
 
 def _local_place(path: Path) -> Place:
     folder = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - pathlib's refuses the home of nobody known
+    _require_plain(os.path.realpath(folder))  # where deltalake goes
     return Place(str(folder), fs.LocalFileSystem(), folder.as_posix(), folder)
+
+
+def _require_plain(path: str) -> None:
+    if odd := _MISREAD.search(path):
+        raise UsageError(
+            f"No report can lie in {printable(path)}: Delta Lake misreads {printable(repr(odd[0]))} in it.",
+            "Choose a folder without it in its path with --report, or rename that one.",
+        )
 
 
 def write_failed(error: Exception, path: str) -> ReportWriteFailed:

@@ -53,6 +53,8 @@ def test_another_folder_of_the_same_name_is_another_survey(table: ReportTable) -
         ("s3://inspections/deck", "s3://KEY:secret@inspections/deck?region=eu-west-1"),
         ("s3://KEY:secret@inspections/deck?endpoint_override=localhost:9000", "s3://inspections/deck"),
         ("gs://anonymous@inspections", "gs://inspections/"),
+        ("s3://inspections/deck%20of%20t%C3%BCbingen", "s3://inspections/deck of t\xfcbingen"),
+        ("s3://inspections/50 %25", "s3://inspections/50%20%25"),
         ("/", "/"),
     ],
 )
@@ -61,6 +63,16 @@ def test_a_place_is_the_same_by_whatever_key_it_is_reached(table: ReportTable, o
     table.claim("deck", same)
     with pytest.raises(ReportIncompatible):
         table.claim("deck", "s3://inspections/deck-2")
+
+
+@pytest.mark.parametrize(
+    ("one", "another"),
+    [("/photos/a%20b", "/photos/a b"), ("s3://inspections/a%2520b", "s3://inspections/a%20b")],
+)
+def test_a_percent_sign_in_a_folder_s_own_name_counts(table: ReportTable, one: str, another: str) -> None:
+    table.claim("deck", one)
+    with pytest.raises(ReportIncompatible):
+        table.claim("deck", another)
 
 
 def test_no_key_is_written_down(table: ReportTable) -> None:

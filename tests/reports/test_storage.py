@@ -7,6 +7,7 @@ import pytest
 
 from crackmodel.errors import UsageError
 from crackmodel.reports.storage import first_line, open_place, write_failed
+from crackmodel.reports.table import ReportTable
 
 
 def test_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +65,34 @@ def test_each_storage_fault_has_its_own_remedy(error: OSError, problem: str, rem
 def test_only_the_first_line_of_a_message_is_shown() -> None:
     assert first_line(OSError("Json error.\n   0: <unknown>\n   1: <unknown>")) == "Json error"
     assert first_line(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize("name", ["100% r\xe4port #1?", "it's", "50%", "a+b [c]{d}", "a:b", "%2", "%zz"])
+def test_a_report_may_have_any_name_that_delta_lake_can_read(name: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        ReportTable.open_or_create(tmp_path / name)
+    assert [folder.name for folder in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a%20b", "feature%2Fwalls/report", "a%25b", "a\\b", "a\nb"])
+def test_a_name_that_delta_lake_takes_for_another_is_refused_and_nothing_made(
+    name: str, tmp_path: Path
+) -> None:
+    for address in (tmp_path / name, (tmp_path / name).as_uri()):
+        with pytest.raises(UsageError, match="Delta Lake misreads"):
+            ReportTable.open_or_create(address)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_to_such_a_name_is_refused_as_well(tmp_path: Path) -> None:
+    (tmp_path / "a%20b").mkdir()
+    (tmp_path / "report").symlink_to("a%20b")
+    with pytest.raises(UsageError, match="misreads '%20'"):
+        ReportTable.open_or_create(tmp_path / "report")
+
+
+def test_a_percent_sign_of_a_uri_is_no_part_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    assert open_place("s3://bucket/night%20report").root == "bucket/night report"
+    with pytest.raises(UsageError, match="Delta Lake misreads '%20'"):
+        open_place("s3://bucket/night%2520report")
