@@ -6,10 +6,12 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +19,9 @@ from crackmodel.errors import ClusterError
 
 _PATIENCE_SECONDS: Final = 60.0
 """A node starts a worker process before it answers."""
+
+_KNOCK_SECONDS: Final = 2.0
+"""Longer than the way through a cluster's network takes."""
 
 _OBJECT_STORE_BYTES: Final = 256 * 2**20
 """Room for model files and small summaries; no pixel enters Ray's object store."""
@@ -57,6 +62,42 @@ def shown_address(address: str) -> str:
 
 def _address() -> str:
     return os.environ.get("RAY_ADDRESS", "").strip() or "local"
+
+
+_embedded: Final = threading.Event()
+"""Set while this process has a Ray of its own."""
+
+
+def ray_is_embedded() -> bool:
+    """Whether the Ray of this process is its own, whose head nobody else would start again."""
+    return _embedded.is_set()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a Ray, as far as one can tell without Ray.
+
+    Attributes:
+        address: `HOST:PORT`.
+    """
+
+    address: str
+
+    def answers(self) -> bool:
+        """Whether somebody listens at its address."""
+        host, port = self.address.rsplit(":", 1)
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
+        except OSError:
+            return False
+        return True
+
+
+def connected_head() -> Head:
+    """Name the head of the Ray that this process is connected to."""
+    import ray
+
+    return Head(ray.get_runtime_context().gcs_address)
 
 
 _keepers: Final[list[ExitStack]] = []
@@ -124,6 +165,8 @@ def _connected(workers: int | None) -> Iterator[None]:
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     import ray
 
+    if _embedded.is_set() and ray.is_initialized() and not connected_head().answers():
+        _end_ray()  # kept for several runs, and lost in one of them: the next one gets a new one
     if ray.is_initialized():
         yield
         return
@@ -131,6 +174,7 @@ def _connected(workers: int | None) -> Iterator[None]:
         with _own_handler_of_sigterm():
             if address == "local":
                 _start_embedded(workers)
+                _embedded.set()
             else:
                 with orders_to_stop():
                     ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
@@ -141,13 +185,22 @@ def _connected(workers: int | None) -> Iterator[None]:
             "machine has the cluster's token; or use --workers 0 to run without Ray.",
         ) from error
     if _keepers:
-        _keepers[-1].callback(ray.shutdown)
+        _keepers[-1].callback(_end_ray)
         yield
         return
     try:
         yield
     finally:
+        _end_ray()
+
+
+def _end_ray() -> None:
+    import ray
+
+    try:
         ray.shutdown()
+    finally:
+        _embedded.clear()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from crackmodel.models.events import (
     TrainingEvent,
 )
 from crackmodel.scoring.events import (
+    ClusterAwaited,
     CompactionFailed,
     Event,
     ReportCompacted,
@@ -97,6 +98,8 @@ class ProgressBar:
                     self._line(self._tally.line)
             case WorkerLost():
                 self._warn(loss_line(event))
+            case ClusterAwaited():
+                self._warn(event.text)
             case JobStarted() | JobSaid():
                 self._console.print(event.text, markup=False, highlight=False, soft_wrap=True)
             case ReportCompacted():

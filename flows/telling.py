@@ -17,6 +17,7 @@ from prefect.events import emit_event
 from crackmodel.errors import printable
 from crackmodel.jobs.events import JobSaid, JobStarted
 from crackmodel.scoring.events import (
+    ClusterAwaited,
     CompactionFailed,
     Event,
     ReportCompacted,
@@ -139,6 +140,8 @@ class RunTeller:
                     self._log.info("%s", self._tally.line)
                     self._tell_notices()
                     self._artifact.show(self._tally.percent, f"{self._survey}: {self._tally.line}")
+            case ClusterAwaited():
+                self._log.warning("%s", printable(event.text))
             case JobStarted() | JobSaid():
                 self._log.info("%s", event.text)
             case ReportCompacted():

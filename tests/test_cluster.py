@@ -11,7 +11,8 @@ from types import FrameType
 import pytest
 import ray
 
-from crackmodel.cluster import jobs_address, ray_session
+from crackmodel import cluster
+from crackmodel.cluster import Head, jobs_address, kept_ray, ray_is_embedded, ray_session
 from crackmodel.errors import ClusterError
 
 
@@ -160,3 +161,26 @@ def test_sigterm_is_what_it_was_after_a_ray_that_did_not_start(monkeypatch: pyte
     with pytest.raises(ClusterError, match="nobody answers"), ray_session():
         pytest.fail("there is no Ray")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_kept_ray_that_has_lost_its_head_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    living: set[int] = set()
+    started: list[int] = []
+
+    def init(_address: str, **_: object) -> None:
+        started.append(len(started))
+        living.add(started[-1])
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: bool(living))
+    monkeypatch.setattr(ray, "shutdown", living.clear)
+    monkeypatch.setattr(cluster, "connected_head", lambda: Head("127.0.0.1:6379"))
+    monkeypatch.setattr(Head, "answers", lambda _: started[-1] > 0)
+    with kept_ray():
+        for _ in range(3):
+            with ray_session(workers=1):
+                assert ray_is_embedded()
+        assert (started, living) == ([0, 1], {1})
+
+    assert not living
+    assert not ray_is_embedded()

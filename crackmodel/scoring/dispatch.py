@@ -12,6 +12,7 @@ import pyarrow as pa
 from crackmodel.cluster import ray_session
 from crackmodel.errors import ClusterError, CrackmodelError
 from crackmodel.imports import keep_arrow_small
+from crackmodel.scoring.capacity import Capacity, require_gpus
 from crackmodel.scoring.deadline import Deadline
 from crackmodel.scoring.events import Listener, WorkerLost, ignore
 from crackmodel.scoring.job import ScoringJob, ShardResult
@@ -25,9 +26,6 @@ from crackmodel.settings import ScoreSettings
 
 Results = Generator[ShardResult | None, None, None]
 """Results as they come, and None now and then while none comes, so that the caller can commit."""
-
-_SHARDS_IN_FLIGHT_PER_SLOT: Final = 2
-"""One that runs and one that waits, so that a slot never idles; the rest is not even cut yet."""
 
 _ATTEMPTS_AFTER_LOSS: Final = 1
 """How often Ray repeats a shard whose worker or node died before it is cut; Prefect repeats nothing."""
@@ -58,18 +56,20 @@ def scored_on_ray(
     generator is closed early, what still runs ends with the Ray session, or, in one that goes on, by itself.
 
     Raises:
-        ClusterError: Ray cannot be reached, has too few GPUs, has a node that does not see a local survey
-            or report, or no worker survives.
+        ClusterError: Ray cannot be reached, or no longer; has too few GPUs, no node with a CPU for a quarter
+            of an hour, or one that does not see a local survey or report; or no worker survives.
         CrackmodelError: What a shard raised, unchanged.
     """
     with ray_session(settings.workers):
         import ray
 
-        _require_gpus(settings.gpus_per_task)
+        capacity = Capacity(settings, job.run_id, on_event)
+        slots = capacity.slots()
+        require_gpus(settings.gpus_per_task)
         require_on_every_node(_local_paths(job, files))
         task = ray.remote(num_cpus=1, num_gpus=settings.gpus_per_task)(_score_shard_task)
         shared_job = ray.put(job)
-        fresh = _plan(files, settings, _slots(settings))
+        fresh = _plan(files, settings, slots)
         again: deque[Shard] = deque()
         in_flight: dict[Any, Shard] = {}
         suspicion = Suspicion(lambda: _worker_works(shared_job, settings))
@@ -78,7 +78,7 @@ def scored_on_ray(
         # one that goes on, to itself: when a task begins or ends while `ray.cancel` is called, Ray 2.60
         # aborts this process ("Tried to complete task that was not pending").
         while True:
-            room = _room(settings)
+            room = capacity.room()
             while len(in_flight) < room:
                 shard = again.popleft() if again else next(fresh, None)
                 if shard is None:
@@ -182,57 +182,6 @@ def _is_lost(result: ShardResult) -> bool:
 def _retries(shard: Shard) -> int:
     """A half is cut again rather than repeated."""
     return 0 if shard.cut and len(shard.files) > 1 else _ATTEMPTS_AFTER_LOSS
-
-
-def _slots(settings: ScoreSettings) -> int:
-    """Count the tasks that can run at once: by the cluster's CPUs and GPUs now, and by `workers`."""
-    return _slots_among(_resources(), settings)
-
-
-def _slots_among(resources: dict[str, float], settings: ScoreSettings) -> int:
-    slots = min(_cpus(resources), settings.workers or _cpus(resources))
-    if not settings.gpus_per_task:
-        return slots
-    return max(1, min(slots, int(resources.get("GPU", 0) / settings.gpus_per_task + 1e-6)))
-
-
-def _room(settings: ScoreSettings) -> int:
-    """Count the shards that may be in flight; asked anew for each, because clusters grow and shrink."""
-    resources = _resources()  # once: each is a call to the head
-    slots = _slots_among(resources, settings)
-    if slots < _cpus(resources):
-        return slots  # one more would run at once, and so many were not asked for
-    return slots * _SHARDS_IN_FLIGHT_PER_SLOT
-
-
-def _cpus(resources: dict[str, float]) -> int:
-    return max(1, int(resources.get("CPU", 1)))
-
-
-def _resources() -> dict[str, float]:
-    import ray
-
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources
-
-
-def _nodes() -> list[dict[str, float]]:
-    """The resources of each living node."""
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def _require_gpus(each: float) -> None:
-    """Refuse tasks that would wait for ever."""
-    if not each:
-        return
-    there = max((node.get("GPU", 0.0) for node in _nodes()), default=0.0)
-    if each > there:
-        raise ClusterError(
-            f"A task needs {each:g} GPUs, and no node of Ray's has more than {there:g}.",
-            "Start a node with a GPU first, or leave --gpus-per-task out to score on CPUs.",
-        )
 
 
 def _result(reference: Any) -> ShardResult | None:

@@ -57,6 +57,20 @@ class WorkerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterAwaited:
+    """The cluster can do nothing for the run now, which waits for so many `seconds` at most."""
+
+    run_id: str
+    reason: str
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """Say what the run waits for."""
+        return f"{self.reason}; the run waits for it, for {self.seconds:,.0f} s at most"
+
+
+@dataclass(frozen=True, slots=True)
 class ReportCompacted:
     """The survey had so many small files that they were put together."""
 
@@ -76,7 +90,9 @@ class CompactionFailed:
     remedy: str
 
 
-Event = RunPlanned | ShardCommitted | WorkerLost | ReportCompacted | CompactionFailed | JobEvent
+Event = (
+    RunPlanned | ShardCommitted | WorkerLost | ClusterAwaited | ReportCompacted | CompactionFailed | JobEvent
+)
 Listener = Callable[[Event], None]
 
 

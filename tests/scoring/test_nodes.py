@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,21 +64,77 @@ def test_a_node_dies_another_joins_and_every_image_has_one_row(many: Path, repor
     assert len(pd.read_parquet(report)) == 300
 
 
+_NO_NODE_AT_FIRST = """
+import json, sys
+import ray
+from ray.cluster_utils import Cluster
+from crackmodel.errors import ClusterError
+from crackmodel.scoring import capacity
+from crackmodel.scoring.events import ClusterAwaited
+from crackmodel.scoring.run import score_survey
+
+node = {"num_cpus": 1, "object_store_memory": 100_000_000}
+cluster = Cluster(initialize_head=True, head_node_args=node | {"num_cpus": 0})
+ray.init(cluster.address, log_to_driver=False)
+said, nodes = [], []
+
+def listen(event):
+    if isinstance(event, ClusterAwaited):
+        said.append(event.text)
+        if not nodes:
+            nodes.append(cluster.add_node(**node))
+
+try:
+    scored = score_survey(sys.argv[1], report=sys.argv[2], on_event=listen).scored
+    cluster.remove_node(nodes[0], allow_graceful=False)
+    capacity._ROOM_PATIENCE_SECONDS = 5.0
+    try:
+        score_survey(sys.argv[1], report=sys.argv[2], on_event=listen, force=True)
+    except ClusterError as error:
+        said.append(str(error))
+    print(json.dumps({"scored": scored, "said": said}))
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+def test_a_cluster_without_a_cpu_is_waited_for_but_not_for_ever(patches: Path, report: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _NO_NODE_AT_FIRST, patches, report],
+        capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["scored"] == 12
+    first, again, given_up = result["said"]
+    assert first == "No node of Ray's offers a CPU; the run waits for it, for 900 s at most"
+    assert again.endswith("for 5 s at most")
+    assert given_up.startswith("No node of Ray's offers a CPU, for ")
+    assert len(rows(report)) == 12
+
+
 def test_a_run_whose_head_dies_ends_and_the_next_one_finishes_it(
     many: Path, report: Path, score: Score
 ) -> None:
     run = subprocess.Popen(
         [_CRACKMODEL, "score", many, "--report", report, "--workers", "2"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"CRACKMODEL_SHARD_IMAGES": "5", "RAY_gcs_rpc_server_reconnect_timeout_s": "3"},
+        env=os.environ | {"CRACKMODEL_SHARD_IMAGES": "5"},
     )  # fmt: skip
     while run.poll() is None and not (report / "_delta_log" / f"{1:020}.json").exists():
         time.sleep(0.02)
     (head,) = _children(run.pid, "gcs_server")
     os.kill(head, signal.SIGKILL)
-    run.communicate(timeout=180)
+    killed = time.monotonic()
+    _, errors = run.communicate(timeout=180)
 
-    assert run.returncode != 0
+    assert run.returncode == 1, errors
+    assert time.monotonic() - killed < 60  # when Ray would have aborted it
+    assert re.search(r"error: Ray's head at 127\.0\.0\.1:\d+ does not answer, for \d+ s\.\n", errors), errors
+    assert "run the same command again" in errors
     finished = score(many)
     assert finished.skipped + finished.scored == 300
     assert finished.skipped > 0
