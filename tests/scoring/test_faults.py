@@ -36,6 +36,57 @@ hashlib.sha256 = sha256
 """A `sitecustomize` that makes reading some images fatal, as a fault in a decoder would."""
 
 
+_SLOW_HASHLIB = """
+import hashlib, time
+real = hashlib.sha256
+def sha256(data=b"", **options):
+    time.sleep(0.05)
+    return real(data, **options)
+hashlib.sha256 = sha256
+"""
+"""A `sitecustomize` that makes shards last."""
+
+
+@pytest.mark.integration
+def test_a_worker_that_somebody_kills_loses_and_doubles_no_image(
+    many: Path, report: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_SLOW_HASHLIB)
+    run = subprocess.Popen(
+        [_CRACKMODEL, "score", many, "--report", report, "--workers", "2", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+            "CRACKMODEL_SHARD_IMAGES": "50",
+        },
+    )  # fmt: skip
+    while run.poll() is None and not (scoring := _scoring_workers(run.pid)):
+        time.sleep(0.02)
+    os.kill(scoring[0], signal.SIGKILL)
+    result, errors = run.communicate(timeout=180)
+
+    assert run.returncode == 0, errors
+    assert json.loads(result)["scored"] == 300
+    assert Counter(row["image"] for row in rows(report)) == Counter(path.name for path in many.iterdir())
+    assert len(pd.read_parquet(report)) == 300
+
+
+def _scoring_workers(driver: int) -> list[int]:
+    """Find the processes that score for a driver: Ray names each by its task, and its child starts them."""
+    parents, names = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(") ", 1)[1].split()[1])
+            names[int(folder.name)] = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+    return [
+        pid
+        for pid, name in names.items()
+        if name.startswith(b"ray::_score_shard_task") and parents.get(parents[pid]) == driver
+    ]
+
+
 @pytest.mark.integration
 def test_images_that_kill_or_hang_their_workers_are_found(
     patches: Path, report: Path, tmp_path: Path
