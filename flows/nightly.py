@@ -33,7 +33,7 @@ from crackmodel.options import (
     TileOption,
     WorkersOption,
 )
-from crackmodel.scoring.night import Night, Outcome, compare_outcome
+from crackmodel.scoring.night import Night, Outcome, compare_outcome, remember_night
 from crackmodel.scoring.night_summary import markdown_night, night_rows, plain_night
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.tonight import surveys_tonight
@@ -60,7 +60,7 @@ def find(root: str, report: str | None) -> tuple[RosterEntry, ...]:
     persist_result=False,
 )
 def compare(entry: RosterEntry, result: RunResult, rise: float) -> Outcome:
-    """Compare a run with what the report held before it."""
+    """Compare a run, and those that no night has told of, with what the report held before them."""
     return compare_outcome(entry, result, rise=rise)
 
 
@@ -77,6 +77,18 @@ def publish_night(night: Night) -> None:
         key="night", markdown=markdown_night(night), description=f"The night of {night.root}"
     )
     create_table_artifact(key="night-surveys", table=night_rows(night), description="A row per survey")
+
+
+@task(
+    name="remember-told",
+    task_run_name="remember told",
+    retries=0,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def remember_told(night: Night) -> None:
+    """Note in the report what was told, so that the next night tells what is new since."""
+    remember_night(night)
 
 
 # A server refuses a run whose parameters these types forbid; here the settings do, in their own words.
@@ -124,6 +136,7 @@ def nightly(
 
     Raises:
         NightIncomplete: Surveys failed or have too many rejected images, after all others were done.
+        ReportError: It cannot be noted what was told, and the next night is going to tell it again.
         SurveyError: There is no survey.
     """
     log = get_run_logger()
@@ -155,7 +168,9 @@ def nightly(
         progress.show(100, f"{len(outcomes):,} of {len(outcomes):,} surveys done")
     night = Night(root, tuple(outcomes))
     publish_night(night)
+    remembered = remember_told(night, return_state=True)
     night.check()
+    remembered.result()
     return night
 
 

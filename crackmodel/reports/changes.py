@@ -1,8 +1,9 @@
-"""What a run brought that was not known before: new cracks, risen probabilities, and whether to trust it."""
+"""What runs brought that nobody was told yet: new cracks, risen probabilities, and whether to trust them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,30 +25,49 @@ _EDGES: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 _COLUMNS: Final = (
     "image", "verdict", "crack_probability", "ood_score", "ood_threshold", "model", "model_sha256",
-    "preprocess", "run_id", "scored_at", "reject_stage",
+    "preprocess", "run_id", "scored_at", "reject_stage", "sha256",
 )  # fmt: skip
 
-# A row of an image that is gone says nothing about photographs; see `crackmodel.scoring.departures`.
-_KEPT: Final = "CREATE TEMP TABLE rows_of_survey AS FROM scan WHERE reject_stage IS DISTINCT FROM 'list'"
+_RUNS: Final = "SELECT run_id, count(*) FROM scan GROUP BY run_id"
+
+# A row of an image that is gone says nothing about photographs; see `crackmodel.scoring.departures`. Long
+# texts are kept as numbers, for there may be millions of rows.
+_ROWS: Final = """
+    CREATE TEMP TABLE rows_of_survey AS
+    SELECT image, verdict, crack_probability, run_id, scored_at, ood_score > ood_threshold AS unfamiliar,
+           hash(model, model_sha256, preprocess) AS scorer,
+           TRY_CAST('0x' || left(sha256, 32) AS UHUGEINT) AS content,
+           run_id IN (SELECT unnest($runs)) AS ours,
+           reject_stage IS NOT DISTINCT FROM 'list' AS gone
+    FROM scan
+"""
 
 _COMPARED: Final = """
     CREATE TEMP TABLE compared AS
-    WITH ours AS (SELECT * FROM rows_of_survey WHERE run_id = $run),
-    earlier AS (
-        SELECT image, arg_max({'verdict': verdict, 'probability': crack_probability,
-                               'model': model, 'file': model_sha256, 'preprocess': preprocess},
-                       scored_at) AS row
-        FROM rows_of_survey
-        WHERE run_id <> $run AND scored_at < (SELECT min(scored_at) FROM ours)
-        GROUP BY image
+    WITH ours AS (
+        SELECT image,
+               arg_max({'verdict': verdict, 'probability': crack_probability, 'scorer': scorer,
+                        'content': content, 'unfamiliar': unfamiliar, 'gone': gone}, scored_at) AS row
+        FROM rows_of_survey WHERE ours GROUP BY image
+    ), judged AS (
+        SELECT image, content, scored_at,
+               {'verdict': verdict, 'probability': crack_probability, 'scorer': scorer} AS row
+        FROM rows_of_survey WHERE NOT ours AND NOT gone
+    ), earlier AS (
+        SELECT image, arg_max(row, scored_at) AS row FROM judged GROUP BY image
+    ), renamed AS (
+        SELECT content, arg_max(row, scored_at) AS row
+        FROM judged WHERE content IN (SELECT row.content FROM ours ANTI JOIN earlier USING (image))
+        GROUP BY content
+    ), paired AS (
+        SELECT ours.image, ours.row AS now, coalesce(earlier.row, renamed.row) AS before
+        FROM ours LEFT JOIN earlier USING (image) LEFT JOIN renamed ON renamed.content = ours.row.content
+        WHERE NOT ours.row.gone
     )
-    SELECT ours.image, ours.verdict, ours.crack_probability AS probability,
-           ours.ood_score > ours.ood_threshold AS unfamiliar,
-           earlier.row.verdict AS verdict_before,
-           CASE WHEN earlier.row.model = ours.model AND earlier.row.file = ours.model_sha256
-                     AND earlier.row.preprocess = ours.preprocess
-                THEN earlier.row.probability END AS probability_before
-    FROM ours LEFT JOIN earlier USING (image)
+    SELECT image, now.verdict AS verdict, now.probability AS probability,
+           now.unfamiliar AS unfamiliar, before.verdict AS verdict_before,
+           CASE WHEN before.scorer = now.scorer THEN before.probability END AS probability_before
+    FROM paired
 """
 
 _COUNTS: Final = """
@@ -68,22 +88,15 @@ _WORTH_A_LOOK: Final = """
 """
 
 _HISTOGRAMS: Final = """
-    WITH ours AS (SELECT any_value(model) AS model, any_value(model_sha256) AS file,
-                         any_value(preprocess) AS preprocess, min(scored_at) AS began
-             FROM rows_of_survey WHERE run_id = $run),
-    runs AS (
-        SELECT run_id FROM rows_of_survey, ours
-        WHERE verdict <> 'rejected'
-          AND rows_of_survey.model = ours.model AND model_sha256 = ours.file
-          AND rows_of_survey.preprocess = ours.preprocess
-        GROUP BY run_id, ours.began HAVING min(scored_at) < ours.began AND run_id <> $run
-        ORDER BY min(scored_at) DESC LIMIT $runs
+    WITH alike AS (
+        SELECT * FROM rows_of_survey
+        WHERE verdict <> 'rejected' AND scorer = (
+            SELECT arg_max(scorer, scored_at) FROM rows_of_survey WHERE ours AND verdict <> 'rejected')
+    ), runs AS (
+        SELECT run_id FROM alike WHERE NOT ours GROUP BY run_id ORDER BY min(scored_at) DESC LIMIT $runs
     )
-    SELECT run_id = $run AS ours,
-           len(list_filter($edges, lambda edge: edge <= crack_probability)) AS bin,
-           count(*)
-    FROM rows_of_survey
-    WHERE verdict <> 'rejected' AND (run_id = $run OR run_id IN (SELECT run_id FROM runs))
+    SELECT ours, len(list_filter($edges, lambda edge: edge <= crack_probability)) AS bin, count(*)
+    FROM alike WHERE ours OR run_id IN (SELECT run_id FROM runs)
     GROUP BY ALL
 """
 
@@ -105,24 +118,29 @@ class ChangedImage:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """A run compared with what its survey's report held before.
+    """Runs compared with what their survey's report held before them.
 
     Attributes:
-        rows: Images that the run wrote rows for.
+        runs: The runs, and how many rows each has.
+        rows: Images that they wrote rows for and that are still there.
         cracks: Those with a crack.
-        new_cracks: Those whose newest row before said something else, or that had none.
+        new_cracks: Those whose newest row before said something else, or that had none. An image whose
+            name is new is known by its content.
         risen: Images whose probability rose by at least the step since the same model saw them last.
-        rejected_share: Rejected images among the rows, 0 to 1.
+        rejected: Images that could not be scored.
+        rejected_share: Their share of `rows`, 0 to 1.
         unfamiliar_share: Images unlike the training images among those scored, 0 to 1.
         drift: Population stability index of the probabilities against the last runs of the same model; None
             with fewer than 50 images on either side.
         images: The new cracks and risen images, highest probability first.
     """
 
+    runs: dict[str, int]
     rows: int
     cracks: int
     new_cracks: int
     risen: int
+    rejected: int
     rejected_share: float
     unfamiliar_share: float
     drift: float | None
@@ -134,38 +152,63 @@ class Changes:
         return self.drift is not None and self.drift >= DRIFTED
 
 
-def compare_run(table: ReportTable, survey: str, run_id: str, *, step: float = 0.2, n: int = 10) -> Changes:
-    """Compare a run with the rows that were there before it.
+_NOTHING: Final = Changes({}, 0, 0, 0, 0, 0, 0.0, 0.0, None, ())
 
-    Args:
-        table: The report.
-        survey: The run's survey.
-        run_id: Name of the run.
-        step: By how much a probability has to rise to be told.
-        n: How many images to name.
+
+def rows_by_run(table: ReportTable, survey: str) -> dict[str, int]:
+    """Count the rows of each run of a survey, as the report holds them now.
 
     Raises:
         ReportError: The report cannot be read.
     """
     table.refresh()
     with ledger.reading(table.uri):
+        rows = table.dataset(survey).scanner(columns=["run_id"], cache_metadata=False)
+        with open_database({"scan": rows}) as database:
+            return dict(database.sql(_RUNS).fetchall())
+
+
+def compare_untold(
+    table: ReportTable, survey: str, told: Mapping[str, int], *, step: float = 0.2, n: int = 10
+) -> Changes:
+    """Compare what nobody has told of yet with everything else.
+
+    A run that has more rows than were told of was not over then, and is not told of.
+
+    Args:
+        table: The report.
+        survey: Name of the survey.
+        told: The runs that were told of, and how many rows each had; see `ReportTable.told`.
+        step: By how much a probability has to rise to be told.
+        n: How many images to name.
+
+    Raises:
+        ReportError: The report cannot be read.
+    """
+    runs = {run: rows for run, rows in rows_by_run(table, survey).items() if rows > told.get(run, 0)}
+    if not runs:
+        return _NOTHING
+    with ledger.reading(table.uri):
         rows = table.dataset(survey).scanner(columns=list(_COLUMNS), cache_metadata=False)
-        with open_database({"scan": rows}, _KEPT) as database:
-            database.execute(_COMPARED, {"run": run_id})
+        with open_database({"scan": rows}) as database:
+            database.execute(_ROWS, {"runs": list(runs)})
+            database.execute(_COMPARED)
             counts = database.execute(_COUNTS, {"step": step}).fetchall()[0]
             images = database.execute(_WORTH_A_LOOK, {"step": step, "n": n}).fetchall()
             histograms = database.execute(
-                _HISTOGRAMS, {"run": run_id, "runs": RUNS_TO_COMPARE, "edges": list(_EDGES)}
+                _HISTOGRAMS, {"runs": RUNS_TO_COMPARE, "edges": list(_EDGES)}
             ).fetchall()
     total, cracks, rejected, unfamiliar, new_cracks, risen = counts
     ours, before = ([0] * (len(_EDGES) + 1) for _ in range(2))
     for is_ours, number, count in histograms:
         (ours if is_ours else before)[number] = count
     return Changes(
+        runs=runs,
         rows=total,
         cracks=cracks,
         new_cracks=new_cracks,
         risen=risen,
+        rejected=rejected,
         rejected_share=rejected / total if total else 0.0,
         unfamiliar_share=unfamiliar / (total - rejected) if total > rejected else 0.0,
         drift=stability_index(ours, before),

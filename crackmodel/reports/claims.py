@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from crackmodel.errors import ReportIncompatible, printable
@@ -26,7 +27,7 @@ def claim_survey(place: Place, survey: str, uri: str) -> None:
     try:
         known = _read(place, note)
         if known is None:
-            _write(place, note, {"survey": survey, "uri": source})
+            write_note(place, note, {"survey": survey, "uri": source})
     except OSError as error:
         raise write_failed(error, place.inside(note)) from error
     if known is not None and _read_as(known) != _read_as(source):
@@ -76,7 +77,7 @@ def _read(place: Place, note: str) -> str | None:
     return uri if isinstance(uri, str) else None
 
 
-def _write(place: Place, note: str, content: dict[str, str]) -> None:
+def write_note(place: Place, note: str, content: Mapping[str, Any]) -> None:
     """Write a note, all of it or nothing; an object store shows an object when its stream is closed."""
     final = place.inside(note)
     target = final if place.local is None else f"{final}.{uuid.uuid4().hex[:8]}.tmp"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
@@ -28,6 +28,7 @@ from crackmodel.reports.orphans import delete_orphans, sweep
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.snapshot import named_files
 from crackmodel.reports.storage import open_place, write_failed
+from crackmodel.reports.told import add_told, read_told
 from crackmodel.reports.writer import BOUNDED_COLUMNS, ShardFile
 
 __all__ = ["ReportTable", "RunCounts", "TopImage", "UnfamiliarImage"]
@@ -222,7 +223,8 @@ class ReportTable(CommittedRows):
     def claim(self, survey: str, uri: str) -> None:
         """Remember which photographs a survey's name stands for, or make sure that it still does.
 
-        Keys and options in the URI do not count and are not kept. The caller holds the survey's lock.
+        Keys and options in the URI do not count and are not kept. Of a survey without rows it is noted, too,
+        that nothing is told of it yet. The caller holds the survey's lock.
 
         Args:
             survey: Name of the survey.
@@ -234,6 +236,31 @@ class ReportTable(CommittedRows):
             UsageError: The survey's name cannot be part of a path.
         """
         claim_survey(self._place, survey, uri)
+        if self.told(survey) is None and survey not in self.surveys():
+            self.remember_told(survey, {})
+
+    def told(self, survey: str) -> dict[str, int] | None:
+        """The survey's runs that a night has told of, and how many rows each had then.
+
+        Returns:
+            None where nobody has noted it: in reports of before there was such a note.
+
+        Raises:
+            ReportWriteFailed: The note in `_surveys` cannot be read.
+        """
+        return read_told(self._place, survey)
+
+    def remember_told(self, survey: str, runs: Mapping[str, int]) -> None:
+        """Note that a night has told of runs; what was noted before stays.
+
+        Args:
+            survey: Name of the survey.
+            runs: The runs, and how many rows each had.
+
+        Raises:
+            ReportWriteFailed: The note in `_surveys` cannot be read or written.
+        """
+        add_told(self._place, survey, runs)
 
     @contextmanager
     def lock(self, survey: str, run_id: str = "") -> Iterator[None]:

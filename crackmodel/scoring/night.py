@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from crackmodel.errors import NightIncomplete
-from crackmodel.reports.changes import Changes, compare_run
+from crackmodel.errors import NightIncomplete, ReportError
+from crackmodel.reports.changes import Changes, compare_untold, rows_by_run
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.result import RunResult
 from crackmodel.surveys.roster import RosterEntry
@@ -23,7 +23,7 @@ class Outcome:
     Attributes:
         entry: The survey.
         result: Its run; None if it failed.
-        changes: What the run brought; None if it failed.
+        changes: What the run brought, and all runs before it that no night has told of; None if it failed.
         problem: Why it failed, and what to do; empty if it did not.
     """
 
@@ -44,10 +44,20 @@ class Outcome:
         """The outcome in one line."""
         if self.result is None or self.changes is None:
             return f"{self.entry.name}: failed. {self.problem}"
-        return (
+        line = (
             f"{self.entry.name}: {self.result.scored:,} scored, {self.changes.new_cracks:,} new with cracks, "
             f"{self.result.rejected:,} rejected, {self.result.skipped:,} known before"
         )
+        return f"{line} ({self.catching_up})" if self.catching_up else line
+
+    @property
+    def catching_up(self) -> str:
+        """Which runs besides its own it tells of; empty where there are none."""
+        if self.result is None or self.changes is None:
+            return ""
+        others = len(self.changes.runs.keys() - {self.result.run_id})
+        told = f"{others:,} earlier {'run' if others == 1 else 'runs'} that no night had told of"
+        return f"with {told}" if others else ""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -103,7 +113,9 @@ class Night:
 
 
 def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> Outcome:
-    """Compare a finished run with what the report held before it.
+    """Compare what no night has told of yet, the finished run included, with what was told before.
+
+    In a report that does not note of what it was told, everything before this run counts as told.
 
     Args:
         entry: The survey.
@@ -111,7 +123,33 @@ def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> Ou
         rise: By how much a probability has to rise to be told.
 
     Raises:
-        ReportError: The report cannot be read.
+        ReportError: The report cannot be read, or the note not be made.
     """
-    changes = compare_run(ReportTable.open(result.report), result.survey, result.run_id, step=rise)
-    return Outcome(entry, result, changes)
+    table = ReportTable.open(result.report)
+    told = table.told(result.survey)
+    if told is None:
+        told = rows_by_run(table, result.survey)
+        told.pop(result.run_id, None)
+        table.remember_told(result.survey, told)
+    return Outcome(entry, result, compare_untold(table, result.survey, told, step=rise))
+
+
+def remember_night(night: Night) -> None:
+    """Note in the reports what a night has told, so that the next does not tell it again.
+
+    Surveys that failed are left out, and so the next night tells what was committed of them.
+
+    Raises:
+        ReportError: A note cannot be made; all others are.
+    """
+    failures: list[ReportError] = []
+    for outcome in night.outcomes:
+        if outcome.result is None or outcome.changes is None or not outcome.changes.runs:
+            continue
+        try:
+            table = ReportTable.open(outcome.result.report)
+            table.remember_told(outcome.result.survey, outcome.changes.runs)
+        except ReportError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]

@@ -40,6 +40,7 @@ def markdown_night(night: Night) -> str:
     for outcome in wanting:
         lines += ["", f"## {escaped(outcome.entry.name)}{escaped(_owner(outcome))}", ""]
         lines += [f"- {escaped(reason)}" for reason in outcome.reasons]
+        lines += [f"- {escaped(outcome.catching_up)}"] if outcome.catching_up else []
         images = [f"    - {escaped(line)}" for line in _image_lines(outcome)]
         lines += ["- look first at", *images] if images else []
     return "\n".join(lines)
@@ -62,7 +63,7 @@ def _totals(night: Night) -> str:
     return (
         f"{sum(result.scored for result, _ in done):,} images scored, "
         f"{sum(changes.new_cracks for _, changes in done):,} new with cracks, "
-        f"{sum(result.rejected for result, _ in done):,} rejected{told}."
+        f"{sum(changes.rejected for _, changes in done):,} rejected{told}."
     )
 
 
@@ -81,7 +82,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
         f"{result.scored:,}",
         f"{changes.new_cracks:,}",
         f"{changes.risen:,}",
-        f"{result.rejected:,} ({changes.rejected_share:.0%})",
+        f"{changes.rejected:,} ({changes.rejected_share:.0%})",
         f"{changes.unfamiliar_share:.0%}",
         drift,
         f"{result.seconds:.0f}",

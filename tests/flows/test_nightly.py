@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -155,3 +156,66 @@ def test_python_m_flows_nightly_prints_what_needs_a_person(root: Path, tmp_path:
     assert "unplugged (North district)" in done.stdout
     assert "unplugged (failed)" in done.stderr
     assert "Traceback" not in done.stdout
+
+
+_KILLED_AFTER_A_COMMIT = """
+import os, signal
+from crackmodel.scoring.events import ShardCommitted
+from flows import telling
+tell = telling.RunTeller.__call__
+def tell_and_die(self, event):
+    tell(self, event)
+    if isinstance(event, ShardCommitted) and event.cracks:
+        os.kill(os.getpid(), signal.SIGKILL)
+telling.RunTeller.__call__ = tell_and_die
+from flows.nightly import nightly
+nightly({root!r}, report={report!r}, workers=0)
+"""
+
+
+def test_what_a_killed_night_found_is_told_by_the_next(prefect: None, root: Path, tmp_path: Path) -> None:
+    from prefect.settings import PREFECT_API_URL
+
+    from flows.nightly import nightly
+
+    (root / "surveys.toml").unlink()
+    report = str(tmp_path / "report")
+    server = str(PREFECT_API_URL.value())  # one of its own would outlive it
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_AFTER_A_COMMIT.format(root=str(root), report=report)],
+        cwd=_CHECKOUT, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "PREFECT_API_URL": server, "HOME": str(tmp_path), "CRACKMODEL_SHARD_IMAGES": "2"},
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert count_cracks(report) > 0
+
+    night = nightly(str(root), report=report, workers=0)
+
+    found = [outcome.changes.new_cracks for outcome in night.outcomes if outcome.changes]
+    assert sum(found) == count_cracks(report)
+    again = nightly(str(root), report=report, workers=0)
+    assert [outcome.changes.new_cracks for outcome in again.outcomes if outcome.changes] == [0, 0]
+
+
+def test_a_night_that_could_not_be_published_is_told_again(
+    prefect: None, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import nightly as module
+
+    (root / "surveys.toml").unlink()
+    report = str(tmp_path / "report")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "night_rows", lambda night: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            module.nightly(str(root), report=report, workers=0)
+
+    night = module.nightly(str(root), report=report, workers=0)
+
+    assert sum(outcome.changes.new_cracks for outcome in night.outcomes if outcome.changes) == count_cracks(
+        report
+    )
+
+
+def count_cracks(report: str) -> int:
+    with open_report(report) as opened:
+        return opened.sql("from latest where verdict = 'crack'").num_rows

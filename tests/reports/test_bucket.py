@@ -58,6 +58,15 @@ def test_of_two_runs_the_first_to_commit_goes_on(store: ReportTable) -> None:
     assert plain(store) == ["a.jpg", "b.jpg"]
 
 
+def test_what_was_told_is_noted(store: ReportTable) -> None:
+    assert store.told("bridge") is None
+    store.claim("bridge", "s3://photos/bridge")
+    assert store.told("bridge") == {}
+    store.remember_told("bridge", {"run-a": 3, "run-b": 1})
+    store.remember_told("bridge", {"run-a": 2, "run-b": 2})
+    assert ReportTable.open(store.uri).told("bridge") == {"run-a": 3, "run-b": 2}
+
+
 def test_two_compactions_at_once_are_one_and_the_check_agrees(
     store: ReportTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

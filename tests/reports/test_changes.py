@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from crackmodel.reports.changes import ChangedImage, compare_run, stability_index
+from crackmodel.reports.changes import (
+    ChangedImage,
+    Changes,
+    compare_untold,
+    rows_by_run,
+    stability_index,
+)
 from crackmodel.reports.table import ReportTable
 
 from .conftest import Commit
@@ -16,20 +23,28 @@ from .rows import NOON, make_rejected, make_row
 
 
 def scored(image: str, probability: float, run: int, **changes: Any) -> dict[str, Any]:
-    return make_row(
+    """A row whose content no other image has, unless a test says so."""
+    row = make_row(
         image,
         crack_probability=probability,
         verdict="crack" if probability >= 0.5 else "clear",
         run_id=f"run-{run}",
         scored_at=NOON + timedelta(days=run),
-        **changes,
+        sha256=hashlib.sha256(f"{image} {probability}".encode()).hexdigest(),
     )
+    return row | changes
+
+
+def compare_run(table: ReportTable, run: int, **settings: Any) -> Changes:
+    """Compare a run with those before it, as after nights that told of all of them."""
+    told = {f"run-{number}": 1000 for number in range(run)}
+    return compare_untold(table, "bridge", told, **settings)
 
 
 def test_first_run_has_new_cracks_and_nothing_to_compare_with(table: ReportTable, commit: Commit) -> None:
     commit([scored("a.jpg", 0.9, 1), scored("b.jpg", 0.1, 1)])
 
-    changes = compare_run(table, "bridge", "run-1")
+    changes = compare_run(table, 1)
 
     assert (changes.rows, changes.cracks, changes.new_cracks, changes.risen) == (2, 1, 1, 0)
     assert changes.images == (ChangedImage("a.jpg", pytest.approx(0.9), None),)
@@ -41,7 +56,7 @@ def test_known_crack_is_not_new_and_a_rise_is_told(table: ReportTable, commit: C
     commit([scored("grown.jpg", 0.05, 2)])
     commit([scored("known.jpg", 0.95, 3), scored("grown.jpg", 0.4, 3), scored("new.jpg", 0.6, 3)])
 
-    changes = compare_run(table, "bridge", "run-3", step=0.3)
+    changes = compare_run(table, 3, step=0.3)
 
     assert (changes.rows, changes.cracks, changes.new_cracks, changes.risen) == (3, 2, 1, 2)
     assert [(image.image, image.before) for image in changes.images] == [
@@ -57,16 +72,68 @@ def test_another_models_probability_is_no_rise(
     commit([scored("a.jpg", 0.1, 1)])
     commit([scored("a.jpg", 0.45, 2, **change)])
 
-    assert compare_run(table, "bridge", "run-2").risen == 0
+    assert compare_run(table, 2).risen == 0
 
 
-def test_later_runs_and_other_surveys_do_not_count(table: ReportTable, commit: Commit) -> None:
+def test_other_surveys_do_not_count(table: ReportTable, commit: Commit) -> None:
+    commit([scored("a.jpg", 0.9, 1, survey="tunnel")])
+    commit([scored("a.jpg", 0.9, 2)])
+
+    assert compare_run(table, 2).new_cracks == 1
+    assert rows_by_run(table, "bridge") == {"run-2": 1}
+
+
+def test_runs_that_nobody_told_of_are_told_together(table: ReportTable, commit: Commit) -> None:
+    commit([scored("old.jpg", 0.9, 1), scored("calm.jpg", 0.1, 1), scored("back.jpg", 0.1, 1)])
+    commit([scored("first.jpg", 0.9, 2), scored("calm.jpg", 0.4, 2), scored("back.jpg", 0.9, 2)])
+    commit([scored("second.jpg", 0.9, 3), scored("old.jpg", 0.9, 3), scored("back.jpg", 0.1, 3)])
+
+    changes = compare_run(table, 2, step=0.2)
+
+    assert changes.runs == {"run-2": 3, "run-3": 3}
+    assert (changes.rows, changes.cracks, changes.new_cracks, changes.risen) == (5, 3, 2, 1)
+    assert {image.image for image in changes.images} == {"first.jpg", "second.jpg", "calm.jpg"}
+
+
+def test_run_that_has_grown_since_it_was_told_of_is_told_again(table: ReportTable, commit: Commit) -> None:
     commit([scored("a.jpg", 0.9, 1)])
-    commit([scored("a.jpg", 0.1, 2, survey="tunnel")])
-    commit([scored("a.jpg", 0.1, 3)])
+    told = rows_by_run(table, "bridge")
+    commit([scored("b.jpg", 0.9, 1)])
 
-    assert compare_run(table, "bridge", "run-1").new_cracks == 1
-    assert compare_run(table, "bridge", "run-3").new_cracks == 0
+    assert compare_untold(table, "bridge", told).runs == {"run-1": 2}
+    assert compare_untold(table, "bridge", {"run-1": 2, "lost-with-the-disk": 7}).runs == {}
+
+
+def test_crack_that_has_gone_untold_is_not_told(table: ReportTable, commit: Commit) -> None:
+    """An interrupted run saw it under one name, the next one under another."""
+    commit([scored("a/1.jpg", 0.9, 1, sha256="a" * 64)])
+    commit([scored("b/1.jpg", 0.9, 2, sha256="a" * 64)])
+    gone = {"run_id": "run-2", "scored_at": NOON + timedelta(days=2, hours=1), "reject_stage": "list"}
+    commit([make_rejected("a/1.jpg", "moved", **gone)])
+
+    changes = compare_untold(table, "bridge", {})
+
+    assert (changes.rows, changes.new_cracks) == (1, 1)
+    assert changes.images[0].image == "b/1.jpg"
+
+
+def test_image_of_another_name_is_known_by_its_content(table: ReportTable, commit: Commit) -> None:
+    commit([scored(f"a/{n}.jpg", 0.9, 1, sha256=str(n) * 64) for n in range(4)])
+    commit([make_rejected("a/broken.jpg", run_id="run-1", sha256=None)])
+    moved = [scored(f"span-1/{n}.jpg", 0.9, 2, sha256=str(n) * 64) for n in range(4)]
+    commit([*moved, scored("span-1/new.jpg", 0.9, 2, sha256="f" * 64), scored("x.jpg", 0.9, 2, sha256=None)])
+
+    changes = compare_run(table, 2)
+
+    assert (changes.rows, changes.cracks, changes.new_cracks, changes.risen) == (6, 6, 2, 0)
+    assert {image.image for image in changes.images} == {"span-1/new.jpg", "x.jpg"}
+
+
+def test_name_that_is_known_decides_before_the_content(table: ReportTable, commit: Commit) -> None:
+    commit([scored("a.jpg", 0.9, 1, sha256="a" * 64), scored("b.jpg", 0.1, 1, sha256="b" * 64)])
+    commit([scored("b.jpg", 0.9, 2, sha256="a" * 64)])
+
+    assert compare_run(table, 2).new_cracks == 1
 
 
 def test_shares_leave_out_images_that_are_gone(table: ReportTable, commit: Commit) -> None:
@@ -80,7 +147,7 @@ def test_shares_leave_out_images_that_are_gone(table: ReportTable, commit: Commi
         ]
     )
 
-    changes = compare_run(table, "bridge", "run-1")
+    changes = compare_run(table, 1)
 
     assert changes.rows == 3
     assert changes.rejected_share == pytest.approx(1 / 3)
@@ -94,9 +161,9 @@ def test_drift_is_seen_against_earlier_runs_of_the_same_model(
     commit([scored(f"{n}.jpg", 0.005, 1) for n in range(60)])
     commit([scored(f"{n}.jpg", 0.8, 2, **change) for n in range(60)])
     commit([scored(f"new-{n}.jpg", 0.005 if n < 58 else 0.6, 3) for n in range(60)])
+    quiet = compare_run(table, 3)
     commit([scored(f"dark-{n}.jpg", 0.8, 4) for n in range(60)])
-
-    quiet, shifted = (compare_run(table, "bridge", run) for run in ("run-3", "run-4"))
+    shifted = compare_run(table, 4)
 
     assert quiet.drift is not None
     assert quiet.drift < 0.25
@@ -107,7 +174,7 @@ def test_drift_is_seen_against_earlier_runs_of_the_same_model(
 def test_run_that_wrote_nothing_changes_nothing(table: ReportTable, commit: Commit) -> None:
     commit([scored("a.jpg", 0.9, 1)])
 
-    changes = compare_run(table, "bridge", "run-2")
+    changes = compare_run(table, 2)
 
     assert (changes.rows, changes.new_cracks, changes.rejected_share, changes.drift) == (0, 0, 0.0, None)
 

@@ -17,7 +17,7 @@ from .rows import make_row
 
 
 def notes(table: ReportTable) -> list[str]:
-    return sorted(path.name for path in Path(table.uri, "_surveys").iterdir())
+    return sorted(path.name for path in Path(table.uri, "_surveys").glob("*.json"))
 
 
 def test_a_survey_is_claimed_once_and_for_all(table: ReportTable) -> None:
