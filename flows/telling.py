@@ -165,9 +165,11 @@ def tell_too_many_rejected(result: RunResult) -> None:
         },
         payload={
             "survey": result.survey,
-            "rejected": result.rejected,
+            "rejected": result.lost,
             "listed": result.listed,
-            "reject_codes": result.reject_codes,
+            "reject_codes": {
+                code: count for code, count in result.reject_codes.items() if code != "not_an_image"
+            },
             "report": result.report,
             "run_id": result.run_id,
         },

@@ -25,7 +25,7 @@ _EDGES: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 _COLUMNS: Final = (
     "image", "verdict", "crack_probability", "ood_score", "ood_threshold", "model", "model_sha256",
-    "preprocess", "run_id", "scored_at", "reject_stage", "sha256",
+    "preprocess", "run_id", "scored_at", "reject_code", "reject_stage", "sha256",
 )  # fmt: skip
 
 _RUNS: Final = "SELECT run_id, count(*) FROM scan GROUP BY run_id"
@@ -38,7 +38,9 @@ _ROWS: Final = """
            hash(model, model_sha256, preprocess) AS scorer,
            TRY_CAST('0x' || left(sha256, 32) AS UHUGEINT) AS content,
            run_id IN (SELECT unnest($runs)) AS ours,
-           reject_stage IS NOT DISTINCT FROM 'list' AS gone
+           reject_stage IS NOT DISTINCT FROM 'list' AS gone,
+           verdict = 'rejected' AND reject_code IS DISTINCT FROM 'not_an_image' AS lost,
+           verdict = 'rejected' AND reject_code IS NOT DISTINCT FROM 'not_an_image' AS other_file
     FROM scan
 """
 
@@ -47,7 +49,8 @@ _COMPARED: Final = """
     WITH ours AS (
         SELECT image,
                arg_max({'verdict': verdict, 'probability': crack_probability, 'scorer': scorer,
-                        'content': content, 'unfamiliar': unfamiliar, 'gone': gone}, scored_at) AS row
+                        'content': content, 'lost': lost, 'unfamiliar': unfamiliar,
+                        'left_out': gone OR other_file}, scored_at) AS row
         FROM rows_of_survey WHERE ours GROUP BY image
     ), judged AS (
         SELECT image, content, scored_at,
@@ -62,9 +65,9 @@ _COMPARED: Final = """
     ), paired AS (
         SELECT ours.image, ours.row AS now, coalesce(earlier.row, renamed.row) AS before
         FROM ours LEFT JOIN earlier USING (image) LEFT JOIN renamed ON renamed.content = ours.row.content
-        WHERE NOT ours.row.gone
+        WHERE NOT ours.row.left_out
     )
-    SELECT image, now.verdict AS verdict, now.probability AS probability,
+    SELECT image, now.verdict AS verdict, now.probability AS probability, now.lost AS lost,
            now.unfamiliar AS unfamiliar, before.verdict AS verdict_before,
            CASE WHEN before.scorer = now.scorer THEN before.probability END AS probability_before
     FROM paired
@@ -73,7 +76,7 @@ _COMPARED: Final = """
 _COUNTS: Final = """
     SELECT count(*),
            count(*) FILTER (verdict = 'crack'),
-           count(*) FILTER (verdict = 'rejected'),
+           count(*) FILTER (lost),
            count(*) FILTER (unfamiliar),
            count(*) FILTER (verdict = 'crack' AND verdict_before IS DISTINCT FROM 'crack'),
            count(*) FILTER (probability - probability_before >= $step)
@@ -122,7 +125,8 @@ class Changes:
 
     Attributes:
         runs: The runs, and how many rows each has.
-        rows: Images that they wrote rows for and that are still there.
+        rows: Images that they wrote rows for and that are still there. Files that are not images, by name
+            or content, do not count.
         cracks: Those with a crack.
         new_cracks: Those whose newest row before said something else, or that had none. An image whose
             name is new is known by its content.

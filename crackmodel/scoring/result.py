@@ -69,6 +69,11 @@ class RunResult:
     missing: int = 0
     nameless: int = 0
 
+    @property
+    def lost(self) -> int:
+        """Rejected images; files that are not images by name or content are none."""
+        return self.rejected - self.reject_codes.get("not_an_image", 0)
+
     def check_rejected(self) -> None:
         """Complain about too many rejected images; everything else of the run is done.
 
@@ -77,7 +82,7 @@ class RunResult:
         """
         if self.too_many_rejected:
             raise TooManyRejected(
-                f"{self.rejected:,} of {self.listed:,} files of {self.survey} were rejected, "
+                f"{self.lost:,} of {self.listed:,} files of {self.survey} were rejected, "
                 "more than --max-rejected allows.",
                 "Everything else is scored; see why: crackmodel query 'from rejected'.",
             )

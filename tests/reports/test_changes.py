@@ -136,6 +136,15 @@ def test_name_that_is_known_decides_before_the_content(table: ReportTable, commi
     assert compare_run(table, 2).new_cracks == 1
 
 
+def test_files_that_are_no_images_are_no_lost_images(table: ReportTable, commit: Commit) -> None:
+    commit([scored(f"{n}.jpg", 0.1, 1) for n in range(3)] + [make_rejected("bad.jpg")])
+    commit([make_rejected(f"{n}.SRT", "not_an_image") for n in range(6)])
+
+    changes = compare_run(table, 1)
+
+    assert (changes.rows, changes.rejected, changes.rejected_share) == (4, 1, 0.25)
+
+
 def test_shares_leave_out_images_that_are_gone(table: ReportTable, commit: Commit) -> None:
     odd = {"ood_score": 5.0, "ood_threshold": 2.0, "ood_fraction": 1.0}
     commit(

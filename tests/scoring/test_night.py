@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from crackmodel.errors import TooManyRejected
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.events import Event, ShardCommitted
 from crackmodel.scoring.night import Night, Outcome, compare_outcome, remember_night
@@ -122,6 +123,20 @@ def test_a_renamed_folder_has_no_new_cracks(survey: Path, report: Path, score: S
     assert outcome.result
     assert outcome.result.cracks == outcome.result.moved > 0
     assert (new_cracks(outcome), outcome.reasons) == (0, ())
+
+
+def test_files_beside_the_photographs_are_no_lost_images(patches: Path, score: Score) -> None:
+    for number in range(3):
+        (patches / f"DJI_{number}.SRT").write_text("00:00:01")
+    outcome = compare(score(patches, max_rejected=0))
+
+    assert (outcome.reasons, outcome.state) == ((), "done")
+    (patches / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    result = score(patches, max_rejected=0, force=True)
+    assert (result.rejected, result.lost) == (4, 1)
+    assert "1 images rejected, more than allowed" in compare(result).reasons
+    with pytest.raises(TooManyRejected, match="1 of 16 files"):
+        result.check_rejected()
 
 
 def test_notes_stay_when_a_report_is_compacted_checked_and_cleaned(
