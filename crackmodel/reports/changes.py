@@ -18,7 +18,10 @@ DRIFTED: Final = 0.25
 see Siddiqi, "Credit Risk Scorecards", Wiley 2006."""
 
 _LEAST_IMAGES: Final = 50
-"""With fewer images on either side the index says more about chance than about the photographs."""
+"""With fewer images on either side nothing but the crudest change would show."""
+
+_CHANCE: Final = 21.666
+"""What chi-squared with 9 degrees of freedom exceeds once in a hundred; see `stability_limit`."""
 
 _EDGES: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 """Limits between ten ranges of probability: most photographs lie close to 0, and cracks close to 1."""
@@ -136,6 +139,7 @@ class Changes:
         unfamiliar_share: Images unlike the training images among those scored, 0 to 1.
         drift: Population stability index of the probabilities against the last runs of the same model; None
             with fewer than 50 images on either side.
+        drift_limit: What the index has to reach to say more than chance does; None where there is no index.
         images: The new cracks and risen images, highest probability first.
     """
 
@@ -148,15 +152,16 @@ class Changes:
     rejected_share: float
     unfamiliar_share: float
     drift: float | None
+    drift_limit: float | None
     images: tuple[ChangedImage, ...]
 
     @property
     def drifted(self) -> bool:
         """Whether the probabilities are distributed unlike before."""
-        return self.drift is not None and self.drift >= DRIFTED
+        return self.drift is not None and self.drift_limit is not None and self.drift >= self.drift_limit
 
 
-_NOTHING: Final = Changes({}, 0, 0, 0, 0, 0, 0.0, 0.0, None, ())
+_NOTHING: Final = Changes({}, 0, 0, 0, 0, 0, 0.0, 0.0, None, None, ())
 
 
 def rows_by_run(table: ReportTable, survey: str) -> dict[str, int]:
@@ -216,6 +221,7 @@ def compare_untold(
         rejected_share=rejected / total if total else 0.0,
         unfamiliar_share=unfamiliar / (total - rejected) if total > rejected else 0.0,
         drift=stability_index(ours, before),
+        drift_limit=stability_limit(ours, before),
         images=tuple(ChangedImage(*row) for row in images),
     )
 
@@ -228,10 +234,26 @@ def stability_index(ours: list[int], before: list[int]) -> float | None:
     Returns:
         0 for equal shapes; None where either holds fewer than 50 images.
     """
-    if min(sum(ours), sum(before)) < _LEAST_IMAGES:
+    if _too_few(ours, before):
         return None
     pairs = zip(_shares(ours), _shares(before), strict=True)
     return math.fsum((now - then) * math.log(now / then) for now, then in pairs)
+
+
+def stability_limit(ours: list[int], before: list[int]) -> float | None:
+    """Compute from which index on two histograms are said to differ; None where there is no index.
+
+    Of two samples of one distribution the index is about chi-squared with one degree of freedom less than
+    ranges, times `1/n + 1/m`: see Yurdakul and Naranjo, "Statistical properties of the population stability
+    index", 2020. With 50 images each that is 0.36 on average, although nothing has changed.
+    """
+    if _too_few(ours, before):
+        return None
+    return max(DRIFTED, _CHANCE * (1 / sum(ours) + 1 / sum(before)))
+
+
+def _too_few(ours: list[int], before: list[int]) -> bool:
+    return min(sum(ours), sum(before)) < _LEAST_IMAGES
 
 
 def _shares(counts: list[int]) -> list[float]:

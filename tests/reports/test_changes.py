@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from crackmodel.reports.changes import (
     compare_untold,
     rows_by_run,
     stability_index,
+    stability_limit,
 )
 from crackmodel.reports.table import ReportTable
 
@@ -163,21 +165,54 @@ def test_shares_leave_out_images_that_are_gone(table: ReportTable, commit: Commi
     assert changes.unfamiliar_share == 0.5
 
 
+def spread(prefix: str, run: int, count: int, shift: float = 0.0, **changes: Any) -> list[dict[str, Any]]:
+    """Images of two classes that overlap, every run another draw."""
+    noise = random.Random(run)
+    draws = [noise.betavariate(0.6, 1.2) for _ in range(count)]
+    return [
+        scored(f"{prefix}-{n}.jpg", min(1.0, draw + shift), run, **changes) for n, draw in enumerate(draws)
+    ]
+
+
 @pytest.mark.parametrize("change", [{"model": "m@2"}, {"model_sha256": "b" * 64}], ids=str)
 def test_drift_is_seen_against_earlier_runs_of_the_same_model(
     table: ReportTable, commit: Commit, change: dict[str, str]
 ) -> None:
-    commit([scored(f"{n}.jpg", 0.005, 1) for n in range(60)])
-    commit([scored(f"{n}.jpg", 0.8, 2, **change) for n in range(60)])
-    commit([scored(f"new-{n}.jpg", 0.005 if n < 58 else 0.6, 3) for n in range(60)])
+    commit(spread("a", 1, 60))
+    commit([scored(f"a-{n}.jpg", 0.8, 2, **change) for n in range(60)])
+    commit(spread("b", 3, 60))
     quiet = compare_run(table, 3)
-    commit([scored(f"dark-{n}.jpg", 0.8, 4) for n in range(60)])
+    commit(spread("c", 4, 60, shift=0.3))
     shifted = compare_run(table, 4)
 
     assert quiet.drift is not None
-    assert quiet.drift < 0.25
     assert not quiet.drifted
     assert shifted.drifted
+
+
+def test_chance_alone_is_called_drift_once_in_a_hundred() -> None:
+    """And 0.25, a rule of thumb for large samples, would be reached by half of such small ones."""
+    noise = random.Random(5)
+    called = surpassed = 0
+    for _ in range(500):
+        ours, before = ([0] * 10 for _ in range(2))
+        for histogram, count in ((ours, 50), (before, 70)):
+            for _ in range(count):
+                histogram[min(9, int(noise.betavariate(0.6, 1.2) * 10))] += 1
+        index, limit = stability_index(ours, before), stability_limit(ours, before)
+        assert index is not None
+        assert limit is not None
+        called += index >= limit
+        surpassed += index >= 0.25
+
+    assert called <= 10
+    assert surpassed > 150
+
+
+def test_drift_among_many_images_is_called_by_the_rule_of_thumb() -> None:
+    assert stability_limit([500] * 10, [5000] * 10) == 0.25
+    assert stability_limit([5] * 10, [5] * 10) == pytest.approx(21.666 / 25)
+    assert stability_limit([4] * 10, [500] * 10) is None
 
 
 def test_run_that_wrote_nothing_changes_nothing(table: ReportTable, commit: Commit) -> None:
