@@ -172,7 +172,7 @@ def test_a_version_with_another_threshold_scores_every_image_again(
     told = rows_by_run(table, first.survey)
     del told[first.run_id]
     news = compare_untold(table, first.survey, told)
-    assert (news.rows, news.risen) == (first.listed, 0)
+    assert (news.runs, news.risen) == ({first.run_id: first.listed}, 0)
 
 
 def test_rejected_images_are_read_again_only_on_demand(survey: Path, score: Score) -> None:
