@@ -9,16 +9,12 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from crackmodel.errors import ClusterError
-
-_PATIENCE_SECONDS: Final = 60.0
-"""A node starts a worker process before it answers."""
 
 _KNOCK_SECONDS: Final = 2.0
 """Longer than the way through a cluster's network takes."""
@@ -251,47 +247,3 @@ def _start_embedded(workers: int | None) -> None:
             if last:
                 raise
             ray.shutdown()
-
-
-def blind_nodes(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Ask each node of a connected Ray that offers CPUs whether local paths lead somewhere there.
-
-    Args:
-        paths: Files and folders.
-
-    Yields:
-        The name of a node, and the first path that it does not see.
-
-    Raises:
-        ClusterError: A node does not answer.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    look = ray.remote(num_cpus=0, max_retries=0)(_first_missing)
-    asked: dict[Any, str] = {
-        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            list(paths)
-        ): f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"] and node["Resources"].get("CPU", 0) >= 1
-    }
-    if not asked:
-        return
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_PATIENCE_SECONDS)
-    for answer in answered:
-        try:
-            missing = ray.get(answer)
-        except ray.exceptions.RayError:
-            continue  # it died meanwhile, and its work goes elsewhere
-        if missing is not None:
-            yield asked[answer], missing
-    if silent:
-        raise ClusterError(
-            f"The cluster's node {asked[silent[0]]} did not answer for {_PATIENCE_SECONDS:.0f} s.",
-            "Check it with `ray status`, and that crackmodel is installed there as it is here.",
-        )
-
-
-def _first_missing(paths: list[str]) -> str | None:
-    return next((path for path in paths if not Path(path).exists()), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any, Final
@@ -12,6 +13,7 @@ import pyarrow as pa
 from crackmodel.cluster import ray_session
 from crackmodel.errors import ClusterError, CrackmodelError
 from crackmodel.imports import keep_arrow_small
+from crackmodel.nodes import lacks_the_code, unable
 from crackmodel.scoring.capacity import Capacity, require_gpus
 from crackmodel.scoring.deadline import Deadline
 from crackmodel.scoring.events import Listener, WorkerLost, ignore
@@ -193,6 +195,8 @@ def _result(reference: Any) -> ShardResult | None:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, CrackmodelError):
             raise error.cause from error
+        if lacks_the_code(error):  # a node that joined after all had been asked
+            raise unable(_place(error), error) from error
         raise
     except (
         ray.exceptions.WorkerCrashedError,
@@ -206,3 +210,9 @@ def _result(reference: Any) -> ShardResult | None:
             "What was committed is safe. Check the cluster (`ray status`) and run the same command again.",
         ) from error
     return result
+
+
+def _place(error: Exception) -> str:
+    """Read the node's address out of Ray's words: an error of a task has no other place for it."""
+    found = re.search(r"\bip=([^\s,)]+)", str(error))
+    return found[1] if found else "(Ray does not say which)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import crackmodel
 from crackmodel.models.card import card_from_json
 from crackmodel.models.registry import PRETRAINED, Registry
 from crackmodel.reports.queries import open_report
@@ -51,23 +53,75 @@ print(json.dumps(said | {"scored": result.scored, "rejected": result.rejected, "
 """
 
 
-@pytest.fixture
-def other_host(tmp_path: Path, object_store: ObjectStore) -> Iterator[str]:
-    """Address of a cluster of two nodes to which this test's folder is empty."""
-    hide = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs nothing "$0" && exec "$@"', tmp_path]
-    allowed = subprocess.run([*hide, "true"], capture_output=True, check=False)
+def host(change: str, *arguments: str | Path) -> Iterator[str]:
+    """Start a cluster of two nodes in a mount namespace, and give its address.
+
+    Args:
+        change: A shell command that mounts something; `$1` and so on are its arguments.
+        *arguments: These.
+    """
+    hide = ["unshare", "--mount", "sh", "-c"]
+    allowed = subprocess.run([*hide, change, "sh", *arguments], capture_output=True, check=False)
     if allowed.returncode:
         pytest.skip(f"a mount namespace is needed: {allowed.stderr.decode().strip()}")
-    host = subprocess.Popen(
-        [*hide, sys.executable, "-c", _THE_OTHER_HOST],
+    script = f'{change} && shift {len(arguments)} && exec "$@"'
+    started = subprocess.Popen(
+        [*hide, script, "sh", *arguments, sys.executable, "-c", _THE_OTHER_HOST],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         env=os.environ | _LOOPBACK,
     )  # fmt: skip
-    assert host.stdout is not None
+    assert started.stdout is not None
     try:
-        yield host.stdout.readline().strip()
+        yield started.stdout.readline().strip()
     finally:
-        host.communicate(timeout=60)  # the end of its input ends it
+        started.communicate(timeout=60)  # the end of its input ends it
+
+
+@pytest.fixture
+def other_host(tmp_path: Path, object_store: ObjectStore) -> Iterator[str]:
+    """Address of a cluster of two nodes to which this test's folder is empty."""
+    yield from host('mount -t tmpfs nothing "$1"', tmp_path)
+
+
+@pytest.fixture
+def bare_host() -> Iterator[str]:
+    """Address of a cluster of two nodes that have no crackmodel."""
+    yield from host('mount -t tmpfs nothing "$1"', Path(crackmodel.__file__).parent)
+
+
+@pytest.fixture
+def older_host(tmp_path: Path) -> Iterator[str]:
+    """Address of a cluster of two nodes with an older crackmodel."""
+    now = Path(crackmodel.__file__)
+    then = tmp_path / "older.py"
+    then.write_text(now.read_text().replace(f'"{crackmodel.__version__}"', '"0.0.9"'))
+    yield from host('mount --bind "$1" "$2"', then, now)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "problem"),
+    [
+        ("bare_host", r"cannot run crackmodel: \w+Error: .+\.\n"),
+        ("older_host", r"has crackmodel 0\.0\.9, and this is \d+\.\d+\.\d+\.\n"),
+    ],
+)
+def test_a_node_without_this_version_is_named_before_the_first_image(
+    cluster: str, problem: str, request: pytest.FixtureRequest, patches: Path, report: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "crackmodel", "score", patches, "--report", report],
+        capture_output=True, text=True, timeout=180, check=False,
+        env=os.environ | _LOOPBACK | {
+            "RAY_ADDRESS": request.getfixturevalue(cluster),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert re.search(rf"error: The cluster's node \S+ \(127\.0\.0\.1\) {problem}", done.stderr), done.stderr
+    assert "Install " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert open_report(report).sql("from report").num_rows == 0
 
 
 def test_workers_need_nothing_of_the_driver_s_disk(

@@ -1,0 +1,96 @@
+"""What the nodes of a cluster have: this package, in this version, and the disks that the driver sees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from crackmodel import __version__
+from crackmodel.errors import ClusterError
+
+_PATIENCE_SECONDS: Final = 60.0
+"""A node starts a worker process before it answers."""
+
+
+def blind_nodes(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Ask each node of a connected Ray that offers CPUs whether local paths lead somewhere there.
+
+    Args:
+        paths: Files and folders; with none, a node is asked for its version of this package alone.
+
+    Yields:
+        The name of a node, and the first path that it does not see.
+
+    Raises:
+        ClusterError: A node does not answer, or has no crackmodel or another version of it.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    look = ray.remote(num_cpus=0, max_retries=0)(_version_and_first_missing)
+    asked: dict[Any, str] = {
+        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            list(paths)
+        ): f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and node["Resources"].get("CPU", 0) >= 1
+    }
+    if not asked:
+        return
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_PATIENCE_SECONDS)
+    for answer in answered:
+        try:
+            version, missing = ray.get(answer)
+        except ray.exceptions.RayTaskError as error:
+            raise unable(asked[answer], error) from error
+        except ray.exceptions.RayError:
+            continue  # it died meanwhile, and its work goes elsewhere
+        if version != __version__:
+            raise ClusterError(
+                f"The cluster's node {asked[answer]} has crackmodel {version}, and this is {__version__}.",
+                "Install the same version on every node and here.",
+            )
+        if missing is not None:
+            yield asked[answer], missing
+    if silent:
+        raise ClusterError(
+            f"The cluster's node {asked[silent[0]]} did not answer for {_PATIENCE_SECONDS:.0f} s.",
+            "Check it with `ray status`, and that crackmodel is installed there as it is here.",
+        )
+
+
+def lacks_the_code(error: BaseException) -> bool:
+    """Whether a task failed because its node has no such code: not this package, or not what it needs.
+
+    Args:
+        error: What `ray.get` raised.
+    """
+    import ray
+
+    cause = getattr(error, "cause", None)
+    # Ray itself raises the first where it cannot read an argument, the last where it cannot read the task.
+    return isinstance(cause, ray.exceptions.RaySystemError | ImportError) or (
+        isinstance(cause, RuntimeError) and "failed to import on the worker" in str(cause)
+    )
+
+
+def unable(node: str, error: BaseException) -> ClusterError:
+    """Put into words that a node cannot run this package.
+
+    Args:
+        node: Its name.
+        error: What `ray.get` raised.
+    """
+    cause = getattr(error, "cause", None) or error
+    why = str(cause).strip().rpartition("\n")[2].rstrip(".")  # Ray puts a traceback into its words
+    return ClusterError(
+        f"The cluster's node {node} cannot run crackmodel: {why}.",
+        f"Install crackmodel {__version__} there as it is here, for the Python that runs Ray.",
+    )
+
+
+def _version_and_first_missing(paths: list[str]) -> tuple[str, str | None]:
+    # Where a folder may not be looked into, os.path says no, and pathlib raises.
+    missing = (path for path in paths if not os.path.exists(path))  # noqa: PTH110
+    return __version__, next(missing, None)
