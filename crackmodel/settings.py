@@ -113,6 +113,18 @@ class ScoreSettings(_Settings):
             raise ValueError("more than one GPU must be a whole number of them")
         return gpus
 
+    @field_validator("gpus_per_task")
+    @classmethod
+    def _is_for_whom_uses_them(cls, gpus: float, info: ValidationInfo) -> float:
+        if gpus and info.data.get("engine", "tensorflow") != "tensorflow":
+            raise ValueError(
+                f"the engine {info.data['engine']} uses no GPU, and would keep it from others; leave it out, "
+                "or take --engine tensorflow"
+            )
+        if gpus and info.data.get("workers") == 0:
+            raise ValueError("with --workers 0 there are no tasks; leave one of the two out")
+        return gpus
+
     @field_validator("overlap")
     @classmethod
     def _leaves_a_stride(cls, overlap: int, info: ValidationInfo) -> int:

@@ -45,6 +45,9 @@ def test_an_argument_beats_the_environment_and_the_environment_the_default(
         ({"since": "999999w"}, "--since"),
         ({"gpus_per_task": 1.5}, "--gpus-per-task"),
         ({"gpus_per_task": float("inf")}, "--gpus-per-task"),
+        ({"gpus_per_task": 1}, "--gpus-per-task"),
+        ({"engine": "litert-int8", "gpus_per_task": 0.5}, "--gpus-per-task"),
+        ({"engine": "tensorflow", "workers": 0, "gpus_per_task": 0.5}, "--gpus-per-task"),
         ({"image_seconds": float("inf")}, "--image-seconds"),
     ],
 )
@@ -54,6 +57,15 @@ def test_a_senseless_value_is_named_with_its_option(given: dict[str, object], na
 
     assert named in caught.value.remedy
     assert repr(next(reversed(given.values()))) in caught.value.problem
+
+
+def test_gpus_that_nothing_would_use_are_refused_with_the_reason() -> None:
+    with pytest.raises(UsageError, match=r"the engine litert uses no GPU, .* take --engine tensorflow"):
+        ScoreSettings.read(gpus_per_task=1)
+    with pytest.raises(UsageError, match="with --workers 0 there are no tasks"):
+        ScoreSettings.read(engine="tensorflow", workers=0, gpus_per_task=1)
+    assert ScoreSettings.read(engine="tensorflow", gpus_per_task=1).gpus_per_task == 1
+    assert ScoreSettings.read(workers=0, gpus_per_task=0).workers == 0
 
 
 def test_a_senseless_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def parsed(entrypoint: str) -> dict[str, Any]:
 def test_every_setting_of_a_run_travels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     chosen = ScoreSettings.read(
-        report="my report", models="my models", model="walls@v2", engine="litert-int8", tile=256, overlap=16,
+        report="my report", models="my models", model="walls@v2", engine="tensorflow", tile=256, overlap=16,
         workers=3, shard_images=7, shard_bytes=99, gpus_per_task=0.5, limit=10, retry_rejected=True,
         force=True, since="2026-11-01T10:00+01:00", mark_missing=True, max_rejected=0, max_image_bytes=1000,
         image_seconds=9.5, compact_after=0, keep_hours=3, max_image_pixels=5,

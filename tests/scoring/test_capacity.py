@@ -68,8 +68,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
         ({"CPU": 4.0}, {}, 4, 8),
         ({"CPU": 4.0}, {"workers": 2}, 2, 2),
         ({"CPU": 4.0}, {"workers": 9}, 4, 8),
-        ({"CPU": 4.0, "GPU": 1.0}, {"gpus_per_task": 0.5}, 2, 2),
-        ({"CPU": 4.0, "GPU": 1.0}, {"gpus_per_task": 0.1}, 4, 8),
+        ({"CPU": 4.0, "GPU": 1.0}, {"gpus_per_task": 0.5, "engine": "tensorflow"}, 2, 2),
+        ({"CPU": 4.0, "GPU": 1.0}, {"gpus_per_task": 0.1, "engine": "tensorflow"}, 4, 8),
         ({}, {}, 1, 2),  # asks for a machine where one is started on demand
         ({}, {"workers": 3}, 1, 2),
         ({"CPU": 0.5}, {}, 1, 2),
@@ -85,7 +85,7 @@ def test_as_much_is_in_flight_as_a_cluster_can_take(
 
 @pytest.mark.parametrize(
     ("there", "settings", "needs"),
-    [({}, {}, "a CPU"), ({"CPU": 2.0}, {"gpus_per_task": 0.5}, "a CPU and 0.5 GPUs")],
+    [({}, {}, "a CPU"), ({"CPU": 2.0}, {"gpus_per_task": 0.5, "engine": "tensorflow"}, "a CPU and 0.5 GPUs")],
 )
 def test_a_cluster_that_can_run_nothing_is_told_once_and_given_up_after_a_quarter_of_an_hour(
     there: dict[str, float], settings: dict[str, Any], needs: str, cluster: Cluster
