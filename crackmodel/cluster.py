@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from crackmodel.errors import ClusterError
@@ -75,25 +76,41 @@ class Head:
 
     Attributes:
         address: `HOST:PORT`.
+        node: Where the only node of an embedded Ray listens. Seconds after its death Ray ends this process.
     """
 
     address: str
+    node: str = ""
 
     def answers(self) -> bool:
-        """Whether somebody listens at its address."""
-        host, port = self.address.rsplit(":", 1)
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
-        except OSError:
-            return False
-        return True
+        """Whether somebody listens at its address, and at the node's."""
+        return all(_is_listened_at(address) for address in (self.address, self.node) if address)
+
+
+def _is_listened_at(address: str) -> bool:
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def connected_head() -> Head:
     """Name the head of the Ray that this process is connected to."""
     import ray
 
-    return Head(ray.get_runtime_context().gcs_address)
+    head = ray.get_runtime_context().gcs_address
+    return Head(head, _own_node(head) if ray_is_embedded() else "")
+
+
+@cache
+def _own_node(head: str) -> str:
+    """Find the only node of an embedded Ray; a head that is gone would never answer, so it is remembered."""
+    import ray
+
+    (node,) = ray.nodes()  # type: ignore[no-untyped-call]
+    return f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
 
 
 _keepers: Final[list[ExitStack]] = []
@@ -197,6 +214,7 @@ def _end_ray() -> None:
         ray.shutdown()
     finally:
         _embedded.clear()
+        _own_node.cache_clear()
 
 
 @contextmanager

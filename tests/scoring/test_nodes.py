@@ -116,6 +116,39 @@ def test_a_cluster_without_a_cpu_is_waited_for_but_not_for_ever(patches: Path, r
     assert len(rows(report)) == 12
 
 
+_ONE_AFTER_THE_OTHER = """
+import sys
+from crackmodel.cluster import kept_ray
+from crackmodel.errors import ClusterError
+from crackmodel.scoring.run import score_survey
+
+with kept_ray():
+    try:
+        score_survey(sys.argv[1], report=sys.argv[2], workers=2)
+    except ClusterError as error:
+        print(error, flush=True)
+    print(score_survey(sys.argv[1], report=sys.argv[2], workers=2).scored)
+"""
+
+
+def test_an_embedded_ray_that_loses_its_node_ends_one_run_and_not_the_next(many: Path, report: Path) -> None:
+    runs = subprocess.Popen(
+        [sys.executable, "-c", _ONE_AFTER_THE_OTHER, many, report],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"CRACKMODEL_SHARD_IMAGES": "5"},
+    )  # fmt: skip
+    while runs.poll() is None and not (report / "_delta_log" / f"{1:020}.json").exists():
+        time.sleep(0.02)
+    (node,) = _children(runs.pid, "raylet")
+    os.kill(node, signal.SIGKILL)
+    printed, errors = runs.communicate(timeout=180)
+
+    assert runs.returncode == 0, errors
+    assert "committed" in printed
+    assert 0 < int(printed.split()[-1]) < 300
+    assert len(rows(report)) == 300
+
+
 def test_a_run_whose_head_dies_ends_and_the_next_one_finishes_it(
     many: Path, report: Path, score: Score
 ) -> None:
@@ -126,7 +159,9 @@ def test_a_run_whose_head_dies_ends_and_the_next_one_finishes_it(
     )  # fmt: skip
     while run.poll() is None and not (report / "_delta_log" / f"{1:020}.json").exists():
         time.sleep(0.02)
-    (head,) = _children(run.pid, "gcs_server")
+    (head,), (node,) = (_children(run.pid, name) for name in ("gcs_server", "raylet"))
+    for worker in _children(node, "ray::"):
+        os.kill(worker, signal.SIGSTOP)  # else they may have scored everything before anybody misses the head
     os.kill(head, signal.SIGKILL)
     killed = time.monotonic()
     _, errors = run.communicate(timeout=180)
