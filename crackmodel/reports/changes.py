@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import duckdb
 
 from crackmodel.reports import ledger
 from crackmodel.reports.database import open_database
@@ -25,6 +27,11 @@ _CHANCE: Final = 21.666
 
 _EDGES: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 """Limits between ten ranges of probability: most photographs lie close to 0, and cracks close to 1."""
+
+_MEGABYTES: Final = 128
+"""Beyond that the rows go to disk: a million of them would take half a gigabyte."""
+
+_Row = tuple[Any, ...]
 
 _COLUMNS: Final = (
     "image", "verdict", "crack_probability", "ood_score", "ood_threshold", "model", "model_sha256",
@@ -198,15 +205,11 @@ def compare_untold(
     if not runs:
         return _NOTHING
     with ledger.reading(table.uri):
-        rows = table.dataset(survey).scanner(columns=list(_COLUMNS), cache_metadata=False)
-        with open_database({"scan": rows}) as database:
-            database.execute(_ROWS, {"runs": list(runs)})
-            database.execute(_COMPARED)
-            counts = database.execute(_COUNTS, {"step": step}).fetchall()[0]
-            images = database.execute(_WORTH_A_LOOK, {"step": step, "n": n}).fetchall()
-            histograms = database.execute(
-                _HISTOGRAMS, {"runs": RUNS_TO_COMPARE, "edges": list(_EDGES)}
-            ).fetchall()
+        try:
+            answers = _asked(table, survey, list(runs), step=step, n=n, megabytes=_MEGABYTES)
+        except duckdb.OutOfMemoryException:
+            answers = _asked(table, survey, list(runs), step=step, n=n)
+    counts, images, histograms = answers
     total, cracks, rejected, unfamiliar, new_cracks, risen = counts
     ours, before = ([0] * (len(_EDGES) + 1) for _ in range(2))
     for is_ours, number, count in histograms:
@@ -224,6 +227,22 @@ def compare_untold(
         drift_limit=stability_limit(ours, before),
         images=tuple(ChangedImage(*row) for row in images),
     )
+
+
+def _asked(
+    table: ReportTable, survey: str, runs: list[str], *, step: float, n: int, megabytes: float | None = None
+) -> tuple[_Row, list[_Row], list[_Row]]:
+    """Return the counts, the images worth a look, and the histograms."""
+    rows = table.dataset(survey).scanner(columns=list(_COLUMNS), cache_metadata=False)
+    with open_database({"scan": rows}, megabytes=megabytes) as database:
+        database.execute(_ROWS, {"runs": runs})
+        database.execute(_COMPARED)
+        counts = database.execute(_COUNTS, {"step": step}).fetchall()[0]
+        images = database.execute(_WORTH_A_LOOK, {"step": step, "n": n}).fetchall()
+        histograms = database.execute(
+            _HISTOGRAMS, {"runs": RUNS_TO_COMPARE, "edges": list(_EDGES)}
+        ).fetchall()
+    return counts, images, histograms
 
 
 def stability_index(ours: list[int], before: list[int]) -> float | None:
