@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,15 @@ from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run import score_survey
 
 Score = Callable[..., RunResult]
+
+_SLOW_HASHLIB = """
+import hashlib, time
+real = hashlib.sha256
+def sha256(data=b"", **options):
+    time.sleep(0.1)
+    return real(data, **options)
+hashlib.sha256 = sha256
+"""
 
 
 @pytest.fixture
@@ -45,6 +56,15 @@ def many(patches: Path, tmp_path: Path) -> Path:
     for number in range(300):
         shutil.copy(patches / f"{number % 12:02}.jpg", folder / f"{number:03}.jpg")
     return folder
+
+
+@pytest.fixture
+def slowly(tmp_path: Path) -> dict[str, str]:
+    """Environment of a command whose images take a tenth of a second each: time to do something to it."""
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_SLOW_HASHLIB)
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
 
 
 @pytest.fixture

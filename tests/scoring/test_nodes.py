@@ -150,12 +150,12 @@ def test_an_embedded_ray_that_loses_its_node_ends_one_run_and_not_the_next(many:
 
 
 def test_a_run_whose_head_dies_ends_and_the_next_one_finishes_it(
-    many: Path, report: Path, score: Score
+    many: Path, report: Path, score: Score, slowly: dict[str, str]
 ) -> None:
     run = subprocess.Popen(
         [_CRACKMODEL, "score", many, "--report", report, "--workers", "2"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"CRACKMODEL_SHARD_IMAGES": "5"},
+        env=os.environ | slowly | {"CRACKMODEL_SHARD_IMAGES": "5"},
     )  # fmt: skip
     while run.poll() is None and not (report / "_delta_log" / f"{1:020}.json").exists():
         time.sleep(0.02)
