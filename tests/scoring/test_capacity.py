@@ -58,6 +58,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(capacity, "time", cluster)
     monkeypatch.setattr(capacity, "connected_head", lambda: cluster)
     monkeypatch.setattr(capacity, "_resources", cluster.asked)
+    monkeypatch.setattr(capacity, "ray_is_embedded", lambda: False)  # other tests keep one in this process
     monkeypatch.delenv("RAY_gcs_rpc_server_reconnect_timeout_s", raising=False)
     return cluster
 

@@ -131,11 +131,13 @@ with kept_ray():
 """
 
 
-def test_an_embedded_ray_that_loses_its_node_ends_one_run_and_not_the_next(many: Path, report: Path) -> None:
+def test_an_embedded_ray_that_loses_its_node_ends_one_run_and_not_the_next(
+    many: Path, report: Path, slowly: dict[str, str]
+) -> None:
     runs = subprocess.Popen(
         [sys.executable, "-c", _ONE_AFTER_THE_OTHER, many, report],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"CRACKMODEL_SHARD_IMAGES": "5"},
+        env=os.environ | slowly | {"CRACKMODEL_SHARD_IMAGES": "5"},
     )  # fmt: skip
     while runs.poll() is None and not (report / "_delta_log" / f"{1:020}.json").exists():
         time.sleep(0.02)
