@@ -65,6 +65,7 @@ def check_report(report: ReportOption = None, as_json: JsonOption = False) -> No
         typer.echo(
             f"{printable(checked.report)}, version {checked.version}: {checked.files:,} files, "
             f"{checked.rows:,} rows, {checked.bytes / 2**20:,.1f} MiB"
+            + ("" if checked.findings else "; nothing is wrong")
         )
         if checked.without_hash:
             typer.echo(

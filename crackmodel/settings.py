@@ -51,6 +51,14 @@ class _Settings(BaseSettings):
             ) from error
 
 
+def _is_iso(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
 class ScoreSettings(_Settings):
     """How one survey is scored."""
 
@@ -92,9 +100,10 @@ class ScoreSettings(_Settings):
     def _reads_ages(cls, since: Any) -> Any:
         if not isinstance(since, str):
             return since
-        if re.fullmatch(r"[-+]?[0-9]*[.]?[0-9]*", since.strip()):  # to pydantic, seconds since 1970
-            raise ValueError("a date is written 2026-11-01, and an age with its unit, such as 7d")
         if (ago := _AGO.fullmatch(since)) is None:
+            # pydantic would take a bare number for seconds since 1970
+            if re.fullmatch(r"[-+]?[0-9]*[.]?[0-9]*", since.strip()) or not _is_iso(since):
+                raise ValueError("a date is written 2026-11-01 or 2026-11-01T18:00, an age 36h, 7d or 2w")
             return since
         try:
             return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})

@@ -132,6 +132,7 @@ def test_check_exits_with_0_where_all_is_well(report: Path) -> None:
     done = run("check", "--report", report)
     assert (done.exit_code, done.stderr) == (0, "")
     assert "3 files, 5 rows" in done.stdout
+    assert "nothing is wrong" in done.stdout
 
 
 def test_check_names_every_fault_and_exits_with_1(report: Path) -> None:

@@ -90,5 +90,5 @@ def test_since_is_a_date_of_this_place_or_an_age() -> None:
     week = ScoreSettings.read(since="7d").since
     assert week is not None
     assert timedelta(days=7) <= datetime.now(UTC) - week <= timedelta(days=7) + (datetime.now(UTC) - now)
-    with pytest.raises(UsageError, match="since"):
+    with pytest.raises(UsageError, match=r"written 2026-11-01 .* 36h, 7d or 2w.*--since"):
         ScoreSettings.read(since="yesterday")
