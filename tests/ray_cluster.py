@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.prefect_server import free_port, stop, until
 
@@ -98,3 +100,8 @@ def _plain_environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     path = os.pathsep.join(filter(None, (str(_CHECKOUT), os.environ.get("PYTHONPATH"))))
     return kept | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}
+
+
+def printed(stdout: str) -> Any:
+    """Return the last line of JSON that a process printed; Ray prints there too, and after it."""
+    return json.loads([line for line in stdout.splitlines() if line.startswith(("{", "["))][-1])

@@ -20,7 +20,7 @@ from crackmodel.reports.queries import open_report
 from crackmodel.surveys.sample import SampleSurvey
 from tests.models.drawings import draw_clear, write_patches
 from tests.prefect_server import PrefectServer, stop, until
-from tests.ray_cluster import RayCluster, start_cluster
+from tests.ray_cluster import RayCluster, printed, start_cluster
 
 pytestmark = pytest.mark.integration
 
@@ -101,7 +101,7 @@ def test_both_flows_work_on_a_cluster(
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr[-4000:]
-    said = json.loads(done.stdout.splitlines()[-1])
+    said = printed(done.stdout)
     scored = said["scored"]
     assert scored["listed"] == scored["scored"] + scored["rejected"] == len(sample.files)
     assert scored["cracks"] > 0

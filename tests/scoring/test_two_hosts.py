@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ from crackmodel.models.card import card_from_json
 from crackmodel.models.registry import PRETRAINED, Registry
 from crackmodel.reports.queries import open_report
 from tests.object_store import BUCKET, ObjectStore
+from tests.ray_cluster import printed
 
 pytestmark = pytest.mark.integration
 
@@ -141,7 +141,7 @@ def test_workers_need_nothing_of_the_driver_s_disk(
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout.splitlines()[-1])
+    said = printed(done.stdout)
     # What was scored was scored by nodes that see nothing of this test's folder.
     assert (said["scored"], said["rejected"], said["model"]) == (12, 0, "walls@v1")
     photographs, report = said["refused"]
