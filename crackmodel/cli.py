@@ -131,7 +131,7 @@ def score(
     from crackmodel.imports import keep_arrow_small
 
     keep_arrow_small()
-    from crackmodel.jobs.records import Recorder, recording
+    from crackmodel.cluster.jobs.log_protocol import Recorder, recording
     from crackmodel.progress import ProgressBar
     from crackmodel.scoring.run import score_survey
     from crackmodel.scoring.summary import plain_summary
@@ -232,7 +232,7 @@ def train(
 
     Example: `crackmodel train metu --name walls --weights mobilenet_v2_no_top.h5 --promote`
     """
-    from crackmodel.jobs.records import Recorder, recording
+    from crackmodel.cluster.jobs.log_protocol import Recorder, recording
     from crackmodel.models.assessment import name_datasets
     from crackmodel.models.training import train_model
     from crackmodel.progress import TrainingLines

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from crackmodel.cluster.jobs.log_protocol import record_error, recording
 from crackmodel.errors import CrackmodelError, printable
-from crackmodel.jobs.records import record_error, recording
 
 FAILED: Final = 1
 

@@ -18,8 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.errors import printable
-from crackmodel.jobs.events import JobSaid, JobStarted
 from crackmodel.models.events import (
     DatasetRead,
     EpochFinished,

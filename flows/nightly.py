@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from crackmodel.cluster import kept_ray
+from crackmodel.cluster.session import kept_ray
 from crackmodel.errors import printable
 from crackmodel.options import (
     EngineOption,

@@ -29,9 +29,9 @@ from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
+from crackmodel.cluster.jobs.command import from_anywhere
 from crackmodel.errors import SchedulerError, SurveyError, UsageError, printable
 from crackmodel.exits import reported
-from crackmodel.jobs.command import from_anywhere
 from crackmodel.options import (
     EngineOption,
     GpusPerTaskOption,

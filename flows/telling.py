@@ -14,8 +14,8 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.events import emit_event
 
+from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.errors import printable
-from crackmodel.jobs.events import JobSaid, JobStarted
 from crackmodel.scoring.events import (
     ClusterAwaited,
     CompactionFailed,

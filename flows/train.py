@@ -11,7 +11,7 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from crackmodel.jobs.events import JobSaid, JobStarted
+from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.models.assessment import name_datasets
 from crackmodel.models.card_markdown import card_to_markdown
 from crackmodel.models.events import (

@@ -85,7 +85,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def embedded_ray() -> Iterator[None]:
     """One embedded Ray with two task slots for all tests that need one."""
-    from crackmodel.cluster import ray_session
+    from crackmodel.cluster.session import ray_session
 
     with ray_session(workers=2):
         yield

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from crackmodel.cluster.jobs.log_protocol import RECORDS_VARIABLE
 from crackmodel.exits import FAILED, reported
-from crackmodel.jobs.records import RECORDS_VARIABLE
 
 
 def said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.cluster import ray_session
+from crackmodel.cluster.nodes import blind_nodes
+from crackmodel.cluster.session import ray_session
 from crackmodel.errors import ClusterError
 from crackmodel.models.checkpoints import STATE_FILE, TILES_FILE, State
 from crackmodel.models.events import EpochFinished
 from crackmodel.models.finetuning import FinetuneRecipe, Labels, Tiles
 from crackmodel.models.precision import in_precision
-from crackmodel.nodes import blind_nodes
 
 if TYPE_CHECKING:
     import keras

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from crackmodel.jobs.events import JobEvent
+from crackmodel.cluster.jobs.job_events import JobEvent
 from crackmodel.models.datasets import BadFile
 
 

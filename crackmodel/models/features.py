@@ -24,7 +24,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.cluster import joins_cluster, ray_session
+from crackmodel.cluster.session import joins_cluster, ray_session
 from crackmodel.errors import ClusterError
 from crackmodel.models.datasets import BadFile, LabelledImages, read_tiles
 from crackmodel.models.engines import LiteRTModel

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from crackmodel.cluster.jobs.command import Command, from_anywhere, options, positional
+from crackmodel.cluster.jobs.submission import Tell, run_job
 from crackmodel.errors import ClusterError, ModelNotFound, UsageError
-from crackmodel.jobs.command import Command, from_anywhere, options, positional
-from crackmodel.jobs.running import Tell, run_job
 from crackmodel.models.assessment import name_datasets
 from crackmodel.models.events import TrainingEvent
 from crackmodel.models.registry import ModelVersion, Registry

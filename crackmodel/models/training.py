@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from crackmodel.cluster import jobs_address
+from crackmodel.cluster.session import jobs_address
 from crackmodel.errors import ModelError, UsageError
 from crackmodel.models.assessment import name_datasets
 from crackmodel.models.card import TEST_OF

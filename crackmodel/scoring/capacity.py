@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final
 
-from crackmodel.cluster import connected_head, ray_is_embedded
+from crackmodel.cluster.session import connected_head, ray_is_embedded
 from crackmodel.errors import ClusterError
 from crackmodel.scoring.events import ClusterAwaited, Listener
 from crackmodel.settings import ScoreSettings

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from crackmodel.jobs.events import JobEvent
+from crackmodel.cluster.jobs.job_events import JobEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from crackmodel.cluster.nodes import blind_nodes
 from crackmodel.errors import ClusterError
-from crackmodel.nodes import blind_nodes
 
 
 def require_on_every_node(paths: Sequence[str]) -> None:

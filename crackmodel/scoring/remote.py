@@ -6,9 +6,9 @@ from typing import Any, Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from crackmodel.cluster.jobs.command import Command, from_anywhere, options, positional
+from crackmodel.cluster.jobs.submission import run_job
 from crackmodel.errors import ClusterError
-from crackmodel.jobs.command import Command, from_anywhere, options, positional
-from crackmodel.jobs.running import run_job
 from crackmodel.scoring.events import Event, Listener
 from crackmodel.scoring.result import RunResult
 from crackmodel.settings import ScoreSettings

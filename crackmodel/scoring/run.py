@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pyarrow.fs import LocalFileSystem
 
 import crackmodel
-from crackmodel.cluster import jobs_address
+from crackmodel.cluster.session import jobs_address
 from crackmodel.errors import ReconciliationError, ReportError, SurveyError
 from crackmodel.models.loading import read_familiarity
 from crackmodel.models.preprocessing import preprocess_fingerprint

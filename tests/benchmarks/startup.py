@@ -48,7 +48,7 @@ def _once() -> list[str]:
     import ray
 
     passed()
-    from crackmodel.cluster import ray_session
+    from crackmodel.cluster.session import ray_session
 
     with ray_session():
         passed()

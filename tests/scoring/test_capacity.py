@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crackmodel.cluster import Head
+from crackmodel.cluster.session import Head
 from crackmodel.errors import ClusterError
 from crackmodel.scoring import capacity
 from crackmodel.scoring.capacity import Capacity

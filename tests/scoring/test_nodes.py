@@ -118,7 +118,7 @@ def test_a_cluster_without_a_cpu_is_waited_for_but_not_for_ever(patches: Path, r
 
 _ONE_AFTER_THE_OTHER = """
 import sys
-from crackmodel.cluster import kept_ray
+from crackmodel.cluster.session import kept_ray
 from crackmodel.errors import ClusterError
 from crackmodel.scoring.run import score_survey
 

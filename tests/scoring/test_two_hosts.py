@@ -36,7 +36,7 @@ cluster.shutdown()
 
 _DRIVER = """
 import json, sys
-from crackmodel.cluster import ray_session
+from crackmodel.cluster.session import ray_session
 from crackmodel.errors import ClusterError
 from crackmodel.scoring.run import score_survey
 

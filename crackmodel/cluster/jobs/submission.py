@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
+from crackmodel.cluster.jobs.client import KEY, Cluster
+from crackmodel.cluster.jobs.command import Command
+from crackmodel.cluster.jobs.job_events import JobStarted
+from crackmodel.cluster.jobs.log_protocol import RECORDS_VARIABLE
+from crackmodel.cluster.jobs.log_reader import Ending, follow
 from crackmodel.errors import ClusterError, CrackmodelError
-from crackmodel.jobs.client import KEY, Cluster
-from crackmodel.jobs.command import Command
-from crackmodel.jobs.events import JobStarted
-from crackmodel.jobs.following import Ending, follow
-from crackmodel.jobs.records import RECORDS_VARIABLE
 from crackmodel.settings import JobSettings
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from types import FrameType
 import pytest
 import ray
 
-from crackmodel import cluster
-from crackmodel.cluster import Head, jobs_address, kept_ray, ray_is_embedded, ray_session
+from crackmodel.cluster import session
+from crackmodel.cluster.session import Head, jobs_address, kept_ray, ray_is_embedded, ray_session
 from crackmodel.errors import ClusterError
 
 
@@ -174,7 +174,7 @@ def test_a_kept_ray_that_has_lost_its_head_is_replaced(monkeypatch: pytest.Monke
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: bool(living))
     monkeypatch.setattr(ray, "shutdown", living.clear)
-    monkeypatch.setattr(cluster, "connected_head", lambda: Head("127.0.0.1:6379"))
+    monkeypatch.setattr(session, "connected_head", lambda: Head("127.0.0.1:6379"))
     monkeypatch.setattr(Head, "answers", lambda _: started[-1] > 0)
     with kept_ray():
         for _ in range(3):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from crackmodel.cluster import shown_address
+from crackmodel.cluster.session import shown_address
 from crackmodel.errors import ClusterError
 
 if TYPE_CHECKING:

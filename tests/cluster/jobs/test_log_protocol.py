@@ -9,8 +9,8 @@ from typing import Any, get_args
 import pytest
 
 from crackmodel import errors
+from crackmodel.cluster.jobs.log_protocol import Recorder, read_record, record_error
 from crackmodel.errors import CrackmodelError
-from crackmodel.jobs.records import Recorder, read_record, record_error
 from crackmodel.models.datasets import BadFile
 from crackmodel.models.events import (
     DatasetRead,

@@ -12,8 +12,8 @@ import pytest
 import typer
 
 from crackmodel.cli import app
+from crackmodel.cluster.jobs.command import Command, from_anywhere
 from crackmodel.errors import UsageError
-from crackmodel.jobs.command import Command, from_anywhere
 from crackmodel.models.remote import training_command
 from crackmodel.scoring.remote import scoring_command
 from crackmodel.settings import ScoreSettings

@@ -46,7 +46,7 @@ def joins_cluster() -> bool:
 def jobs_address() -> str | None:
     """Return the address of the dashboard that takes jobs, where `RAY_ADDRESS` is one.
 
-    Then whatever would start Ray runs on that cluster as a whole, as a job: see `crackmodel.jobs`.
+    Then whatever would start Ray runs on that cluster as a whole, as a job: see `crackmodel.cluster.jobs`.
     """
     address = _address()
     return address if address.startswith(("http://", "https://")) else None

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+from crackmodel.cluster.jobs.client import Cluster
+from crackmodel.cluster.jobs.job_events import JobSaid
+from crackmodel.cluster.jobs.log_protocol import read_record
 from crackmodel.errors import ClusterError, CrackmodelError, TooManyRejected, printable
-from crackmodel.jobs.client import Cluster
-from crackmodel.jobs.events import JobSaid
-from crackmodel.jobs.records import read_record
 
 _TICK_SECONDS: Final = 0.5
 """How long a signal or a time limit may wait for this process's attention."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from crackmodel.cluster.jobs import submission
+from crackmodel.cluster.jobs.command import Command
+from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.errors import ClusterError, SurveyError
-from crackmodel.jobs import running
-from crackmodel.jobs.command import Command
-from crackmodel.jobs.events import JobSaid, JobStarted
 
 _SCORE = Command("score", ("--report=/r", "--", "/photos"), {}, {"survey": "photos", "report": "/r"})
 _FORCED = Command("score", ("--report=/r", "--force", "--", "/photos"), {}, _SCORE.subject)
@@ -42,7 +42,7 @@ class MadeUp:
 
     def leave(self, command: Command, log: str) -> None:
         """Have a job of somebody else's."""
-        python = running.JobSettings.read().job_python
+        python = submission.JobSettings.read().job_python
         self.submit("left", command.entrypoint(python), {"CRACKMODEL_RECORDS": "1"}, {})
         self.logs["left"] = log
 
@@ -75,8 +75,8 @@ class _Status(str):
 def run(cluster: MadeUp, command: Command = _SCORE, tell: Callable[[Any], None] = lambda _: None) -> Any:
     """Run a command on a cluster that is made up."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "Cluster", lambda address: cluster)
-        return running.run_job(command, cluster.address, {}, tell)
+        patch.setattr(submission, "Cluster", lambda address: cluster)
+        return submission.run_job(command, cluster.address, {}, tell)
 
 
 def test_the_same_command_takes_a_job_over_that_was_left() -> None:

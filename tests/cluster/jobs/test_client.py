@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from crackmodel.cluster.jobs import client, log_reader
+from crackmodel.cluster.jobs.client import Cluster
+from crackmodel.cluster.jobs.log_reader import follow
 from crackmodel.errors import ClusterError
-from crackmodel.jobs import client, following
-from crackmodel.jobs.client import Cluster
-from crackmodel.jobs.following import follow
 
 
 @pytest.fixture
@@ -77,10 +77,10 @@ class _Flaky:
 
 @pytest.mark.timeout(30)
 def test_a_log_that_breaks_off_or_falls_silent_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from crackmodel.jobs.events import JobSaid
+    from crackmodel.cluster.jobs.job_events import JobSaid
     from crackmodel.models.events import FeaturesExtracted
 
-    monkeypatch.setattr(following, "_SECONDS_OF_SILENCE", 0.2)
+    monkeypatch.setattr(log_reader, "_SECONDS_OF_SILENCE", 0.2)
     told: list[Any] = []
     flaky: Any = _Flaky()
     ending = follow(flaky, "job", {"FeaturesExtracted": FeaturesExtracted}, told.append)
