@@ -128,7 +128,7 @@ def score(
 
     Example: `crackmodel score photos/bridge-07 --report report`
     """
-    from crackmodel.imports import keep_arrow_small
+    from crackmodel.arrow_memory import keep_arrow_small
 
     keep_arrow_small()
     from crackmodel.cluster.jobs.log_protocol import Recorder, recording

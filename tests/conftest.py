@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pyarrow import fs
 
-from crackmodel import stores
+from crackmodel.storage import object_stores
 from crackmodel.surveys.sample import SampleSurvey, write_sample
 from tests import prefect_server as prefect_servers
 from tests.models.drawings import draw_clear, draw_crack
@@ -118,7 +118,7 @@ def upload(object_store: ObjectStore) -> Callable[[Path, str], str]:
     """Copy a folder into the bucket; returns its URI."""
 
     def copy(folder: Path, name: str) -> str:
-        target = stores.open_store(f"s3://{BUCKET}/{name}")
+        target = object_stores.open_store(f"s3://{BUCKET}/{name}")
         fs.copy_files(str(folder), target.path, fs.LocalFileSystem(), target.filesystem)
         return f"s3://{BUCKET}/{name}"
 

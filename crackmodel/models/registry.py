@@ -25,8 +25,8 @@ from typing import Final
 
 from crackmodel.errors import ModelCorrupt, ModelError, ModelNotFound, UsageError
 from crackmodel.models.card import Card, FileRecord, card_to_json
-from crackmodel.models.stored import models_folder
 from crackmodel.models.versions import CARD, KERAS_MODEL, LITERT_MODEL, ModelVersion, open_version
+from crackmodel.storage.stored_path import models_folder
 
 __all__ = [
     "BUILTIN",

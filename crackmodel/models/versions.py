@@ -10,7 +10,7 @@ from typing import Final
 
 from crackmodel.errors import ModelCorrupt, ModelNotFound, UsageError
 from crackmodel.models.card import Card, FileRecord, card_from_json
-from crackmodel.models.stored import StoredPath
+from crackmodel.storage.stored_path import StoredPath
 
 CARD: Final = "card.json"
 LITERT_MODEL: Final = "model.tflite"

@@ -20,8 +20,8 @@ from crackmodel.reports.database import open_database
 from crackmodel.reports.locks import LOCK_FOLDER, hold_survey
 from crackmodel.reports.schema import FILE_SCHEMA, LATER_COLUMNS, PARTITION_COLUMN
 from crackmodel.reports.snapshot import CommittedFile, committed_files, committed_rows
-from crackmodel.reports.storage import Place, first_line
 from crackmodel.reports.writer import content_hash, is_shard_name, named_hash
+from crackmodel.storage.location import Place, first_line
 
 Kind = Literal["missing", "size", "hash", "unreadable", "schema", "rows", "duplicates", "orphan"]
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from crackmodel.errors import ReportIncompatible, printable
 from crackmodel.reports.schema import check_name, partition_folder
-from crackmodel.reports.storage import Place, open_place, write_failed
+from crackmodel.storage.location import Place, open_place, write_failed
 
 SURVEY_FOLDER: Final = "_surveys"
 """Inside the report, beside the survey's rows."""

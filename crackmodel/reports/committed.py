@@ -17,7 +17,7 @@ from crackmodel.reports.fence import Fence
 from crackmodel.reports.history import Commit, history
 from crackmodel.reports.ledger import RunCounts, TopImage, UnfamiliarImage
 from crackmodel.reports.snapshot import committed_files, committed_rows
-from crackmodel.reports.storage import Place, first_line, remedy
+from crackmodel.storage.location import Place, first_line, remedy
 
 
 class CommittedRows:

@@ -31,7 +31,6 @@ from pyarrow import fs
 from crackmodel.errors import ReportBusy, ReportDamaged
 from crackmodel.reports.schema import FILE_SCHEMA, PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.snapshot import CommittedFile, committed_files
-from crackmodel.reports.storage import Place
 from crackmodel.reports.writer import (
     WRITING,
     Bounds,
@@ -41,6 +40,7 @@ from crackmodel.reports.writer import (
     publish_shard,
     write_file,
 )
+from crackmodel.storage.location import Place
 
 TARGET_BYTES: Final = 64 * 2**20
 """Size that compacted files have at most; each is held in memory until it is written."""

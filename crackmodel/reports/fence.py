@@ -14,7 +14,7 @@ from typing import Any, Final
 from deltalake import DeltaTable, Transaction
 
 from crackmodel.errors import ReportBusy
-from crackmodel.reports.storage import Place
+from crackmodel.storage.location import Place
 
 _WINNER_AMONG: Final = 100
 """How many commits to look through for the one of the other run."""

@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 
 from crackmodel.errors import ReportError
 from crackmodel.reports.database import open_database
-from crackmodel.reports.storage import first_line, remedy
+from crackmodel.storage.location import first_line, remedy
 
 
 @dataclass(frozen=True, slots=True)

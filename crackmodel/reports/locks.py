@@ -19,7 +19,7 @@ from typing import Final
 
 from crackmodel.errors import ReportBusy
 from crackmodel.reports.schema import check_name
-from crackmodel.reports.storage import write_failed
+from crackmodel.storage.location import write_failed
 
 LOCK_FOLDER: Final = "_locks"
 """Inside the report; the underscore keeps Parquet readers and Delta's vacuum away from it."""

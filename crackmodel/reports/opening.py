@@ -15,7 +15,7 @@ from crackmodel.errors import ReportIncompatible
 from crackmodel.reports.claims import SURVEY_FOLDER
 from crackmodel.reports.locks import LOCK_FOLDER
 from crackmodel.reports.schema import LATER_COLUMNS, PARTITION_COLUMN, REPORT_SCHEMA
-from crackmodel.reports.storage import Place, first_line, remedy
+from crackmodel.storage.location import Place, first_line, remedy
 
 _LOG_FOLDER: Final = "_delta_log"
 _COMMIT: Final = re.compile(r"[0-9]{20}\..*(json|parquet)")

@@ -20,8 +20,8 @@ from crackmodel.reports.compaction import keep_others_from_compacting
 from crackmodel.reports.fence import Fence
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA, partition_folder
 from crackmodel.reports.snapshot import committed_files, named_files
-from crackmodel.reports.storage import Place, write_failed
 from crackmodel.reports.writer import is_shard_name
+from crackmodel.storage.location import Place, write_failed
 
 ORPHAN_AGE_WITHOUT_LOCK: Final = timedelta(days=1)
 """In an object store nothing says that a survey's hidden files belong to no living run, but age does."""

@@ -16,8 +16,8 @@ import pyarrow.dataset as ds
 
 from crackmodel.errors import QueryError, ReportError
 from crackmodel.reports.database import open_database
-from crackmodel.reports.storage import first_line, remedy
 from crackmodel.reports.table import ReportTable
+from crackmodel.storage.location import first_line, remedy
 
 VIEWS: Final = {
     "report": "SELECT * FROM report_rows",

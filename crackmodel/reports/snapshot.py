@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from crackmodel.errors import ReportIncompatible
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
-from crackmodel.reports.storage import Place
+from crackmodel.storage.location import Place
 
 _CONSTANT_COLUMNS: Final = (PARTITION_COLUMN, "model", "model_sha256", "preprocess", "run_id")
 

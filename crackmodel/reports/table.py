@@ -27,9 +27,9 @@ from crackmodel.reports.opening import add_later_columns, is_vacant, load
 from crackmodel.reports.orphans import delete_orphans, sweep
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.snapshot import named_files
-from crackmodel.reports.storage import open_place, write_failed
 from crackmodel.reports.told import add_told, read_told
 from crackmodel.reports.writer import BOUNDED_COLUMNS, ShardFile
+from crackmodel.storage.location import open_place, write_failed
 
 __all__ = ["ReportTable", "RunCounts", "TopImage", "UnfamiliarImage"]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from crackmodel.reports.claims import SURVEY_FOLDER, write_note
 from crackmodel.reports.schema import check_name
-from crackmodel.reports.storage import Place, write_failed
+from crackmodel.storage.location import Place, write_failed
 
 
 def read_told(place: Place, survey: str) -> dict[str, int] | None:

@@ -31,7 +31,7 @@ from crackmodel.reports.schema import (
     check_required,
     partition_folder,
 )
-from crackmodel.reports.storage import Place, open_place, write_failed
+from crackmodel.storage.location import Place, open_place, write_failed
 
 BOUNDED_COLUMNS: Final = ("image", "model", "model_sha256", "preprocess", "run_id")
 """Columns whose smallest and largest value go into the log, so that readers can skip whole files."""

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from crackmodel.arrow_memory import keep_arrow_small
 from crackmodel.cluster.nodes import lacks_the_code, unable
 from crackmodel.cluster.session import ray_session
 from crackmodel.errors import ClusterError, CrackmodelError
-from crackmodel.imports import keep_arrow_small
 from crackmodel.scoring.capacity import Capacity, require_gpus
 from crackmodel.scoring.deadline import Deadline
 from crackmodel.scoring.events import Listener, WorkerLost, ignore

@@ -16,7 +16,7 @@ from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 
 from crackmodel.errors import ImageRejected, SurveyError, printable
 from crackmodel.scoring.shards import ListedFile
-from crackmodel.stores import CONNECTIONS, advice
+from crackmodel.storage.object_stores import CONNECTIONS, advice
 from crackmodel.surveys.images import identify
 from crackmodel.surveys.limits import DecodeLimits
 

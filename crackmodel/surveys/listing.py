@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyarrow import compute, fs
 
 from crackmodel.errors import SurveyError, UsageError, printable
-from crackmodel.stores import advice, open_store
+from crackmodel.storage.object_stores import advice, open_store
 
 __all__ = ["LISTING_SCHEMA", "Listing", "Survey", "list_survey", "open_location", "survey_name"]
 
@@ -106,7 +106,7 @@ def open_location(uri: str) -> tuple[fs.FileSystem, str]:
     """Open the storage that a path or URI points into; nothing is read yet.
 
     Args:
-        uri: Local path (`~` is expanded), `file://` URI, or one as `crackmodel.stores.open_store` takes.
+        uri: Local path (`~` is expanded), `file://` URI, or one as `object_stores.open_store` takes.
 
     Returns:
         The file system, and the absolute path inside it, without a slash at the end.

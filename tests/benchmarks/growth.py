@@ -25,7 +25,7 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 
-from crackmodel.imports import keep_arrow_small
+from crackmodel.arrow_memory import keep_arrow_small
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring import committing, dispatch, run
 from crackmodel.scoring.job import ScoringJob, ShardResult
@@ -42,7 +42,7 @@ COMMITTED = (1_000, 5_000, 20_000)
 REAL_FILES = (10_000, 100_000)
 _AS_THE_COMMAND_LINE = """
 import runpy
-from crackmodel.imports import keep_arrow_small
+from crackmodel.arrow_memory import keep_arrow_small
 keep_arrow_small()
 runpy.run_module("tests.benchmarks.growth", run_name="__main__", alter_sys=True)
 """

@@ -59,7 +59,7 @@ def _once() -> list[str]:
 
 
 def _import_as_the_command_line_does() -> None:
-    from crackmodel.imports import keep_arrow_small
+    from crackmodel.arrow_memory import keep_arrow_small
 
     keep_arrow_small()
     import crackmodel.scoring.run  # noqa: F401 - what is measured
@@ -67,7 +67,7 @@ def _import_as_the_command_line_does() -> None:
 
 def _first_task() -> Callable[[], None]:
     def load() -> None:
-        from crackmodel.imports import keep_arrow_small
+        from crackmodel.arrow_memory import keep_arrow_small
 
         keep_arrow_small()
         import crackmodel.scoring.worker  # noqa: F401 - what is measured

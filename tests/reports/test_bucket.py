@@ -8,9 +8,9 @@ import pytest
 from crackmodel.errors import ReportBusy
 from crackmodel.reports import compaction
 from crackmodel.reports.schema import build_rows
-from crackmodel.reports.storage import open_place
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+from crackmodel.storage.location import open_place
 from tests.object_store import BUCKET, ObjectStore
 
 from .rows import NOON, SCORING, make_listing, make_row

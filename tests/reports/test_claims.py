@@ -9,8 +9,8 @@ from deltalake import DeltaTable
 from pyarrow import fs
 
 from crackmodel.errors import ReportIncompatible, ReportWriteFailed, UsageError
-from crackmodel.reports.storage import Place
 from crackmodel.reports.table import ReportTable
+from crackmodel.storage.location import Place
 
 from .conftest import Commit
 from .rows import make_row

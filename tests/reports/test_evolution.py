@@ -160,6 +160,6 @@ def test_run_that_began_before_the_upgrade_loses_nothing(older: Path) -> None:
 
 def _opened(place: Path) -> tuple[Any, DeltaTable]:
     from crackmodel.reports.opening import load
-    from crackmodel.reports.storage import open_place
+    from crackmodel.storage.location import open_place
 
     return open_place(place), load(open_place(place))

@@ -12,9 +12,9 @@ from pyarrow import fs
 from crackmodel.errors import ReportBusy
 from crackmodel.reports import compaction, orphans
 from crackmodel.reports.schema import build_rows
-from crackmodel.reports.storage import Place
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+from crackmodel.storage.location import Place
 
 from .rows import NOON, SCORING, make_listing, make_row
 

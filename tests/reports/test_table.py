@@ -16,9 +16,9 @@ from pyarrow import fs
 from crackmodel.errors import ReportError, ReportWriteFailed
 from crackmodel.reports import table as table_module
 from crackmodel.reports.schema import REPORT_SCHEMA, build_rows
-from crackmodel.reports.storage import Place
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+from crackmodel.storage.location import Place
 
 from .conftest import Commit
 from .rows import NOON, SCORING, make_listing, make_rejected, make_row

@@ -18,18 +18,18 @@ import pyarrow.dataset as ds
 import pytest
 from pyarrow import fs
 
-from crackmodel import stores
 from crackmodel.errors import CrackmodelError, ModelError, ReportError, ReportIncompatible, SurveyError
 from crackmodel.models.card import card_from_json
 from crackmodel.models.registry import PRETRAINED, Registry
 from crackmodel.reports.opening import is_vacant
 from crackmodel.reports.queries import open_report
-from crackmodel.reports.storage import open_place
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring import rows as scoring_rows
 from crackmodel.scoring.events import Event, RunPlanned
 from crackmodel.scoring.run import RunResult, score_survey
-from crackmodel.stores import open_store
+from crackmodel.storage import object_stores
+from crackmodel.storage.location import open_place
+from crackmodel.storage.object_stores import open_store
 from tests.object_store import BUCKET, KEY, SECRET, ObjectStore
 
 Upload = Callable[[Path, str], str]
@@ -185,13 +185,13 @@ def test_a_driver_that_dies_after_any_change_of_the_bucket_loses_and_doubles_not
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Clients that ask once, and wait for three seconds, where a night's would wait for half a minute."""
-    monkeypatch.setattr(stores, "_ATTEMPTS", 1)
+    monkeypatch.setattr(object_stores, "_ATTEMPTS", 1)
     monkeypatch.setattr(
-        stores, "_DELTA_PATIENCE", {"max_retries": "0", "retry_timeout": "1s", "timeout": "3s"}
+        object_stores, "_DELTA_PATIENCE", {"max_retries": "0", "retry_timeout": "1s", "timeout": "3s"}
     )
-    stores._s3.cache_clear()
+    object_stores._s3.cache_clear()
     yield
-    stores._s3.cache_clear()
+    object_stores._s3.cache_clear()
 
 
 @pytest.mark.timeout(120)

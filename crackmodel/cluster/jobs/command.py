@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crackmodel.errors import UsageError, printable
-from crackmodel.stores import check_uri
+from crackmodel.storage.object_stores import check_uri
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from crackmodel.errors import UsageError
-from crackmodel.reports.storage import first_line, open_place, write_failed
 from crackmodel.reports.table import ReportTable
+from crackmodel.storage.location import first_line, open_place, write_failed
 
 
 def test_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

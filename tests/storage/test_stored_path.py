@@ -13,7 +13,7 @@ from crackmodel.errors import ModelCorrupt, ModelError, ModelNotFound
 from crackmodel.models.card import card_from_json
 from crackmodel.models.loading import load_model
 from crackmodel.models.registry import PRETRAINED, Registry
-from crackmodel.stores import open_store
+from crackmodel.storage.object_stores import open_store
 from tests.object_store import ObjectStore
 
 Upload = Callable[[Path, str], str]

@@ -9,7 +9,7 @@ import sys
 def test_scoring_does_not_load_pandas_and_whoever_wants_it_still_can() -> None:
     code = """
 import sys
-from crackmodel.imports import keep_arrow_small
+from crackmodel.arrow_memory import keep_arrow_small
 keep_arrow_small()
 import pyarrow
 import crackmodel.scoring.run

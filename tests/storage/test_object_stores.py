@@ -10,7 +10,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyarrow import fs
 
 from crackmodel.errors import UsageError
-from crackmodel.stores import advice, open_store
+from crackmodel.storage.object_stores import advice, open_store
 from tests.object_store import BUCKET, KEY, SECRET, ObjectStore
 
 

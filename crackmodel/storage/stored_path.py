@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from pyarrow import fs
 
 from crackmodel.errors import ModelError
-from crackmodel.stores import advice, open_store
+from crackmodel.storage.object_stores import advice, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def models_folder(root: Path | str) -> Path | StoredPath:
     """Open the folder of a registry.
 
     Args:
-        root: Local path (`~` is expanded), or URI as `crackmodel.stores.open_store` takes.
+        root: Local path (`~` is expanded), or URI as `crackmodel.storage.object_stores.open_store` takes.
 
     Raises:
         UsageError: The URI is malformed.

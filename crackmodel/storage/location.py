@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from crackmodel.errors import ReportError, ReportWriteFailed, UsageError, printable
-from crackmodel.stores import advice, open_store
+from crackmodel.storage.object_stores import advice, open_store
 
 _MISREAD: Final = re.compile(r"%[0-9A-Fa-f]{2}|[\\\x00-\x1f\x7f]")
 """deltalake decodes a path twice and so would look for the log of `a%20b` in `a b`, perhaps another report;
@@ -59,7 +59,7 @@ def open_place(uri: str | Path) -> Place:
     """Resolve a report's address; touches nothing.
 
     Args:
-        uri: A local path (`~` is expanded), a `file://` URI, or what `crackmodel.stores.open_store` takes.
+        uri: A local path (`~` is expanded), a `file://` URI, or what `object_stores.open_store` takes.
 
     Raises:
         UsageError: The scheme is unknown, the URI is malformed, or deltalake would take the path for another.
