@@ -38,7 +38,7 @@ from crackmodel.scoring.night_summary import markdown_night, night_rows, plain_n
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.tonight import surveys_tonight
 from crackmodel.settings import EngineName, Gpus, NonNegative, Positive, ScoreSettings, TilePixels
-from crackmodel.surveys.roster import RosterEntry
+from crackmodel.surveys.discovery import RosterEntry
 from flows.embedded import run_embedded
 from flows.score import score_shards
 from flows.telling import ProgressArtifact, tell_too_many_rejected

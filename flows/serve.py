@@ -49,8 +49,8 @@ from crackmodel.options import (
     WorkersOption,
 )
 from crackmodel.settings import ScoreSettings
+from crackmodel.surveys.discovery import find_surveys
 from crackmodel.surveys.listing import open_location
-from crackmodel.surveys.roster import find_surveys
 from flows.draining import drain, runs_of
 from flows.nightly import nightly
 from flows.scheduler import scheduling_server

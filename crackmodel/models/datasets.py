@@ -23,7 +23,7 @@ from crackmodel.errors import DatasetError, ImageRejected
 from crackmodel.models.classes import positive_class
 from crackmodel.models.manifests import read_manifest
 from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile
-from crackmodel.surveys.images import decode_image
+from crackmodel.surveys.decoding import decode_image
 
 HELD_OUT: Final = 0.30
 TEST_OF_HELD_OUT: Final = 0.20

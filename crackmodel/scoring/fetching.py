@@ -17,8 +17,8 @@ from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 from crackmodel.errors import ImageRejected, SurveyError, printable
 from crackmodel.scoring.shards import ListedFile
 from crackmodel.storage.object_stores import CONNECTIONS, advice
-from crackmodel.surveys.images import identify
-from crackmodel.surveys.limits import DecodeLimits
+from crackmodel.surveys.decode_limits import DecodeLimits
+from crackmodel.surveys.decoding import identify
 
 _Group = Sequence[ListedFile]
 _Contents = Future[list[bytes | ImageRejected]]

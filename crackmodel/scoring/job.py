@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from crackmodel.models.familiarity import Familiarity
 from crackmodel.reports.writer import ShardFile
-from crackmodel.surveys.limits import DecodeLimits
+from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.listing import Survey
 
 

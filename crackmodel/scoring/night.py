@@ -9,7 +9,7 @@ from crackmodel.errors import NightIncomplete, ReportError
 from crackmodel.reports.changes import Changes, compare_untold, rows_by_run
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.result import RunResult
-from crackmodel.surveys.roster import RosterEntry
+from crackmodel.surveys.discovery import RosterEntry
 
 _MANY_REJECTED = 0.1
 _MANY_UNFAMILIAR = 0.1

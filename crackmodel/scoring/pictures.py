@@ -18,7 +18,7 @@ from crackmodel.models.engines import Engine, KerasEngine, LiteRTEngine, Scored
 from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile
 from crackmodel.scoring.job import ModelFile
 from crackmodel.scoring.stages import StageWatch
-from crackmodel.surveys.tiles import TileGrid, cut_tiles, tile_grid
+from crackmodel.surveys.tiling import TileGrid, cut_tiles, tile_grid
 
 _LOADED: Final = threading.local()
 """The engine that a thread has loaded: one interpreter cannot serve two threads at once."""

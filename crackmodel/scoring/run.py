@@ -33,7 +33,7 @@ from crackmodel.scoring.job import ModelFile, ScoringJob
 from crackmodel.scoring.remote import score_as_job
 from crackmodel.scoring.result import RunResult
 from crackmodel.settings import ScoreSettings
-from crackmodel.surveys.limits import DecodeLimits
+from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.listing import Listing, Survey, list_survey, open_location
 
 _TOP_IMAGES: Final = 10

@@ -6,7 +6,7 @@ from functools import partial
 
 from crackmodel.reports.claims import knows_survey
 from crackmodel.settings import ScoreSettings
-from crackmodel.surveys.roster import RosterEntry, find_surveys
+from crackmodel.surveys.discovery import RosterEntry, find_surveys
 
 
 def surveys_tonight(root: str, report: str | None = None) -> tuple[RosterEntry, ...]:

@@ -22,7 +22,7 @@ from crackmodel.scoring.rows import key_columns, write_rows
 from crackmodel.scoring.shards import Shard
 from crackmodel.scoring.stages import StageWatch
 from crackmodel.scoring.unfamiliar import DistanceMeter
-from crackmodel.surveys.images import read_photograph
+from crackmodel.surveys.decoding import read_photograph
 from crackmodel.surveys.listing import open_location
 
 _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp"})

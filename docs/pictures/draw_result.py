@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from crackmodel import open_report
-from crackmodel.surveys.images import decode_image
+from crackmodel.surveys.decoding import decode_image
 
 _WIDTH = 1400
 _RED = np.array([214, 40, 40], np.float32)

@@ -19,7 +19,7 @@ import numpy as np
 from crackmodel.models.registry import Registry
 from crackmodel.scoring.events import Event, ShardCommitted
 from crackmodel.scoring.run import score_survey
-from crackmodel.surveys.tiles import cut_tiles, tile_grid
+from crackmodel.surveys.tiling import cut_tiles, tile_grid
 from tests.benchmarks.memory import ray_processes, usage
 
 CORES = os.cpu_count() or 1

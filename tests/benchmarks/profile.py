@@ -30,9 +30,9 @@ from crackmodel.scoring.run import load_model_file
 from crackmodel.scoring.shards import ListedFile, Shard
 from crackmodel.scoring.stages import STAGES
 from crackmodel.scoring.worker import score_shard
-from crackmodel.surveys.limits import DEFAULT_LIMITS
+from crackmodel.surveys.decode_limits import DEFAULT_LIMITS
 from crackmodel.surveys.listing import Survey
-from crackmodel.surveys.tiles import cut_tiles, tile_grid
+from crackmodel.surveys.tiling import cut_tiles, tile_grid
 from tests.benchmarks.contestants import CORES, measure_ceiling
 from tests.benchmarks.throughput import ENGINES, surveys
 

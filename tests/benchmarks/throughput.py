@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from crackmodel.surveys.sample import write_sample
-from crackmodel.surveys.tiles import cut_tiles, tile_grid
+from crackmodel.surveys.tiling import cut_tiles, tile_grid
 from tests.benchmarks.contestants import (
     CORES,
     Ceiling,

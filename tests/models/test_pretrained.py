@@ -15,7 +15,7 @@ from crackmodel.models.loading import LoadedModel, load_model
 from crackmodel.models.negatives import draw_scene
 from crackmodel.models.preprocessing import prepare_tile
 from crackmodel.models.registry import PRETRAINED
-from crackmodel.surveys.tiles import cut_tiles, tile_grid
+from crackmodel.surveys.tiling import cut_tiles, tile_grid
 
 from .drawings import add_crack, draw_clear, draw_crack
 
@@ -154,7 +154,7 @@ def test_drawn_vegetation_gravel_and_bricks_look_unfamiliar(model: LoadedModel, 
 def test_cells_of_the_mosaics_are_found(model: LoadedModel, shared_data: Path) -> None:
     import csv
 
-    from crackmodel.surveys.images import decode_image
+    from crackmodel.surveys.decoding import decode_image
 
     folder = shared_data / "mosaics"
     name = "metu_mosaic_3_047pos.jpg"

@@ -14,7 +14,7 @@ from crackmodel.reports import database as database_module
 from crackmodel.reports.queries import VIEWS, Report, open_report
 from crackmodel.reports.schema import REPORT_SCHEMA, TIMESTAMP
 from crackmodel.reports.table import ReportTable
-from crackmodel.surveys.tiles import tile_grid
+from crackmodel.surveys.tiling import tile_grid
 
 from .conftest import Commit
 from .rows import NOON, make_rejected, make_row

@@ -17,7 +17,7 @@ from pyarrow import fs
 from crackmodel.errors import ImageRejected, SurveyError
 from crackmodel.scoring.fetching import _group_by_bytes, fetch_ahead
 from crackmodel.scoring.shards import ListedFile
-from crackmodel.surveys.limits import DecodeLimits
+from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.listing import list_survey, open_location
 from tests.object_store import ObjectStore
 

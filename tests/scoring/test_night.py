@@ -14,7 +14,7 @@ from crackmodel.scoring.events import Event, ShardCommitted
 from crackmodel.scoring.night import Night, Outcome, compare_outcome, remember_night
 from crackmodel.scoring.night_summary import markdown_night, plain_night
 from crackmodel.scoring.result import RunResult
-from crackmodel.surveys.roster import RosterEntry
+from crackmodel.surveys.discovery import RosterEntry
 from tests.scoring.conftest import Score, rows
 
 

@@ -21,7 +21,7 @@ from crackmodel.scoring import suspects
 from crackmodel.scoring.job import ScoringJob
 from crackmodel.scoring.run import load_model_file
 from crackmodel.scoring.shards import ListedFile, Shard
-from crackmodel.surveys.limits import DecodeLimits
+from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.listing import Survey
 from tests.scoring.conftest import Score, rows
 

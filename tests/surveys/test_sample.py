@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from crackmodel.errors import ImageRejected, UsageError
+from crackmodel.surveys.decoding import decode_image
 from crackmodel.surveys.drawing import draw_crack, draw_slab, wander
-from crackmodel.surveys.images import decode_image
+from crackmodel.surveys.exif import read_metadata
 from crackmodel.surveys.listing import list_survey
-from crackmodel.surveys.metadata import read_metadata
 from crackmodel.surveys.sample import SampleSurvey, write_sample
 
 

@@ -31,9 +31,9 @@ from PIL import (
 )
 
 from crackmodel.errors import ImageRejected
-from crackmodel.surveys import jpeg
-from crackmodel.surveys.limits import DEFAULT_LIMITS, DecodeLimits
-from crackmodel.surveys.metadata import ImageMetadata, read_exif_block, read_metadata, read_orientation
+from crackmodel.surveys import jpeg_structure
+from crackmodel.surveys.decode_limits import DEFAULT_LIMITS, DecodeLimits
+from crackmodel.surveys.exif import ImageMetadata, read_exif_block, read_metadata, read_orientation
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -123,7 +123,7 @@ def read_photograph(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple
     return pixels, read_metadata(data) if header is None else read_exif_block(header.exif)
 
 
-def _decode(data: bytes, limits: DecodeLimits) -> tuple[Pixels, jpeg.JpegHeader | None]:
+def _decode(data: bytes, limits: DecodeLimits) -> tuple[Pixels, jpeg_structure.JpegHeader | None]:
     if not data:
         raise ImageRejected("empty", "identify", "the file has no bytes")
     if len(data) > limits.max_bytes:
@@ -138,14 +138,14 @@ def _decode(data: bytes, limits: DecodeLimits) -> tuple[Pixels, jpeg.JpegHeader 
     return _decode_with_pillow(data, kind, limits), None
 
 
-def _decode_jpeg(data: bytes, limits: DecodeLimits) -> tuple[Pixels, jpeg.JpegHeader]:
+def _decode_jpeg(data: bytes, limits: DecodeLimits) -> tuple[Pixels, jpeg_structure.JpegHeader]:
     try:
-        header = jpeg.read_header(data)
+        header = jpeg_structure.read_header(data)
         _check_size(header.width, header.height, limits)
-        jpeg.walk_scans(data, header.scan)
-    except jpeg.TruncatedJpegError as error:
+        jpeg_structure.walk_scans(data, header.scan)
+    except jpeg_structure.TruncatedJpegError as error:
         raise ImageRejected("truncated", "decode", str(error)) from None
-    except jpeg.JpegError as error:
+    except jpeg_structure.JpegError as error:
         raise ImageRejected("undecodable", "decode", str(error)) from None
     pixels = _opencv(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
@@ -155,7 +155,7 @@ def _decode_jpeg(data: bytes, limits: DecodeLimits) -> tuple[Pixels, jpeg.JpegHe
     return _upright(pixels, read_orientation(header.exif)), header
 
 
-def _ran_dry(data: bytes, header: jpeg.JpegHeader, pixels: Pixels) -> bool:
+def _ran_dry(data: bytes, header: jpeg_structure.JpegHeader, pixels: Pixels) -> bool:
     """Tell whether the decoder painted grey because a scan ended early, in a file that is whole otherwise.
 
     A download that stopped and was closed with an end marker looks like that. Only pictures whose last pixels
@@ -164,7 +164,7 @@ def _ran_dry(data: bytes, header: jpeg.JpegHeader, pixels: Pixels) -> bool:
     """
     if pixels[-1, -1].tolist() != [_GREY] * 3 or (pixels[-8:, -8:] != _GREY).any():
         return False
-    stop = jpeg.scan_end(data, header.scan)
+    stop = jpeg_structure.scan_end(data, header.scan)
     longer = data[:stop] + bytes(range(1, 250)) * 4 + data[stop:]
     probe = _opencv(longer, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     return probe is None or not np.array_equal(probe, pixels)

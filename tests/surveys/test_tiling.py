@@ -13,7 +13,7 @@ from PIL import Image
 
 from crackmodel.errors import ImageRejected, UsageError
 from crackmodel.reports.schema import REJECT_CODES
-from crackmodel.surveys.tiles import MAX_TILES, TileGrid, cut_tiles, tile_grid
+from crackmodel.surveys.tiling import MAX_TILES, TileGrid, cut_tiles, tile_grid
 
 
 @st.composite

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from crackmodel.surveys import jpeg
+from crackmodel.surveys import jpeg_structure
 
 __all__ = ["NO_METADATA", "ImageMetadata", "read_exif_block", "read_metadata", "read_orientation"]
 
@@ -138,7 +138,7 @@ def _guarded(read: Callable[[], _Value | None]) -> _Value | None:
 
 def _read_exif(data: bytes) -> Image.Exif | None:
     if data.startswith(b"\xff\xd8\xff"):
-        block = jpeg.read_header(data).exif
+        block = jpeg_structure.read_header(data).exif
         return None if block is None else _parse(block)
     # The plugins themselves, not Image.open: that would refuse large pictures, which are not decoded here.
     stream = io.BytesIO(data)

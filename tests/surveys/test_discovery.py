@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from crackmodel.errors import SurveyError, UsageError
+from crackmodel.surveys.discovery import RosterEntry, find_surveys
 from crackmodel.surveys.listing import list_survey, open_location, survey_name
-from crackmodel.surveys.roster import RosterEntry, find_surveys
 from tests.object_store import BUCKET, ObjectStore
 
 

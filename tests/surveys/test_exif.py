@@ -16,8 +16,8 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from crackmodel.surveys.images import decode_image
-from crackmodel.surveys.metadata import NO_METADATA, ImageMetadata, read_metadata, read_orientation
+from crackmodel.surveys.decoding import decode_image
+from crackmodel.surveys.exif import NO_METADATA, ImageMetadata, read_metadata, read_orientation
 
 Pixels = npt.NDArray[np.uint8]
 Encode = Callable[..., bytes]

@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 
 from crackmodel.errors import ImageRejected
 from crackmodel.reports.schema import REJECT_CODES
-from crackmodel.surveys.images import decode_image, identify
-from crackmodel.surveys.limits import DecodeLimits
+from crackmodel.surveys.decode_limits import DecodeLimits
+from crackmodel.surveys.decoding import decode_image, identify
 
 Pixels = npt.NDArray[np.uint8]
 Encode = Callable[..., bytes]
@@ -154,7 +154,7 @@ def test_a_picture_of_many_bands_has_no_seams(
     palette = encode(Image.fromarray(concrete).quantize(16), "PNG", transparency=3)
     whole = [decode_image(data) for data in (transparent, palette)]
     for band in (1, 90 * 7, 90 * 60):
-        monkeypatch.setattr("crackmodel.surveys.images._BAND_PIXELS", band)
+        monkeypatch.setattr("crackmodel.surveys.decoding._BAND_PIXELS", band)
         assert all(map(np.array_equal, map(decode_image, (transparent, palette)), whole))
 
 
@@ -162,7 +162,7 @@ PEAK_OF_COMPOSITION = """
 import re
 from pathlib import Path
 from PIL import Image
-from crackmodel.surveys.images import _over_white
+from crackmodel.surveys.decoding import _over_white
 
 def peak():
     # Not getrusage: its peak begins with that of the process which started this one.
