@@ -14,7 +14,7 @@ from crackmodel.errors import CrackmodelError
 if TYPE_CHECKING:
     from crackmodel.models.loading import load_model
     from crackmodel.models.training import train_model
-    from crackmodel.reports.queries import open_report
+    from crackmodel.reports.reading.query import open_report
     from crackmodel.scoring.run import score_survey
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ __all__ = ["CrackmodelError", "__version__", "load_model", "open_report", "score
 
 _HOMES = {
     "load_model": "crackmodel.models.loading",
-    "open_report": "crackmodel.reports.queries",
+    "open_report": "crackmodel.reports.reading.query",
     "score_survey": "crackmodel.scoring.run",
     "train_model": "crackmodel.models.training",
 }

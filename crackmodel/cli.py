@@ -173,8 +173,8 @@ def query(
 
     Example: `crackmodel query "select image, crack_probability from latest where verdict = 'crack'"`
     """
-    from crackmodel.reports.output import LONGEST_TABLE, write_result
-    from crackmodel.reports.queries import open_report
+    from crackmodel.reports.reading.output import LONGEST_TABLE, write_result
+    from crackmodel.reports.reading.query import open_report
     from crackmodel.settings import ReportSettings
 
     opened = open_report(ReportSettings.read(report=report).report)

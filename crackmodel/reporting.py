@@ -34,8 +34,8 @@ def summarise_report(report: ReportOption = None, as_json: JsonOption = False) -
 
     Example: `crackmodel report summary`
     """
-    from crackmodel.reports.output import write_result
-    from crackmodel.reports.queries import open_report
+    from crackmodel.reports.reading.output import write_result
+    from crackmodel.reports.reading.query import open_report
     from crackmodel.settings import ReportSettings
 
     with open_report(ReportSettings.read(report=report).report) as opened:
@@ -151,7 +151,7 @@ def show_history(
     """
     import pyarrow as pa
 
-    from crackmodel.reports.output import write_result
+    from crackmodel.reports.reading.output import write_result
 
     table = _open(report)
     commits = [commit.as_dict() for commit in table.history(limit)]

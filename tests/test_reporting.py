@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from crackmodel.cli import app
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import publish_shard, write_shard
+from crackmodel.reports.writing.shard_file import publish_shard, write_shard
 from tests.reports.rows import make_rejected, make_row
 
 

@@ -11,12 +11,12 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from crackmodel.errors import ReportWriteFailed
-from crackmodel.reports import comparison, ledger
-from crackmodel.reports.checking import Check, check
-from crackmodel.reports.fence import Fence
-from crackmodel.reports.history import Commit, history
-from crackmodel.reports.ledger import RunCounts, TopImage, UnfamiliarImage
-from crackmodel.reports.snapshot import committed_files, committed_rows
+from crackmodel.reports.maintenance.commit_history import Commit, history
+from crackmodel.reports.maintenance.integrity import Check, check
+from crackmodel.reports.reading import incremental, run_statistics
+from crackmodel.reports.reading.dataset import committed_files, committed_rows
+from crackmodel.reports.reading.run_statistics import RunCounts, TopImage, UnfamiliarImage
+from crackmodel.reports.writing.fencing import Fence
 from crackmodel.storage.location import Place, first_line, remedy
 
 
@@ -83,8 +83,8 @@ class CommittedRows:
         self._fence.remember(survey)
         if force:
             return listing.sort_by("image")
-        with ledger.reading(self.uri):
-            return comparison.pending(
+        with run_statistics.reading(self.uri):
+            return incremental.pending(
                 listing,
                 self.dataset(survey),
                 model=model,
@@ -120,7 +120,7 @@ class CommittedRows:
             ReportError: A committed file cannot be read.
         """
         with self._newest(survey) as rows:
-            return comparison.missing(
+            return incremental.missing(
                 listing,
                 rows,
                 model=model,
@@ -144,7 +144,7 @@ class CommittedRows:
             ReportError: A committed file cannot be read.
         """
         with self._newest(survey) as rows:
-            return comparison.gone(listing, rows)
+            return incremental.gone(listing, rows)
 
     def count(self, run_id: str, survey: str | None = None) -> RunCounts:
         """Count the rows that a run committed, by verdict and by reject code.
@@ -157,7 +157,7 @@ class CommittedRows:
             ReportError: A committed file cannot be read.
         """
         with self._newest(survey) as rows:
-            return ledger.count(rows, run_id)
+            return run_statistics.count(rows, run_id)
 
     def top(self, run_id: str, n: int = 10, survey: str | None = None) -> tuple[TopImage, ...]:
         """The `n` images of a run with the highest crack probability, rejected ones left out.
@@ -173,7 +173,7 @@ class CommittedRows:
             ReportError: A committed file cannot be read.
         """
         with self._newest(survey) as rows:
-            return ledger.top(rows, run_id, n)
+            return run_statistics.top(rows, run_id, n)
 
     def unfamiliar(self, run_id: str, n: int = 10, survey: str | None = None) -> tuple[UnfamiliarImage, ...]:
         """The `n` images of a run that look least like the model's training images, if they are flagged.
@@ -189,7 +189,7 @@ class CommittedRows:
             ReportError: A committed file cannot be read.
         """
         with self._newest(survey) as rows:
-            return ledger.unfamiliar(rows, run_id, n)
+            return run_statistics.unfamiliar(rows, run_id, n)
 
     def surveys(self) -> list[str]:
         """Names of the surveys that have rows, sorted."""
@@ -215,7 +215,7 @@ class CommittedRows:
         Raises:
             ReportError: The report's folder cannot be listed, or its log not be read.
         """
-        with ledger.reading(self.uri), self._reading_log():
+        with run_statistics.reading(self.uri), self._reading_log():
             return check(self._table, self._place)
 
     def refresh(self) -> None:
@@ -231,7 +231,7 @@ class CommittedRows:
     def _newest(self, survey: str | None) -> Iterator[ds.Dataset]:
         """The rows as they are now; what goes wrong while they are read names the report."""
         self.refresh()
-        with ledger.reading(self.uri):
+        with run_statistics.reading(self.uri):
             yield self.dataset(survey)
 
     @contextmanager

@@ -17,18 +17,18 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from crackmodel.errors import ReportBusy, ReportNotFound, ReportWriteFailed
-from crackmodel.reports import compaction
-from crackmodel.reports.claims import claim_survey
+from crackmodel.reports.announcements import add_told, read_told
 from crackmodel.reports.committed import CommittedRows
-from crackmodel.reports.compaction import TARGET_BYTES, Compaction
-from crackmodel.reports.ledger import RunCounts, TopImage, UnfamiliarImage
-from crackmodel.reports.locks import hold_survey
-from crackmodel.reports.opening import add_later_columns, is_vacant, load
-from crackmodel.reports.orphans import delete_orphans, sweep
+from crackmodel.reports.compatibility import add_later_columns, is_vacant, load
+from crackmodel.reports.maintenance import compaction
+from crackmodel.reports.maintenance.compaction import TARGET_BYTES, Compaction
+from crackmodel.reports.maintenance.orphan_files import delete_orphans, sweep
+from crackmodel.reports.reading.dataset import named_files
+from crackmodel.reports.reading.run_statistics import RunCounts, TopImage, UnfamiliarImage
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
-from crackmodel.reports.snapshot import named_files
-from crackmodel.reports.told import add_told, read_told
-from crackmodel.reports.writer import BOUNDED_COLUMNS, ShardFile
+from crackmodel.reports.survey_notes import claim_survey
+from crackmodel.reports.writing.lock import hold_survey
+from crackmodel.reports.writing.shard_file import BOUNDED_COLUMNS, ShardFile
 from crackmodel.storage.location import open_place, write_failed
 
 __all__ = ["ReportTable", "RunCounts", "TopImage", "UnfamiliarImage"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from crackmodel.errors import ClusterError, ReportError, SurveyError
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import publish_shard
+from crackmodel.reports.writing.shard_file import publish_shard
 from crackmodel.scoring.dispatch import scored_inline, scored_on_ray
 from crackmodel.scoring.events import Listener, ShardCommitted
 from crackmodel.scoring.job import ScoringJob, ShardResult

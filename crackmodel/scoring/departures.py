@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import publish_shard
+from crackmodel.reports.writing.shard_file import publish_shard
 from crackmodel.scoring.job import ScoringJob, ShardResult
 from crackmodel.scoring.rows import reject_shard
 from crackmodel.scoring.shards import Shard, listed_files

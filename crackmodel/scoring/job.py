@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from crackmodel.models.familiarity import Familiarity
-from crackmodel.reports.writer import ShardFile
+from crackmodel.reports.writing.shard_file import ShardFile
 from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.listing import Survey
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from crackmodel.errors import NightIncomplete, ReportError
-from crackmodel.reports.changes import Changes, compare_untold, rows_by_run
+from crackmodel.reports.reading.changes import Changes, compare_untold, rows_by_run
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.result import RunResult
 from crackmodel.surveys.discovery import RosterEntry

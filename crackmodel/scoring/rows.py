@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.reports.schema import REPORT_SCHEMA
-from crackmodel.reports.writer import write_shard
+from crackmodel.reports.writing.shard_file import write_shard
 from crackmodel.scoring.job import ScoringJob, ShardResult
 from crackmodel.scoring.shards import ListedFile, Shard
 from crackmodel.scoring.stages import StageWatch

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crackmodel.errors import printable
-from crackmodel.reports.ledger import TopImage
+from crackmodel.reports.reading.run_statistics import TopImage
 from crackmodel.scoring.result import RunResult
 
 _TOP_LINES = 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from crackmodel.reports.claims import knows_survey
+from crackmodel.reports.survey_notes import knows_survey
 from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.discovery import RosterEntry, find_surveys
 

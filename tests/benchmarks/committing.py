@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import Bounds, ShardFile
+from crackmodel.reports.writing.shard_file import Bounds, ShardFile
 from tests.benchmarks.memory import usage
 
 _RUN = "20260101T000000Z-abcdef"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crackmodel.reports.queries import open_report
+from crackmodel.reports.reading.query import open_report
 from tests.deploy.container import Image, Mount
 from tests.deploy.manifests import CHECKOUT, locked
 

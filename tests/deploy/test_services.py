@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crackmodel.reports.queries import open_report
+from crackmodel.reports.reading.query import open_report
 from tests.deploy.container import Image, two_networks
 from tests.deploy.manifests import DEPLOY, compose
 from tests.deploy.services import HOSTS, VOLUMES, Services

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from crackmodel.reports.queries import open_report
+from crackmodel.reports.reading.query import open_report
 from crackmodel.surveys.sample import SampleSurvey
 from tests.models.drawings import draw_clear, write_patches
 from tests.prefect_server import PrefectServer, stop, until

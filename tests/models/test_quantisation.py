@@ -19,7 +19,7 @@ from crackmodel.models.loading import build_engine
 from crackmodel.models.quantisation import check_int8, compare_verdicts, pick_representative
 from crackmodel.models.registry import PRETRAINED, Registry
 from crackmodel.models.versions import ModelVersion
-from crackmodel.reports.queries import open_report
+from crackmodel.reports.reading.query import open_report
 from crackmodel.scoring.run import score_survey
 
 Sets = dict[str, tuple[Path, ScoredImages]]

@@ -10,7 +10,7 @@ import pytest
 
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 
 Commit = Callable[[Sequence[dict[str, Any]]], ShardFile]
 

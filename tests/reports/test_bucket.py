@@ -6,14 +6,13 @@ import pyarrow.dataset as ds
 import pytest
 
 from crackmodel.errors import ReportBusy
-from crackmodel.reports import compaction
+from crackmodel.reports.maintenance import compaction
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import open_place
 from tests.object_store import BUCKET, ObjectStore
-
-from .rows import NOON, SCORING, make_listing, make_row
+from tests.reports.rows import NOON, SCORING, make_listing, make_row
 
 LISTING = make_listing(("a.jpg", 1000, NOON), ("b.jpg", 1000, NOON))
 

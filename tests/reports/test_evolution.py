@@ -11,12 +11,11 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from crackmodel.reports.queries import open_report
+from crackmodel.reports.reading.query import open_report
 from crackmodel.reports.schema import LATER_COLUMNS, REPORT_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import BOUNDED_COLUMNS, publish_shard, write_shard
-
-from .rows import NOON, SCORING, make_listing, make_row
+from crackmodel.reports.writing.shard_file import BOUNDED_COLUMNS, publish_shard, write_shard
+from tests.reports.rows import NOON, SCORING, make_listing, make_row
 
 OLDER = pa.schema([field for field in REPORT_SCHEMA if field.name not in LATER_COLUMNS])
 
@@ -159,7 +158,7 @@ def test_run_that_began_before_the_upgrade_loses_nothing(older: Path) -> None:
 
 
 def _opened(place: Path) -> tuple[Any, DeltaTable]:
-    from crackmodel.reports.opening import load
+    from crackmodel.reports.compatibility import load
     from crackmodel.storage.location import open_place
 
     return open_place(place), load(open_place(place))

@@ -4,8 +4,7 @@ import pytest
 
 from crackmodel.errors import UsageError
 from crackmodel.reports.schema import FILE_SCHEMA, KEY_COLUMNS, REPORT_SCHEMA, build_rows, partition_folder
-
-from .rows import make_row
+from tests.reports.rows import make_row
 
 
 def test_a_file_has_every_column_but_the_survey() -> None:

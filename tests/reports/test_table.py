@@ -17,11 +17,10 @@ from crackmodel.errors import ReportError, ReportWriteFailed
 from crackmodel.reports import table as table_module
 from crackmodel.reports.schema import REPORT_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Place
-
-from .conftest import Commit
-from .rows import NOON, SCORING, make_listing, make_rejected, make_row
+from tests.reports.conftest import Commit
+from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_row
 
 DEAD = "20260101T000000Z-00dead"
 
@@ -29,7 +28,7 @@ COMMIT_TEN = """
 import sys
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 sys.path.insert(0, sys.argv[3])
 from rows import make_row
 uri, run = sys.argv[1:3]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from crackmodel.reports.queries import open_report
+from crackmodel.reports.reading.query import open_report
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run import score_survey
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from pyarrow import fs
 
-from crackmodel.reports.opening import is_vacant
+from crackmodel.reports.compatibility import is_vacant
 from crackmodel.scoring.run import score_survey
 from crackmodel.storage import location
 

@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from crackmodel.reports.changes import compare_untold, rows_by_run
+from crackmodel.reports.reading.changes import compare_untold, rows_by_run
 from crackmodel.reports.table import ReportTable
 from tests.scoring.conftest import Score, rows
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from crackmodel.reports.queries import open_report
+from crackmodel.reports.reading.query import open_report
 from tests.scoring.conftest import Score
 
 

@@ -21,8 +21,8 @@ from pyarrow import fs
 from crackmodel.errors import CrackmodelError, ModelError, ReportError, ReportIncompatible, SurveyError
 from crackmodel.models.card import card_from_json
 from crackmodel.models.registry import PRETRAINED, Registry
-from crackmodel.reports.opening import is_vacant
-from crackmodel.reports.queries import open_report
+from crackmodel.reports.compatibility import is_vacant
+from crackmodel.reports.reading.query import open_report
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring import rows as scoring_rows
 from crackmodel.scoring.events import Event, RunPlanned

@@ -31,7 +31,7 @@ from crackmodel.errors import (
 )
 from crackmodel.models.card import card_from_json
 from crackmodel.models.registry import PRETRAINED, Registry
-from crackmodel.reports.changes import compare_untold, rows_by_run
+from crackmodel.reports.reading.changes import compare_untold, rows_by_run
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted
 from crackmodel.scoring.run import score_survey

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crackmodel.reports.ledger import TopImage
+from crackmodel.reports.reading.run_statistics import TopImage
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.summary import plain_summary
 

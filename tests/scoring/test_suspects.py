@@ -16,7 +16,7 @@ import pytest
 from crackmodel.errors import ClusterError, ReportWriteFailed
 from crackmodel.models.registry import Registry
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import publish_shard
+from crackmodel.reports.writing.shard_file import publish_shard
 from crackmodel.scoring import suspects
 from crackmodel.scoring.job import ScoringJob
 from crackmodel.scoring.run import load_model_file

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from crackmodel.errors import ClusterError, SurveyError
-from crackmodel.reports.writer import ShardFile
+from crackmodel.reports.writing.shard_file import ShardFile
 from crackmodel.scoring.dispatch import _cut, _is_suspect
 from crackmodel.scoring.job import ShardResult
 from crackmodel.scoring.shards import ListedFile, Shard

@@ -14,7 +14,7 @@ import pytest
 import crackmodel
 from crackmodel.models.card import card_from_json
 from crackmodel.models.registry import PRETRAINED, Registry
-from crackmodel.reports.queries import open_report
+from crackmodel.reports.reading.query import open_report
 from tests.object_store import BUCKET, ObjectStore
 from tests.ray_cluster import printed
 

@@ -10,13 +10,12 @@ from deltalake import DeltaTable
 from pyarrow import fs
 
 from crackmodel.errors import ReportBusy
-from crackmodel.reports import compaction, orphans
+from crackmodel.reports.maintenance import compaction, orphan_files
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Place
-
-from .rows import NOON, SCORING, make_listing, make_row
+from tests.reports.rows import NOON, SCORING, make_listing, make_row
 
 LISTING = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
 DEAD, NEXT, OTHER = (f"20261123T06395{number}Z-b4b2c{number}" for number in range(3))
@@ -98,13 +97,13 @@ def test_files_that_are_committed_meanwhile_stay(table: ReportTable, monkeypatch
     living, store = without_lock(table), without_lock(table)
     published(table, "a.jpg", DEAD)
     files = published(living, "a.jpg", OTHER)
-    number = orphans.keep_others_from_compacting
+    number = orphan_files.keep_others_from_compacting
 
     def meanwhile(deltas: DeltaTable, survey: str) -> object:
         living.commit(files, run_id=OTHER, sequence=0)
         return number(deltas, survey)
 
-    monkeypatch.setattr(orphans, "keep_others_from_compacting", meanwhile)
+    monkeypatch.setattr(orphan_files, "keep_others_from_compacting", meanwhile)
     assert store.sweep("bridge", NEXT) == 0
     monkeypatch.undo()
 
@@ -123,7 +122,7 @@ def test_a_compaction_that_is_going_on_loses_no_row(
     for number, image in enumerate(("a.jpg", "b.jpg")):
         store.commit(published(store, image, NEXT), run_id=NEXT, sequence=number)
     compacting = without_lock(table)
-    replace, number_of = compaction._replace, orphans.keep_others_from_compacting
+    replace, number_of = compaction._replace, orphan_files.keep_others_from_compacting
     swept: list[int] = []
 
     def sweep_first(*arguments: object) -> None:
@@ -137,7 +136,7 @@ def test_a_compaction_that_is_going_on_loses_no_row(
         return moved
 
     if commits_first:
-        monkeypatch.setattr(orphans, "keep_others_from_compacting", compact_first)
+        monkeypatch.setattr(orphan_files, "keep_others_from_compacting", compact_first)
         published(table, "a.jpg", DEAD)
         assert store.sweep("bridge", NEXT) == 0
         assert without_lock(table).sweep("bridge", OTHER) == 1

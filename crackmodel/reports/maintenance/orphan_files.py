@@ -16,11 +16,11 @@ from deltalake.exceptions import CommitFailedError
 from pyarrow import fs
 
 from crackmodel.errors import ReportBusy
-from crackmodel.reports.compaction import keep_others_from_compacting
-from crackmodel.reports.fence import Fence
+from crackmodel.reports.maintenance.compaction import keep_others_from_compacting
+from crackmodel.reports.reading.dataset import committed_files, named_files
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA, partition_folder
-from crackmodel.reports.snapshot import committed_files, named_files
-from crackmodel.reports.writer import is_shard_name
+from crackmodel.reports.writing.fencing import Fence
+from crackmodel.reports.writing.shard_file import is_shard_name
 from crackmodel.storage.location import Place, write_failed
 
 ORPHAN_AGE_WITHOUT_LOCK: Final = timedelta(days=1)

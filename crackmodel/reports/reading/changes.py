@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import duckdb
 
-from crackmodel.reports import ledger
-from crackmodel.reports.database import open_database
+from crackmodel.reports.reading import run_statistics
+from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.table import ReportTable
 
 RUNS_TO_COMPARE: Final = 30
@@ -178,7 +178,7 @@ def rows_by_run(table: ReportTable, survey: str) -> dict[str, int]:
         ReportError: The report cannot be read.
     """
     table.refresh()
-    with ledger.reading(table.uri):
+    with run_statistics.reading(table.uri):
         rows = table.dataset(survey).scanner(columns=["run_id"], cache_metadata=False)
         with open_database({"scan": rows}) as database:
             return dict(database.sql(_RUNS).fetchall())
@@ -204,7 +204,7 @@ def compare_untold(
     runs = {run: rows for run, rows in rows_by_run(table, survey).items() if rows > told.get(run, 0)}
     if not runs:
         return _NOTHING
-    with ledger.reading(table.uri):
+    with run_statistics.reading(table.uri):
         try:
             answers = _asked(table, survey, list(runs), step=step, n=n, megabytes=_MEGABYTES)
         except duckdb.OutOfMemoryException:

@@ -11,15 +11,14 @@ import pytest
 from deltalake import DeltaTable
 
 from crackmodel.errors import ReportBusy, ReportDamaged
-from crackmodel.reports import compaction
-from crackmodel.reports.queries import open_report
+from crackmodel.reports.maintenance import compaction
+from crackmodel.reports.reading.dataset import committed_files
+from crackmodel.reports.reading.query import open_report
 from crackmodel.reports.schema import FILE_SCHEMA, REPORT_SCHEMA, build_rows
-from crackmodel.reports.snapshot import committed_files
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
-
-from .conftest import Commit
-from .rows import NOON, SCORING, make_listing, make_rejected, make_row
+from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
+from tests.reports.conftest import Commit
+from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_row
 
 LISTING = make_listing(("a.jpg", 1000, NOON), ("bad.jpg", 1000, NOON), ("new.jpg", 1000, NOON))
 OTHER_MODEL = "b" * 64

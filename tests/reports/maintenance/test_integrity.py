@@ -14,14 +14,13 @@ from deltalake import DeltaTable, write_deltalake
 from pyarrow import fs
 
 from crackmodel.errors import ReportDamaged
-from crackmodel.reports.checking import Check, Finding
+from crackmodel.reports.maintenance.integrity import Check, Finding
 from crackmodel.reports.schema import FILE_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Place
-
-from .conftest import Commit
-from .rows import NOON, SCORING, make_listing, make_rejected, make_row
+from tests.reports.conftest import Commit
+from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_row
 
 DEAD = "20260101T000000Z-00dead"
 

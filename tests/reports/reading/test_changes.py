@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crackmodel.reports.changes import (
+from crackmodel.reports.reading.changes import (
     ChangedImage,
     Changes,
     compare_untold,
@@ -19,9 +19,8 @@ from crackmodel.reports.changes import (
     stability_limit,
 )
 from crackmodel.reports.table import ReportTable
-
-from .conftest import Commit
-from .rows import NOON, make_rejected, make_row
+from tests.reports.conftest import Commit
+from tests.reports.rows import NOON, make_rejected, make_row
 
 
 def scored(image: str, probability: float, run: int, **changes: Any) -> dict[str, Any]:

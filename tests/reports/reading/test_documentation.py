@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from crackmodel.reports.queries import VIEWS, open_report
+from crackmodel.reports.reading.query import VIEWS, open_report
 from crackmodel.reports.schema import REJECT_CODES, REPORT_SCHEMA
 from crackmodel.reports.table import ReportTable
+from tests.reports.conftest import Commit
+from tests.reports.rows import make_rejected, make_row
 
-from .conftest import Commit
-from .rows import make_rejected, make_row
-
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "report.md").read_text()
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "report.md").read_text()
 COLUMN_ROWS = {
     cells[0].strip("` "): [cell.strip() for cell in cells[1:]]
     for cells in (line.strip("|\n").split("|") for line in PAGE.splitlines() if line.count("|") == 6)

@@ -2,7 +2,7 @@
 
 The kernel holds the lock for the process, so it ends with the process, however that ends. Object stores
 have no such thing and get none; there the transaction log alone keeps two runs of one survey apart: see
-`crackmodel.reports.fence`.
+`crackmodel.reports.writing.fencing`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from crackmodel.errors import ReportError
-from crackmodel.reports.database import open_database
+from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.storage.location import first_line, remedy
 
 

@@ -15,12 +15,12 @@ from deltalake import DeltaTable
 from pyarrow import fs
 
 from crackmodel.errors import ReportBusy, ReportDamaged
-from crackmodel.reports.compaction import replaced_files
-from crackmodel.reports.database import open_database
-from crackmodel.reports.locks import LOCK_FOLDER, hold_survey
+from crackmodel.reports.maintenance.compaction import replaced_files
+from crackmodel.reports.reading.dataset import CommittedFile, committed_files, committed_rows
+from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.schema import FILE_SCHEMA, LATER_COLUMNS, PARTITION_COLUMN
-from crackmodel.reports.snapshot import CommittedFile, committed_files, committed_rows
-from crackmodel.reports.writer import content_hash, is_shard_name, named_hash
+from crackmodel.reports.writing.lock import LOCK_FOLDER, hold_survey
+from crackmodel.reports.writing.shard_file import content_hash, is_shard_name, named_hash
 from crackmodel.storage.location import Place, first_line
 
 Kind = Literal["missing", "size", "hash", "unreadable", "schema", "rows", "duplicates", "orphan"]

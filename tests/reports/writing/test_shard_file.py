@@ -14,9 +14,8 @@ import pytest
 from crackmodel.errors import ReportWriteFailed, UsageError
 from crackmodel.reports.schema import FILE_SCHEMA, PARTITION_COLUMN, build_rows
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import publish_shard, write_shard
-
-from .rows import MODEL, make_row
+from crackmodel.reports.writing.shard_file import publish_shard, write_shard
+from tests.reports.rows import MODEL, make_row
 
 ROWS = build_rows([make_row(f"{n:05d}.jpg", sha256=os.urandom(32).hex()) for n in range(20_000)])
 
@@ -164,7 +163,7 @@ import resource, signal, sys
 import pyarrow.parquet as pq
 from crackmodel.errors import ReportWriteFailed
 from crackmodel.reports.schema import REPORT_SCHEMA
-from crackmodel.reports.writer import write_shard
+from crackmodel.reports.writing.shard_file import write_shard
 rows = pq.read_table(sys.argv[2], schema=REPORT_SCHEMA)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -204,7 +203,7 @@ def test_a_file_in_the_way_of_the_folder_is_reported(table: ReportTable) -> None
 
 def test_workers_import_neither_table_format_nor_database_nor_pandas() -> None:
     code = (
-        "import sys, crackmodel.reports.writer\n"
+        "import sys, crackmodel.reports.writing.shard_file\n"
         "print(sorted({'deltalake', 'duckdb', 'pandas', 'pydantic', 'ray', 'tensorflow'} & set(sys.modules)))"
     )
     answer = subprocess.run(

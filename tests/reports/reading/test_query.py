@@ -10,14 +10,13 @@ import pyarrow as pa
 import pytest
 
 from crackmodel.errors import QueryError, ReportError, ReportNotFound
-from crackmodel.reports import database as database_module
-from crackmodel.reports.queries import VIEWS, Report, open_report
+from crackmodel.reports.reading import sandbox as database_module
+from crackmodel.reports.reading.query import VIEWS, Report, open_report
 from crackmodel.reports.schema import REPORT_SCHEMA, TIMESTAMP
 from crackmodel.reports.table import ReportTable
 from crackmodel.surveys.tiling import tile_grid
-
-from .conftest import Commit
-from .rows import NOON, make_rejected, make_row
+from tests.reports.conftest import Commit
+from tests.reports.rows import NOON, make_rejected, make_row
 
 
 def rows(table: ReportTable, query: str) -> list[tuple[Any, ...]]:

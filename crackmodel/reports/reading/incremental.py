@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from crackmodel.reports.database import open_database
-from crackmodel.reports.ledger import scan
+from crackmodel.reports.reading.run_statistics import scan
+from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.schema import DEPARTED_REJECT_CODES, KEY_COLUMNS, TRANSIENT_REJECT_CODES
 
 # Of several rows of an image the newest counts, as in the view `latest`: after a file was replaced and

@@ -14,10 +14,9 @@ from pyarrow import fs
 from crackmodel.errors import ReportBusy, ReportWriteFailed
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writer import ShardFile, publish_shard, write_shard
+from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Place
-
-from .rows import NOON, SCORING, make_listing, make_row
+from tests.reports.rows import NOON, SCORING, make_listing, make_row
 
 LISTING = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
 

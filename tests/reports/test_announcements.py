@@ -9,9 +9,8 @@ import pytest
 
 from crackmodel.errors import ReportWriteFailed
 from crackmodel.reports.table import ReportTable
-
-from .conftest import Commit
-from .rows import make_row
+from tests.reports.conftest import Commit
+from tests.reports.rows import make_row
 
 
 def note(table: ReportTable, survey: str = "bridge") -> Path:

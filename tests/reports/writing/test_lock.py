@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from crackmodel.errors import ReportBusy, ReportWriteFailed
-from crackmodel.reports.locks import hold_survey
 from crackmodel.reports.table import ReportTable
+from crackmodel.reports.writing.lock import hold_survey
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from crackmodel.reports.locks import hold_survey
+from crackmodel.reports.writing.lock import hold_survey
 with hold_survey(Path(sys.argv[1]), "bridge", "run-9"):
     print("held", flush=True)
     time.sleep(60)

@@ -8,14 +8,13 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from crackmodel.reports import comparison
-from crackmodel.reports.database import open_database
-from crackmodel.reports.queries import open_report
+from crackmodel.reports.reading import incremental
+from crackmodel.reports.reading.query import open_report
+from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.schema import REJECT_CODES
 from crackmodel.reports.table import ReportTable, RunCounts, TopImage
-
-from .conftest import Commit
-from .rows import NOON, SCORING, make_listing, make_rejected, make_row
+from tests.reports.conftest import Commit
+from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_row
 
 A = ("a.jpg", 1000, NOON)
 B = ("b.jpg", 1000, NOON)
@@ -209,7 +208,7 @@ def test_a_comparison_that_cannot_do_with_little_memory_gets_more(
     table: ReportTable, commit: Commit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit([make_row("a.jpg")])
-    monkeypatch.setattr(comparison, "_MEGABYTES_AT_ONCE", 0.001)
+    monkeypatch.setattr(incremental, "_MEGABYTES_AT_ONCE", 0.001)
     with pytest.raises(duckdb.OutOfMemoryException), open_database({}, megabytes=0.001) as database:
         database.sql("SELECT list(range::VARCHAR) FROM range(9999)").fetchall()
     assert left(table, make_listing(A, B)) == ["b.jpg"]
@@ -220,8 +219,8 @@ def test_a_comparison_that_cannot_do_with_little_memory_gets_more(
 def test_a_comparison_in_parts_finds_the_same(
     table: ReportTable, commit: Commit, monkeypatch: pytest.MonkeyPatch, at_once: int, most_parts: int
 ) -> None:
-    monkeypatch.setattr(comparison, "_FILES_AT_ONCE", at_once)
-    monkeypatch.setattr(comparison, "_MOST_PARTS", most_parts)
+    monkeypatch.setattr(incremental, "_FILES_AT_ONCE", at_once)
+    monkeypatch.setattr(incremental, "_MOST_PARTS", most_parts)
     names = ["\U0001f309.jpg", "zz.jpg", "\xfc.jpg", "b/2.jpg", "b/1.jpg", "a.jpg", "Z.jpg"]
     commit([make_row(name) for name in names[2:]])
     changed = [(name, 1000 + (name == "b/1.jpg"), NOON) for name in names]

@@ -12,9 +12,9 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow import fs
 
 from crackmodel.errors import ReportIncompatible
-from crackmodel.reports.claims import SURVEY_FOLDER
-from crackmodel.reports.locks import LOCK_FOLDER
 from crackmodel.reports.schema import LATER_COLUMNS, PARTITION_COLUMN, REPORT_SCHEMA
+from crackmodel.reports.survey_notes import SURVEY_FOLDER
+from crackmodel.reports.writing.lock import LOCK_FOLDER
 from crackmodel.storage.location import Place, first_line, remedy
 
 _LOG_FOLDER: Final = "_delta_log"

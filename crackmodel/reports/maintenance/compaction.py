@@ -29,9 +29,9 @@ from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
 from crackmodel.errors import ReportBusy, ReportDamaged
+from crackmodel.reports.reading.dataset import CommittedFile, committed_files
 from crackmodel.reports.schema import FILE_SCHEMA, PARTITION_COLUMN, REPORT_SCHEMA
-from crackmodel.reports.snapshot import CommittedFile, committed_files
-from crackmodel.reports.writer import (
+from crackmodel.reports.writing.shard_file import (
     WRITING,
     Bounds,
     ShardFile,

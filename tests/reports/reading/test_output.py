@@ -15,10 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from crackmodel.errors import printable
-from crackmodel.reports.output import LONGEST_TABLE, OutputFormat, write_result
+from crackmodel.reports.reading.output import LONGEST_TABLE, OutputFormat, write_result
 from crackmodel.reports.schema import TIMESTAMP
-
-from .rows import NOON
+from tests.reports.rows import NOON
 
 ANSWER = pa.table(
     {

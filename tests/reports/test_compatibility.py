@@ -11,8 +11,7 @@ from deltalake import DeltaTable, TableFeatures, write_deltalake
 from crackmodel.errors import ReportIncompatible, ReportNotFound, ReportWriteFailed
 from crackmodel.reports.schema import REPORT_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
-
-from .rows import make_row
+from tests.reports.rows import make_row
 
 Opener = Callable[[Path], ReportTable]
 OPENERS = pytest.mark.parametrize(

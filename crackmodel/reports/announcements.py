@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from crackmodel.reports.claims import SURVEY_FOLDER, write_note
 from crackmodel.reports.schema import check_name
+from crackmodel.reports.survey_notes import SURVEY_FOLDER, write_note
 from crackmodel.storage.location import Place, write_failed
 
 

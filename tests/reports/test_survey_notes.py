@@ -11,9 +11,8 @@ from pyarrow import fs
 from crackmodel.errors import ReportIncompatible, ReportWriteFailed, UsageError
 from crackmodel.reports.table import ReportTable
 from crackmodel.storage.location import Place
-
-from .conftest import Commit
-from .rows import make_row
+from tests.reports.conftest import Commit
+from tests.reports.rows import make_row
 
 
 def notes(table: ReportTable) -> list[str]:

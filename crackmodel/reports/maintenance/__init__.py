@@ -1,0 +1,1 @@
+"""What keeps a report small and sound: compaction, orphans, checks, history."""

@@ -1,0 +1,1 @@
+"""What a report says: rows, views, SQL, what is left to score, and what changed."""
