@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from crackmodel.errors import CrackmodelError
 
 if TYPE_CHECKING:
-    from crackmodel.models.loading import load_model
-    from crackmodel.models.training import train_model
+    from crackmodel.models.inference.loading import load_model
+    from crackmodel.models.training.train import train_model
     from crackmodel.reports.reading.query import open_report
     from crackmodel.scoring.run import score_survey
 
@@ -21,10 +21,10 @@ __version__ = "0.1.0"
 __all__ = ["CrackmodelError", "__version__", "load_model", "open_report", "score_survey", "train_model"]
 
 _HOMES = {
-    "load_model": "crackmodel.models.loading",
+    "load_model": "crackmodel.models.inference.loading",
     "open_report": "crackmodel.reports.reading.query",
     "score_survey": "crackmodel.scoring.run",
-    "train_model": "crackmodel.models.training",
+    "train_model": "crackmodel.models.training.train",
 }
 
 

@@ -233,8 +233,8 @@ def train(
     Example: `crackmodel train metu --name walls --weights mobilenet_v2_no_top.h5 --promote`
     """
     from crackmodel.cluster.jobs.log_protocol import Recorder, recording
-    from crackmodel.models.assessment import name_datasets
-    from crackmodel.models.training import train_model
+    from crackmodel.models.evaluation.evaluate import name_datasets
+    from crackmodel.models.training.train import train_model
     from crackmodel.progress import TrainingLines
     from crackmodel.settings import TrainSettings
 

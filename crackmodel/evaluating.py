@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from crackmodel.models.assessment import Evaluation
+    from crackmodel.models.evaluation.evaluate import Evaluation
 
 ModelsFolder = Annotated[
     str | None, typer.Option("--models", help="Folder or URI of the model registry. [default: models]")
@@ -40,8 +40,8 @@ def evaluate(
 
     Example: `crackmodel evaluate builtin walls --positive cracked --out walls-evaluation`
     """
-    from crackmodel.models.assessment import evaluate_model
-    from crackmodel.models.registry import Registry
+    from crackmodel.models.evaluation.evaluate import evaluate_model
+    from crackmodel.models.registry.registry import Registry
     from crackmodel.settings import TrainSettings
 
     version = Registry(TrainSettings.read(models=models).models).resolve(model)
@@ -59,8 +59,8 @@ def compare_models(
 
     Example: `crackmodel models compare walls@production walls@v2`
     """
-    from crackmodel.models.comparison import compare_versions
-    from crackmodel.models.registry import Registry
+    from crackmodel.models.registry.promotion import compare_versions
+    from crackmodel.models.registry.registry import Registry
     from crackmodel.settings import TrainSettings
 
     registry = Registry(TrainSettings.read(models=models).models)
@@ -70,7 +70,7 @@ def compare_models(
 
 def evaluation_lines(found: Evaluation) -> str:
     """Write an evaluation for a terminal: each data set's metrics with their intervals, then the page."""
-    from crackmodel.models.page import METRIC_NAMES, metric_text
+    from crackmodel.models.evaluation.html_page import METRIC_NAMES, metric_text
 
     lines = [f"{found.model}, threshold {found.threshold:g}"]
     for name, each in found.sets.items():

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.errors import printable
-from crackmodel.models.events import (
+from crackmodel.models.training.training_events import (
     DatasetRead,
     EpochFinished,
     FeaturesExtracted,

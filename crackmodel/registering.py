@@ -11,7 +11,7 @@ import typer
 from crackmodel.options import JsonOption, ModelsOption
 
 if TYPE_CHECKING:
-    from crackmodel.models.registry import ModelVersion, Registry
+    from crackmodel.models.registry.registry import ModelVersion, Registry
 
 
 def list_models(models: ModelsOption = None, as_json: JsonOption = False) -> None:
@@ -45,7 +45,7 @@ def show_model(
 
     Example: `crackmodel models show builtin`
     """
-    from crackmodel.models.card import card_to_json
+    from crackmodel.models.card.card import card_to_json
 
     version = _registry(models).resolve(model)
     if as_json:
@@ -67,7 +67,7 @@ def promote_model(
 
     Example: `crackmodel models promote walls@v2`
     """
-    from crackmodel.models.comparison import promote_version
+    from crackmodel.models.registry.promotion import promote_version
 
     registry = _registry(models)
     version = registry.resolve(model)
@@ -76,7 +76,7 @@ def promote_model(
 
 
 def _registry(models: str | None) -> Registry:
-    from crackmodel.models.registry import Registry
+    from crackmodel.models.registry.registry import Registry
     from crackmodel.settings import TrainSettings
 
     return Registry(TrainSettings.read(models=models).models)
@@ -112,7 +112,7 @@ def _key_metrics(metrics: dict[str, dict[str, Any]]) -> str:
 
 def print_model(version: ModelVersion) -> None:
     """Tell people about a model: its card, and how to use it."""
-    from crackmodel.models.card_markdown import card_to_markdown
+    from crackmodel.models.card.markdown import card_to_markdown
 
     typer.echo(card_to_markdown(version.card))
     typer.echo(f"Model:  {version.path}")

@@ -12,17 +12,17 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
-from crackmodel.models.assessment import name_datasets
-from crackmodel.models.card_markdown import card_to_markdown
-from crackmodel.models.events import (
+from crackmodel.models.card.markdown import card_to_markdown
+from crackmodel.models.evaluation.evaluate import name_datasets
+from crackmodel.models.registry.registry import ModelVersion
+from crackmodel.models.training.train import train_model
+from crackmodel.models.training.training_events import (
     DatasetRead,
     EpochFinished,
     FeaturesExtracted,
     RecipeRepeated,
     TrainingEvent,
 )
-from crackmodel.models.registry import ModelVersion
-from crackmodel.models.training import train_model
 from crackmodel.options import (
     DatasetsArgument,
     EpochsOption,

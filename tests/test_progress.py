@@ -7,8 +7,13 @@ import io
 import pytest
 
 from crackmodel import progress
-from crackmodel.models.datasets import BadFile
-from crackmodel.models.events import DatasetRead, EpochFinished, FeaturesExtracted, RecipeRepeated
+from crackmodel.models.datasets.labelled import BadFile
+from crackmodel.models.training.training_events import (
+    DatasetRead,
+    EpochFinished,
+    FeaturesExtracted,
+    RecipeRepeated,
+)
 from crackmodel.progress import ProgressBar, TrainingLines
 from crackmodel.scoring.events import RunPlanned, ShardCommitted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from crackmodel.models.familiarity import Familiarity
+from crackmodel.models.inference.out_of_distribution import Familiarity
 from crackmodel.reports.writing.shard_file import ShardFile
 from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.listing import Survey

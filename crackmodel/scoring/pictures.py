@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crackmodel.errors import ImageRejected
-from crackmodel.models.engines import Engine, KerasEngine, LiteRTEngine, Scored
+from crackmodel.models.inference.engines import Engine, KerasEngine, LiteRTEngine, Scored
 from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile
 from crackmodel.scoring.job import ModelFile
 from crackmodel.scoring.stages import StageWatch

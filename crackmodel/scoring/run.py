@@ -16,9 +16,9 @@ from pyarrow.fs import LocalFileSystem
 import crackmodel
 from crackmodel.cluster.session import jobs_address
 from crackmodel.errors import ReconciliationError, ReportError, SurveyError
-from crackmodel.models.loading import read_familiarity
+from crackmodel.models.inference.loading import read_familiarity
 from crackmodel.models.preprocessing import preprocess_fingerprint
-from crackmodel.models.registry import ModelVersion, Registry
+from crackmodel.models.registry.registry import ModelVersion, Registry
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.committing import Totals, score_and_commit
 from crackmodel.scoring.departures import record_departures

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from crackmodel.models.registry import Registry
+from crackmodel.models.registry.registry import Registry
 from crackmodel.scoring.events import Event, ShardCommitted
 from crackmodel.scoring.run import score_survey
 from crackmodel.surveys.tiling import cut_tiles, tile_grid

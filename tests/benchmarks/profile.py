@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from crackmodel.models.engines import LiteRTModel, without_greeting
-from crackmodel.models.registry import Registry
+from crackmodel.models.inference.engines import LiteRTModel, without_greeting
+from crackmodel.models.registry.registry import Registry
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring import fetching
 from crackmodel.scoring.job import ScoringJob

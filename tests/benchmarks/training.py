@@ -22,10 +22,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from crackmodel.models.datasets import find_images, read_tiles, split_70_24_6
-from crackmodel.models.finetuning import one_hot
+from crackmodel.models.datasets.labelled import find_images, read_tiles, split_70_24_6
 from crackmodel.models.network import build_network
-from crackmodel.models.training import train_model
+from crackmodel.models.training.finetuning import one_hot
+from crackmodel.models.training.train import train_model
 
 EPOCHS = 10
 BATCH = 16
@@ -77,7 +77,7 @@ def _over_pixels(dataset: Path, weights: Path) -> tuple[float, float]:
 
 def _over_features(dataset: Path, weights: Path, models: Path) -> tuple[float, float, float]:
     """Seconds until the last epoch, seconds of everything, and the last epoch's validation accuracy."""
-    from crackmodel.models.events import EpochFinished
+    from crackmodel.models.training.training_events import EpochFinished
 
     last: list[tuple[float, float]] = []
     started = time.perf_counter()

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from crackmodel.models import finetuning, pipeline
-from crackmodel.models.datasets import find_images
+from crackmodel.models.datasets.labelled import find_images
 from crackmodel.models.network import build_network
+from crackmodel.models.training import finetuning, tile_batches
 
 STEPS, WARM_UP, BATCH = 30, 6, 32
 _DATA = Path(os.environ.get("CRACKMODEL_TEST_DATA", "../shared/data"))
@@ -34,7 +34,7 @@ def main() -> None:
     print("| batches made | waiting for a batch | seconds a step |\n|---|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tiles.npy"
-        tiles = pipeline.map_tiles(images.root, [images.files[row] for row in rows], path).tiles
+        tiles = tile_batches.map_tiles(images.root, [images.files[row] for row in rows], path).tiles
         for ahead, name in ((0, "when asked for"), (1, "1 ahead"), (2, "2 ahead")):
             waited, seconds = _measure(tiles, images.labels[rows], ahead)
             print(f"| {name} | {waited:.1%} | {seconds:.2f} |", flush=True)
@@ -45,7 +45,7 @@ def _measure(tiles: Any, labels: Any, ahead: int) -> tuple[float, float]:
     moments: list[tuple[float, float]] = []
 
     def timed(make: Callable[[Any], Any], jobs: Any) -> Iterator[Any]:
-        batches = pipeline.prefetched(make, jobs, ahead)
+        batches = tile_batches.prefetched(make, jobs, ahead)
         while True:
             asked = time.perf_counter()
             batch = next(batches, None)

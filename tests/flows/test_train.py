@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from crackmodel.models.registry import Registry
+from crackmodel.models.registry.registry import Registry
 
 pytestmark = pytest.mark.integration
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crackmodel.models.card import (
+from crackmodel.models.card.card import (
     Calibration,
     Card,
     DataRecord,
@@ -17,8 +17,7 @@ from crackmodel.models.card import (
     Threshold,
     TrainingRecord,
 )
-
-from .drawings import write_patches
+from tests.models.drawings import write_patches
 
 WEIGHTS = "weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from crackmodel.models.familiarity import Familiarity
+from crackmodel.models.inference.out_of_distribution import Familiarity
 from crackmodel.scoring.job import ModelFile
 from crackmodel.scoring.unfamiliar import TOGETHER, DistanceMeter, is_unfamiliar
 

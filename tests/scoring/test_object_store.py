@@ -19,8 +19,8 @@ import pytest
 from pyarrow import fs
 
 from crackmodel.errors import CrackmodelError, ModelError, ReportError, ReportIncompatible, SurveyError
-from crackmodel.models.card import card_from_json
-from crackmodel.models.registry import PRETRAINED, Registry
+from crackmodel.models.card.card import card_from_json
+from crackmodel.models.registry.registry import PRETRAINED, Registry
 from crackmodel.reports.compatibility import is_vacant
 from crackmodel.reports.reading.query import open_report
 from crackmodel.reports.table import ReportTable

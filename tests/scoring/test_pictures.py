@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.models.engines import Engine, Scored
+from crackmodel.models.inference.engines import Engine, Scored
 from crackmodel.scoring.job import ModelFile
 from crackmodel.scoring.pictures import Columns, PictureScorer
 

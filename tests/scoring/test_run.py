@@ -29,8 +29,8 @@ from crackmodel.errors import (
     SurveyError,
     UsageError,
 )
-from crackmodel.models.card import card_from_json
-from crackmodel.models.registry import PRETRAINED, Registry
+from crackmodel.models.card.card import card_from_json
+from crackmodel.models.registry.registry import PRETRAINED, Registry
 from crackmodel.reports.reading.changes import compare_untold, rows_by_run
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted

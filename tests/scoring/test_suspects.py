@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from crackmodel.errors import ClusterError, ReportWriteFailed
-from crackmodel.models.registry import Registry
+from crackmodel.models.registry.registry import Registry
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import publish_shard
 from crackmodel.scoring import suspects

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import crackmodel
-from crackmodel.models.card import card_from_json
-from crackmodel.models.registry import PRETRAINED, Registry
+from crackmodel.models.card.card import card_from_json
+from crackmodel.models.registry.registry import PRETRAINED, Registry
 from crackmodel.reports.reading.query import open_report
 from tests.object_store import BUCKET, ObjectStore
 from tests.ray_cluster import printed

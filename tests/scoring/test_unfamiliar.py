@@ -18,11 +18,11 @@ pytest.importorskip("tensorflow")
 import keras
 
 from crackmodel.errors import ClusterError
-from crackmodel.models.engines import LiteRTModel
-from crackmodel.models.export import to_litert
-from crackmodel.models.familiarity import describe_training
+from crackmodel.models.export.litert import to_litert
+from crackmodel.models.inference.engines import LiteRTModel
+from crackmodel.models.inference.out_of_distribution import describe_training
 from crackmodel.models.network import with_features
-from crackmodel.models.registry import Registry
+from crackmodel.models.registry.registry import Registry
 from crackmodel.scoring.summary import markdown_summary, plain_summary
 from tests.scoring.conftest import Score, rows
 

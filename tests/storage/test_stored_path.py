@@ -10,9 +10,9 @@ import pytest
 from pyarrow import fs
 
 from crackmodel.errors import ModelCorrupt, ModelError, ModelNotFound
-from crackmodel.models.card import card_from_json
-from crackmodel.models.loading import load_model
-from crackmodel.models.registry import PRETRAINED, Registry
+from crackmodel.models.card.card import card_from_json
+from crackmodel.models.inference.loading import load_model
+from crackmodel.models.registry.registry import PRETRAINED, Registry
 from crackmodel.storage.object_stores import open_store
 from tests.object_store import ObjectStore
 

@@ -78,7 +78,7 @@ class _Flaky:
 @pytest.mark.timeout(30)
 def test_a_log_that_breaks_off_or_falls_silent_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from crackmodel.cluster.jobs.job_events import JobSaid
-    from crackmodel.models.events import FeaturesExtracted
+    from crackmodel.models.training.training_events import FeaturesExtracted
 
     monkeypatch.setattr(log_reader, "_SECONDS_OF_SILENCE", 0.2)
     told: list[Any] = []

@@ -14,7 +14,7 @@ import typer
 from crackmodel.cli import app
 from crackmodel.cluster.jobs.command import Command, from_anywhere
 from crackmodel.errors import UsageError
-from crackmodel.models.remote import training_command
+from crackmodel.models.training.train_job import training_command
 from crackmodel.scoring.remote import scoring_command
 from crackmodel.settings import ScoreSettings
 

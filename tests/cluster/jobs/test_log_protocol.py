@@ -11,8 +11,8 @@ import pytest
 from crackmodel import errors
 from crackmodel.cluster.jobs.log_protocol import Recorder, read_record, record_error
 from crackmodel.errors import CrackmodelError
-from crackmodel.models.datasets import BadFile
-from crackmodel.models.events import (
+from crackmodel.models.datasets.labelled import BadFile
+from crackmodel.models.training.training_events import (
     DatasetRead,
     EpochFinished,
     FeaturesExtracted,

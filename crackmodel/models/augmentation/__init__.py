@@ -1,0 +1,1 @@
+"""Random variations of tiles that fine-tuning learns from."""

@@ -1,0 +1,1 @@
+"""Labelled images: found, combined, divided, and looked through for duplicates."""

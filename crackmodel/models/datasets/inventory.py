@@ -1,0 +1,136 @@
+"""What was read of the data sets: the usable images, the files that were left out, the fingerprints."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from crackmodel.errors import DatasetError
+from crackmodel.models.card.card import DataRecord, Part, SetRecord
+from crackmodel.models.datasets.labelled import BadFile, fingerprint
+from crackmodel.models.datasets.several import TrainingImages
+from crackmodel.models.datasets.splits import Division
+from crackmodel.models.training.training_events import DatasetRead
+
+Rows = npt.NDArray[np.int64]
+
+
+def take_stock(
+    images: TrainingImages, kept: Rows, sha256: Sequence[str], bad: Sequence[BadFile]
+) -> DatasetRead:
+    """Say what was read, and refuse data sets of which a class cannot be used.
+
+    Args:
+        images: All that were listed.
+        kept: int64 [n], places of the usable ones.
+        sha256: The hash of each of these.
+        bad: The others.
+
+    Returns:
+        Counts, every file that was left out under its name in `images.names`, and fingerprints by data set.
+
+    Raises:
+        DatasetError: A class of a data set holds no picture.
+    """
+    named = dict(zip(images.files, images.names, strict=True))
+    left_out = tuple(BadFile(named[each.file], each.reason) for each in bad)
+    usable = np.bincount(images.strata[kept], minlength=2 * len(images.members))
+    if not usable.all():
+        stratum = int(np.argmin(usable))
+        member = images.members[stratum // 2]
+        missing = member.positive if stratum % 2 else member.negative
+        inside = [images.names[place] for place in np.flatnonzero(images.strata == stratum)]
+        reason = next(each.reason for each in left_out if each.file == inside[0])
+        raise DatasetError(
+            f"None of the {len(inside)} files of the class {missing} of {member.name} is a usable picture; "
+            f"{inside[0]}: {reason}.",
+            "Give each class some JPEG, PNG, TIFF, BMP or WebP images.",
+        )
+    hashes = {
+        member.name: fingerprint(*_content(images, kept, sha256, number))
+        for number, member in enumerate(images.members)
+    }
+    return DatasetRead(len(kept), left_out, hashes)
+
+
+def describe_data(
+    name: str,
+    images: TrainingImages,
+    kept: Rows,
+    sha256: Sequence[str],
+    division: Division,
+    seed: int,
+    stock: DatasetRead,
+) -> DataRecord:
+    """Compose what a card says of the data.
+
+    Args:
+        name: What the data are called.
+        images: All that were listed.
+        kept: int64 [n], places of the usable ones.
+        sha256: The hash of each of these.
+        division: How these were divided.
+        seed: Of the split.
+        stock: From `take_stock`.
+    """
+    split = division.split
+    labels, member = images.labels[kept], images.member[kept]
+
+    def part(rows: Rows) -> Part:
+        return Part(len(rows), int(labels[rows].sum()))
+
+    member_of = dict(zip(images.names, images.member, strict=True))
+    left_out = Counter(int(member_of[file.file]) for file in stock.bad)
+    sets = tuple(
+        SetRecord(
+            name=each.name,
+            fingerprint=stock.fingerprints[each.name],
+            positive=each.positive,
+            negative=each.negative,
+            unusable=left_out[number],
+            train=part(split.train[member[split.train] == number]),
+            validation=part(split.validation[member[split.validation] == number]),
+            test=part(split.test[member[split.test] == number]),
+        )
+        for number, each in enumerate(images.members)
+    )
+    return DataRecord(
+        name=name,
+        fingerprint=fingerprint([images.names[place] for place in kept], sha256, labels),
+        positive=images.positive,
+        negative=images.negative,
+        unusable=len(stock.bad),
+        duplicates=len(sha256) - len(set(sha256)),
+        split=division.described,
+        seed=seed,
+        train=part(split.train),
+        validation=part(split.validation),
+        test=part(split.test),
+        groups=division.group_count,
+        near_duplicates=round(division.near_duplicates, 4),
+        sets=sets,
+    )
+
+
+def write_bad_files(path: Path, bad: Sequence[BadFile]) -> None:
+    """List the files that were left out, as CSV with columns image and reason."""
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "reason"])
+        rows.writerows([each.file, each.reason] for each in bad)
+
+
+def _content(
+    images: TrainingImages, kept: Rows, sha256: Sequence[str], number: int
+) -> tuple[list[str], list[str], npt.NDArray[np.int8]]:
+    rows = [row for row, place in enumerate(kept) if images.member[place] == number]
+    return (
+        [images.own_files[place] for place in kept[rows]],
+        [sha256[row] for row in rows],
+        images.labels[kept[rows]],
+    )

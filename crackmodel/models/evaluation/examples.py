@@ -1,0 +1,187 @@
+"""Pictures of what a model gets wrong, of what it gets right, and of where it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from crackmodel.models.datasets.labelled import read_tiles
+from crackmodel.models.evaluation.activation_maps import activation_maps
+from crackmodel.models.evaluation.figures import new_figure, plain_text
+
+COLUMNS: Final = 6
+ROWS: Final = 2
+
+_RED: Final = "#c0392b"
+_GREEN: Final = "#3d8f5f"
+_SHOWN_LETTERS: Final = 22
+
+Rows = npt.NDArray[np.int64]
+
+
+def most_wrong(
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], threshold: float
+) -> Rows:
+    """Pick the mistakes that the model is surest of, missed cracks and false alarms alternating.
+
+    Each kind is sorted by its distance from the threshold, so that a set with a hundred false alarms
+    still shows the cracks it missed.
+
+    Args:
+        labels: Integers [n], 1 for a crack.
+        probabilities: Floats [n].
+        threshold: At or above it the verdict is `crack`.
+
+    Returns:
+        Up to 12 rows; none where nothing is wrong.
+    """
+    called = probabilities >= threshold
+    missed = np.flatnonzero((labels == 1) & ~called)
+    alarms = np.flatnonzero((labels == 0) & called)
+    missed = missed[np.argsort(probabilities[missed], kind="stable")]
+    alarms = alarms[np.argsort(-probabilities[alarms], kind="stable")]
+    wanted = COLUMNS * ROWS
+    first = max(wanted // 2, wanted - len(alarms))
+    second = wanted - min(first, len(missed))
+    return np.concatenate([missed[:first], alarms[:second]])
+
+
+def some_right(
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], threshold: float, seed: int = 0
+) -> Rows:
+    """Pick images with the right verdict by chance, a row of cracks and a row of clear ones.
+
+    Returns:
+        Up to 12 rows; the same seed picks the same.
+    """
+    right = (probabilities >= threshold) == (labels == 1)
+    rng = np.random.default_rng(seed)
+    rows = [np.flatnonzero(right & (labels == label)) for label in (1, 0)]
+    return np.concatenate([np.sort(rng.permutation(group)[:COLUMNS]) for group in rows])
+
+
+def draw_examples(
+    path: Path,
+    root: Path,
+    files: Sequence[str],
+    labels: npt.NDArray[np.integer],
+    probabilities: npt.NDArray[np.floating],
+    threshold: float,
+) -> Path | None:
+    """Draw images as the network sees them, framed green where the verdict is right and red where not.
+
+    Args:
+        path: The PNG to write.
+        root: The data set's folder.
+        files: Paths of the images relative to it.
+        labels: Integers [n].
+        probabilities: Floats [n].
+        threshold: At or above it the verdict is `crack`.
+
+    Returns:
+        The path; None where there is no image to draw.
+    """
+    chunk = read_tiles(root, files)
+    if not len(chunk.kept):
+        return None
+    rows = -(-len(chunk.kept) // COLUMNS)
+    figure = new_figure((1.75 * COLUMNS, 2.15 * rows))
+    axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, tile, row in zip(axes, chunk.tiles, chunk.kept, strict=False):
+        _draw_tile(axis, tile, int(labels[row]), float(probabilities[row]), threshold)
+        axis.set_xlabel(_short(files[row]), fontsize=7, color="#555555", labelpad=3)
+    figure.savefig(path)
+    return path
+
+
+def shown_places(
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], threshold: float
+) -> Rows:
+    """Pick what `draw_attention` shows: some cracks that were found, then the worst mistakes.
+
+    Returns:
+        Up to 6 rows; right verdicts on clear images where there are too few mistakes.
+    """
+    right = some_right(labels, probabilities, threshold)
+    found, clear = right[labels[right] == 1], right[labels[right] == 0]
+    others = np.concatenate([most_wrong(labels, probabilities, threshold)[: COLUMNS // 2], clear])
+    first = found[: max(COLUMNS // 2, COLUMNS - len(others))]
+    return np.concatenate([first, others[: COLUMNS - len(first)]])
+
+
+def draw_attention(
+    path: Path,
+    root: Path,
+    files: Sequence[str],
+    labels: npt.NDArray[np.integer],
+    probabilities: npt.NDArray[np.floating],
+    threshold: float,
+    model: bytes,
+) -> Path | None:
+    """Draw images and, below each, which places speak for a crack and which against.
+
+    Args:
+        path: The PNG to write.
+        root: The data set's folder.
+        files: Up to 6 paths relative to it.
+        labels: Integers [n].
+        probabilities: Floats [n].
+        threshold: At or above it the verdict is `crack`.
+        model: The content of `model.tflite`.
+
+    Returns:
+        The path; None where there is no image or the model has another architecture.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    chunk = read_tiles(root, files)
+    maps = activation_maps(model, chunk.tiles)
+    if maps is None or not len(maps):
+        return None
+    colours = ScalarMappable(Normalize(-1, 1), cmap="RdBu_r")
+    figure = new_figure((1.75 * COLUMNS, 4.5))
+    axes = figure.subplots(2, COLUMNS, squeeze=False)
+    for axis in axes.ravel():
+        axis.axis("off")
+    for (above, below), tile, places, row in zip(axes.T, chunk.tiles, maps, chunk.kept, strict=False):
+        _draw_tile(above, tile, int(labels[row]), float(probabilities[row]), threshold)
+        # Each map on its own scale: beside a wide crack, what the model saw in a hairline would vanish.
+        limit = max(float(np.abs(places).max()), 1e-6)
+        strength = cv2.resize(places / limit, tile.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        below.axis("on")
+        below.imshow(tile.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+        veil = colours.to_rgba(strength)
+        veil[..., 3] = 0.7 * np.abs(strength)
+        below.imshow(veil)
+        below.set(xticks=[], yticks=[])
+        below.set_xlabel(f"{_short(files[row])}\nup to ±{limit:.1f}", fontsize=7, color="#555555", labelpad=3)
+    bar = figure.colorbar(
+        colours, ax=axes[1, :], orientation="horizontal", fraction=0.06, pad=0.04, aspect=60
+    )
+    bar.set_ticks([-1, 0, 1], labels=["against a crack", "0", "for a crack"], fontsize=8)
+    figure.savefig(path)
+    return path
+
+
+def _draw_tile(
+    axis: Any, tile: npt.NDArray[np.uint8], label: int, probability: float, threshold: float
+) -> None:
+    right = (probability >= threshold) == (label == 1)
+    axis.axis("on")
+    axis.imshow(tile)
+    axis.set(xticks=[], yticks=[])
+    for edge in axis.spines.values():
+        edge.set(color=_GREEN if right else _RED, linewidth=2.5)
+    axis.set_title(f"{'crack' if label else 'clear'}, model {probability:.3f}", fontsize=9, pad=4)
+
+
+def _short(file: str) -> str:
+    return plain_text(file if len(file) <= _SHOWN_LETTERS else f"…{file[1 - _SHOWN_LETTERS :]}")

@@ -1,0 +1,168 @@
+"""One HTML page of an evaluation, with its pictures inside, so that it can be mailed or archived."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Final
+
+from crackmodel.models.card.card import Metrics, SplitScore
+
+METRIC_NAMES: Final[Mapping[str, str]] = {
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "brier": "Brier score",
+    "expected_calibration_error": "expected calibration error",
+}
+"""The metrics of a card, in the order and under the names that people read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A PNG with the words under it, which also describe it to those who cannot see it."""
+
+    path: Path
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: the first column names the row, the others are numbers."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def metrics_table(metrics: Mapping[str, Metrics], title: str = "Metrics") -> Table:
+    """Put the metrics of sets side by side, each with its 95 % interval."""
+    rows = [
+        ["images", *(f"{found.images:,}" for found in metrics.values())],
+        ["of these cracks", *(f"{found.cracks:,}" for found in metrics.values())],
+    ]
+    rows += [
+        [shown, *(metric_text(found, name) for found in metrics.values())]
+        for name, shown in METRIC_NAMES.items()
+    ]
+    rows.append(["cracks missed", *(f"{found.false_negatives:,}" for found in metrics.values())])
+    rows.append(["false alarms", *(f"{found.false_positives:,}" for found in metrics.values())])
+    return Table(title, ["", *metrics], rows)
+
+
+def splits_table(splits: Sequence[SplitScore]) -> Table:
+    """Put the scores on either way of splitting side by side."""
+    problems = "".join(f"; {each.kind}: {each.problem}" for each in splits if each.problem)
+    return Table(
+        f"Test part of either split{problems}",
+        ["split", *(f"{each.kind}: {each.model}" for each in splits)],
+        [
+            ["images", *("-" if each.test is None else f"{each.test.images:,}" for each in splits)],
+            ["groups", *("-" if each.groups is None else f"{each.groups:,}" for each in splits)],
+            [
+                "with a near-duplicate in training",
+                *("-" if each.near_duplicates is None else f"{each.near_duplicates:.1%}" for each in splits),
+            ],
+            *(
+                [
+                    METRIC_NAMES[key],
+                    *("-" if each.test is None else metric_text(each.test, key) for each in splits),
+                ]
+                for key in ("accuracy", "f1", "auroc")
+            ),
+        ],
+    )
+
+
+def metric_text(metrics: Metrics, name: str) -> str:
+    """Write a metric with its interval, such as `0.9965 (0.9940 to 0.9985)`; a dash where it is undefined."""
+    value = getattr(metrics, name)
+    if value is None:
+        return "-"
+    interval = metrics.intervals.get(name)
+    return f"{value:.4f}" if interval is None else f"{value:.4f} ({interval.low:.4f} to {interval.high:.4f})"
+
+
+def write_page(
+    path: Path,
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    tables: Iterable[Table],
+    pictures: Iterable[Picture],
+) -> Path:
+    """Write the page. It loads nothing: styles and pictures are in it, and there is no script.
+
+    Args:
+        path: The HTML file.
+        title: The heading.
+        facts: What was evaluated, as name and value.
+        tables: Numbers.
+        pictures: PNG files, in this order.
+
+    Returns:
+        The path.
+    """
+    body = [f"<h1>{_text(title)}</h1>", "<dl>"]
+    body += [f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts]
+    body.append("</dl>")
+    body += [_table(table) for table in tables]
+    body.append('<div class="pictures">')
+    body += [_figure(picture) for picture in pictures]
+    body.append("</div>")
+    content = "\n".join(body)
+    path.write_text(
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{content}\n</body>\n</html>\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def _text(words: str) -> str:
+    # File names may hold bytes that are no text.
+    return escape(words.encode("utf-8", "replace").decode())
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in table.head)
+    rows = "\n".join(
+        f'<tr><th scope="row">{_text(row[0])}</th>'
+        + "".join(f"<td>{_text(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in table.rows
+    )
+    return (
+        f'<h2>{_text(table.title)}</h2>\n<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>\n{rows}\n</tbody></table></div>"
+    )
+
+
+def _figure(picture: Picture) -> str:
+    data = base64.b64encode(picture.path.read_bytes()).decode("ascii")
+    caption = _text(picture.caption)
+    return (
+        f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+_STYLE: Final = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px;
+  margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem; margin-bottom: .4rem } h2 { font-size: 1.15rem; margin: 1.6rem 0 .4rem }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .5rem 0 }
+dt { color: #666 } dd { margin: 0 }
+.scroll { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .9rem .25rem 0; text-align: right; border-bottom: 1px solid #e4e4e4 }
+tbody th, thead th:first-child { text-align: left; font-weight: normal; color: #444 }
+.pictures { display: flex; flex-wrap: wrap; gap: 1.2rem; align-items: flex-start; margin-top: 1.6rem }
+figure { margin: 0; max-width: 100% } figure img { max-width: 100%; height: auto; display: block }
+figcaption { color: #555; font-size: .9rem; max-width: 60ch }
+"""

@@ -1,0 +1,170 @@
+"""Evaluated data sets as pictures with captions and as tables by group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from crackmodel.models.card.card import Epoch, Metrics
+from crackmodel.models.evaluation.diagram import draw_network
+from crackmodel.models.evaluation.examples import (
+    draw_attention,
+    draw_examples,
+    most_wrong,
+    shown_places,
+    some_right,
+)
+from crackmodel.models.evaluation.figures import FEWEST_IN_BIN, draw_evaluation, file_name
+from crackmodel.models.evaluation.group_metrics import measure_groups
+from crackmodel.models.evaluation.html_page import Picture, Table
+from crackmodel.models.evaluation.metrics import ScoredImages
+
+if TYPE_CHECKING:
+    import keras
+
+_MOST_GROUPS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedSet:
+    """A data set with what a model says of it, in the shape that the pictures need.
+
+    Attributes:
+        root: The data set's folder.
+        scored: Labels and probabilities.
+        metrics: At the model's threshold.
+    """
+
+    root: Path
+    scored: ScoredImages
+    metrics: Metrics
+
+
+def draw_pictures(
+    directory: Path,
+    sets: Mapping[str, EvaluatedSet],
+    model: bytes,
+    history: Sequence[Epoch] = (),
+    network: keras.Model | None = None,
+) -> list[Picture]:
+    """Draw all pictures of an evaluation.
+
+    Args:
+        directory: Where to write; it is made.
+        sets: By name.
+        model: The content of `model.tflite`, for the maps of where it looks.
+        history: Every epoch, where a training is evaluated.
+        network: The Keras model, where there is one, for its diagram.
+
+    Returns:
+        The pictures with their captions, in the order in which to show them.
+    """
+    curves = {name: (found.scored.labels, found.scored.probabilities) for name, found in sets.items()}
+    metrics = {name: found.metrics for name, found in sets.items()}
+    pictures = [
+        Picture(path, _caption(path.stem, list(sets)))
+        for path in draw_evaluation(directory, history=history, scored=curves, metrics=metrics)
+    ]
+    for name, found in sets.items():
+        pictures += _example_pictures(directory, name, found)
+        pictures += _attention_picture(directory, name, found, model)
+    if network is not None:
+        path = draw_network(directory / "network.png", network)
+        pictures.append(Picture(path, _caption("network", [])))
+    return pictures
+
+
+def group_table(name: str, found: EvaluatedSet) -> Table | None:
+    """Tabulate a data set by its groups, those with the most mistakes first; None where it has none."""
+    groups = measure_groups(found.scored, found.metrics.threshold)
+    if not groups:
+        return None
+    worst = sorted(groups.items(), key=lambda item: (-item[1].mistakes, item[0]))[:_MOST_GROUPS]
+    left_out = (
+        f", the {_MOST_GROUPS} of {len(groups):,} with the most mistakes" if len(groups) > len(worst) else ""
+    )
+    return Table(
+        f"{name} by group{left_out}",
+        [
+            "group",
+            "images",
+            "cracks",
+            "cracks missed",
+            "false alarms",
+            "accuracy",
+            "precision",
+            "recall",
+            "AUROC",
+        ],
+        [
+            [
+                group,
+                *(f"{n:,}" for n in (own.images, own.cracks, own.false_negatives, own.false_positives)),
+                *(
+                    "-" if value is None else f"{value:.4f}"
+                    for value in (own.accuracy, own.precision, own.recall, own.auroc)
+                ),
+            ]
+            for group, own in worst
+        ],
+    )
+
+
+def _attention_picture(directory: Path, name: str, found: EvaluatedSet, model: bytes) -> Iterator[Picture]:
+    scored, threshold = found.scored, found.metrics.threshold
+    rows = shown_places(scored.labels, scored.probabilities, threshold)
+    path = draw_attention(
+        directory / f"looks_{file_name(name)}.png",
+        found.root,
+        [scored.files[row] for row in rows],
+        scored.labels[rows],
+        scored.probabilities[rows],
+        threshold,
+        model,
+    )
+    if path:
+        yield Picture(
+            path,
+            f"{name}: where the model looks, in cracks that it found and in its worst mistakes (class "
+            "activation map). Red places speak for a crack, blue ones against, "
+            "each map on its own scale of log-odds.",
+        )
+
+
+def _example_pictures(directory: Path, name: str, found: EvaluatedSet) -> Iterator[Picture]:
+    scored, threshold = found.scored, found.metrics.threshold
+    mistakes = found.metrics.false_positives + found.metrics.false_negatives
+    for kind, rows, words in (
+        ("wrong", most_wrong(scored.labels, scored.probabilities, threshold), f"most wrong of {mistakes:,}"),
+        ("right", some_right(scored.labels, scored.probabilities, threshold), "right, taken by chance"),
+    ):
+        path = draw_examples(
+            directory / f"{kind}_{file_name(name)}.png",
+            found.root,
+            [scored.files[row] for row in rows],
+            scored.labels[rows],
+            scored.probabilities[rows],
+            threshold,
+        )
+        if path:
+            caption = f"{name}: {words}. Above each image its label and the model's probability of a crack."
+            yield Picture(path, caption)
+
+
+def _caption(stem: str, names: list[str]) -> str:
+    kind = stem.split("_", 1)[0]
+    shown = next((name for name in names if stem == f"confusion_{file_name(name)}"), "")
+    return {
+        "network": "The network: blocks of layers with the size of what they give and their parameters. "
+        "Orange: the block's input is added to what it gives.",
+        "training": "Loss and accuracy by epoch.",
+        "confusion": f"{shown}: confusion matrix at the model's threshold; shares are of each row.",
+        "roc": "ROC: cracks found against false alarms, at every threshold.",
+        "precision": "Precision and recall at every threshold.",
+        "reliability": "Reliability: of the images with about one probability, the share that are cracks. "
+        "On the dashed line probabilities can be taken at their word. Bars are 95 % intervals; "
+        f"bins of fewer than {FEWEST_IN_BIN} images are left out. The error is the mean distance to "
+        "the line.",
+    }[kind]

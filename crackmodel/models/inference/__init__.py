@@ -1,0 +1,1 @@
+"""A model that answers: engines, loading, and whether it has seen the like."""

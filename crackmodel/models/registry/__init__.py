@@ -1,0 +1,1 @@
+"""Where model versions live, and which of them has which alias."""

@@ -1,0 +1,98 @@
+"""Where a distributed training stands, as one file: what its workers start from, besides the tiles."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from crackmodel.models.training.training_events import EpochFinished
+
+STATE_FILE: Final = "state.npz"
+TILES_FILE: Final = "tiles.npy"
+
+Arrays = list[npt.NDArray[Any]]
+"""A network's or an optimizer's variables, in Keras' order."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a training stands after an epoch.
+
+    Attributes:
+        epoch: Epochs that are done.
+        weights: The network's variables.
+        optimizer: The optimizer's variables; none before the first epoch.
+        best: The epoch with the smallest validation loss, counted from 1; 0 for none yet.
+        best_loss: Its validation loss.
+        best_weights: The network's variables after it.
+        history: Every epoch.
+    """
+
+    epoch: int
+    weights: Arrays
+    optimizer: Arrays
+    best: int
+    best_loss: float
+    best_weights: Arrays
+    history: tuple[EpochFinished, ...]
+
+    @classmethod
+    def first(cls, weights: Arrays) -> State:
+        """Where a training starts that begins with these variables."""
+        return cls(0, weights, [], 0, math.inf, weights, ())
+
+    def after(self, done: EpochFinished, weights: Arrays, optimizer: Arrays) -> State:
+        """Return the state after one more epoch, whose weights are the best so far or not."""
+        better = done.val_loss < self.best_loss
+        return State(
+            epoch=done.epoch,
+            weights=weights,
+            optimizer=optimizer,
+            best=done.epoch if better else self.best,
+            best_loss=done.val_loss if better else self.best_loss,
+            best_weights=weights if better else self.best_weights,
+            history=(*self.history, done),
+        )
+
+    def is_last(self, epochs: int, patience: int) -> bool:
+        """Tell whether training is over: all epochs are done, or `patience` of them were no improvement."""
+        return self.epoch >= epochs or self.epoch - self.best >= patience
+
+    def write(self, path: Path) -> None:
+        """Write everything into one `.npz` file."""
+        rest = {
+            "epoch": self.epoch,
+            "best": self.best,
+            "best_loss": self.best_loss,
+            "history": [asdict(event) for event in self.history],
+        }
+        groups = {"weights": self.weights, "optimizer": self.optimizer, "best": self.best_weights}
+        arrays: dict[str, Any] = {
+            f"{name}/{place}": array for name, group in groups.items() for place, array in enumerate(group)
+        }
+        np.savez(path, rest=np.array(json.dumps(rest)), **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> State:
+        """Read what `write` wrote."""
+        with np.load(path) as stored:
+            rest = json.loads(str(stored["rest"]))
+            groups: dict[str, Arrays] = {"weights": [], "optimizer": [], "best": []}
+            for key in stored.files:  # in the order in which they were written
+                if "/" in key:
+                    groups[key.partition("/")[0]].append(stored[key])
+        return cls(
+            epoch=rest["epoch"],
+            weights=groups["weights"],
+            optimizer=groups["optimizer"],
+            best=rest["best"],
+            best_loss=rest["best_loss"],
+            best_weights=groups["best"],
+            history=tuple(EpochFinished(**event) for event in rest["history"]),
+        )

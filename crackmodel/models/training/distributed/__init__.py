@@ -1,0 +1,1 @@
+"""Fine-tuning by several processes of a Ray cluster."""

@@ -1,0 +1,283 @@
+"""One of the processes that fine-tune together: what Ray Train runs on every worker.
+
+Every worker makes its slice of every batch, as `finetune` would make the whole, and steps on the sum
+of all workers' gradients. So all of them hold the same weights at any time, and the same as one
+process would. Everything that they share lies in one folder:
+
+    tiles.npy  rows.npz  network.json    the job, written before the workers start
+    state.npz                            where the training stands: at first as it came, then after each epoch
+    epochs.json                          the epochs so far
+    worker-<rank>.jsonl                  a line for each time that a worker started
+
+The state is not one of Ray's checkpoints: Ray registers these seconds later, and a worker that dies meanwhile
+would cost every epoch since the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import ray
+import ray.train
+from ray.train.backend import Backend, BackendConfig
+
+from crackmodel.models.training.checkpoints import STATE_FILE, TILES_FILE, State
+from crackmodel.models.training.finetuning import (
+    VALIDATION_BATCH,
+    FinetuneRecipe,
+    augmented_batch,
+    build_optimizer,
+    epoch_order,
+    one_hot,
+    validation_batch,
+)
+from crackmodel.models.training.tile_batches import in_batches, prefetched
+from crackmodel.models.training.training_events import EpochFinished
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+Array = npt.NDArray[np.float32]
+
+
+class TensorFlowCluster(BackendConfig):
+    """Tell every worker where the others are, in `TF_CONFIG`, and nothing else.
+
+    Ray's own `TensorflowConfig` also sets `TF_USE_LEGACY_KERAS`, for Keras 2.
+    """
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """The class that sets the workers up."""
+        return _TensorFlowBackend
+
+
+class _TensorFlowBackend(Backend):
+    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
+        addresses = worker_group.execute(_free_address)
+        ray.get(
+            [
+                worker_group.execute_single_async(rank, _set_cluster, addresses, rank)
+                for rank in range(len(worker_group))
+            ]
+        )
+
+
+def _free_address() -> str:
+    host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        port = probe.getsockname()[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _set_cluster(addresses: Sequence[str], rank: int) -> None:
+    cluster = {"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": rank}}
+    os.environ["TF_CONFIG"] = json.dumps(cluster)
+
+
+def run_replica(job: dict[str, Any]) -> None:
+    """Train as one of several workers; Ray Train calls this on each of them.
+
+    Args:
+        job: `folder` (str), `recipe` (FinetuneRecipe), `seed` (int) and `gpus` (int, 0 or 1).
+    """
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    for gpu in tf.config.list_physical_devices("GPU"):  # Ray shows each worker its own
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if not job["gpus"]:
+        tf.config.set_visible_devices([], "GPU")
+    folder, context = Path(job["folder"]), ray.train.get_context()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    replica = Replica(
+        folder, job["recipe"], job["seed"], strategy, context.get_world_rank(), context.get_world_size()
+    )
+    state = State.read(folder / STATE_FILE)
+    _note_start(folder, replica.rank, state.epoch)
+    replica.restore(state)
+    _announce(folder, replica.rank, state)  # again: the first worker may have died before it did
+    while not state.is_last(replica.recipe.epochs, replica.recipe.patience):
+        state = replica.next_epoch(state)
+        _save(folder, replica.rank, state)
+        _announce(folder, replica.rank, state)
+        ray.train.report(asdict(state.history[-1]))  # Ray lets nobody go on before all are here
+
+
+def _note_start(folder: Path, rank: int, epoch: int) -> None:
+    start = {
+        "rank": rank,
+        "pid": os.getpid(),
+        "node": ray.get_runtime_context().get_node_id(),
+        "epoch": epoch,
+    }
+    with (folder / f"worker-{rank}.jsonl").open("a") as lines:
+        lines.write(json.dumps(start) + "\n")
+
+
+def _announce(folder: Path, rank: int, state: State) -> None:
+    if rank == 0:
+        unfinished = folder / ".epochs.json"
+        unfinished.write_text(json.dumps([asdict(event) for event in state.history]))
+        unfinished.replace(folder / "epochs.json")
+
+
+def _save(folder: Path, rank: int, state: State) -> None:
+    if rank == 0:
+        unfinished = folder / f".{STATE_FILE}"
+        state.write(unfinished)
+        unfinished.replace(folder / STATE_FILE)
+
+
+class Replica:
+    """A worker's network, its data and its part in every step.
+
+    Args:
+        folder: Where the job lies.
+        recipe: The hyper-parameters.
+        seed: Decides order and augmentation.
+        strategy: The `MultiWorkerMirroredStrategy` that joins the workers.
+        rank: This worker's number.
+        workers: How many there are.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        recipe: FinetuneRecipe,
+        seed: int,
+        strategy: tf.distribute.Strategy,
+        rank: int,
+        workers: int,
+    ) -> None:
+        import keras
+
+        self.recipe, self.rank = recipe, rank
+        self._seed, self._strategy, self._workers = seed, strategy, workers
+        self._tiles = np.load(folder / TILES_FILE, mmap_mode="r")
+        with np.load(folder / "rows.npz") as rows:
+            self._labels, self._train, self._validation = rows["labels"], rows["train"], rows["validation"]
+        with strategy.scope():
+            self._network = keras.models.model_from_json((folder / "network.json").read_text())
+            self._optimizer = build_optimizer(self._network, recipe, len(self._train))
+        self._entropy = keras.losses.CategoricalCrossentropy(
+            label_smoothing=recipe.label_smoothing, reduction=None
+        )
+        self._step = _training_step(self._network, self._optimizer, self._entropy, strategy)
+        self._sum = _summation(strategy)
+
+    def restore(self, state: State) -> None:
+        """Set the network, and the optimizer where it has stepped before, to a state.
+
+        Raises:
+            RuntimeError: The other workers have read another state.
+        """
+        if self._sum((state.epoch,))[0] != state.epoch * self._workers:
+            raise RuntimeError("The workers have read the states of different epochs.")
+        with self._strategy.scope():
+            self._network.set_weights(state.weights)
+            if state.optimizer:
+                for variable, value in zip(self._optimizer.variables, state.optimizer, strict=True):
+                    variable.assign(value)
+
+    def next_epoch(self, state: State) -> State:
+        """Train one more epoch and measure it."""
+        learnt, seen = self._train_epoch(state.epoch), self._validate()
+        done = EpochFinished(state.epoch + 1, self.recipe.epochs, *learnt, *seen)
+        optimizer = [np.asarray(variable) for variable in self._optimizer.variables]
+        return state.after(done, self._network.get_weights(), optimizer)
+
+    def _train_epoch(self, epoch: int) -> tuple[float, float]:
+        order = epoch_order(self._train, self._seed, epoch)
+        loss, hits = 0.0, 0
+        batches = list(in_batches(order, self.recipe.batch_size))
+        slices = prefetched(partial(self._share, epoch), batches)
+        for everyones, (batch, targets, shares) in zip(batches, slices, strict=True):
+            part, outputs = self._step(batch, targets, shares)
+            loss += float(part) * len(everyones)
+            right = np.argmax(outputs, axis=1) == np.argmax(targets, axis=1)
+            hits += int(np.sum(right & (shares > 0)))
+        loss, accuracy = self._sum((loss, hits)) / len(order)
+        return float(loss), float(accuracy)
+
+    def _share(self, epoch: int, everyones: npt.NDArray[np.int64]) -> tuple[Array, Array, Array]:
+        """Make this worker's slice of a batch, and what each of its rows weighs in the batch's loss."""
+        rows = np.array_split(everyones, self._workers)[self.rank]
+        made, wanted = augmented_batch(
+            self._tiles, self._labels, rows, self._train,
+            how=self.recipe.augmentation, seed=self._seed, epoch=epoch,
+        )  # fmt: skip
+        # Rows that weigh nothing fill the last batch: no worker's share is ever empty.
+        most = math.ceil(self.recipe.batch_size / self._workers)
+        batch = np.zeros((most, *made.shape[1:]), np.float32)
+        targets = np.tile(one_hot(np.zeros(1, np.int64)), (most, 1))
+        shares = np.zeros(most, np.float32)
+        batch[: len(rows)], targets[: len(rows)] = made, wanted
+        shares[: len(rows)] = 1 / len(everyones)
+        return batch, targets, shares
+
+    def _validate(self) -> tuple[float, float]:
+        def make(some: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], Array]:
+            return validation_batch(
+                self._tiles, self._labels, some, self._validation,
+                how=self.recipe.augmentation, seed=self._seed,
+            )  # fmt: skip
+
+        loss, hits = 0.0, 0
+        mine = np.array_split(self._validation, self._workers)[self.rank]
+        for batch, wanted in prefetched(make, in_batches(mine, VALIDATION_BATCH)):
+            outputs = self._network(batch.astype(np.float32), training=False)
+            loss += float(np.sum(self._entropy(wanted, outputs)))
+            hits += int(np.sum(np.argmax(outputs, axis=1) == np.argmax(wanted, axis=1)))
+        loss, accuracy = self._sum((loss, hits)) / (2 * len(self._validation))
+        return float(loss), float(accuracy)
+
+
+def _training_step(
+    network: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    entropy: keras.losses.Loss,
+    strategy: tf.distribute.Strategy,
+) -> Any:
+    import tensorflow as tf
+
+    weights = network.trainable_variables
+
+    def replica_step(batch: tf.Tensor, wanted: tf.Tensor, shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            outputs = network(batch, training=False)  # why not True: see finetuning.py
+            # Shares of the global batch, because `apply` adds up all workers' gradients by itself.
+            # Reducing them here as well would be wrong, and silently so.
+            loss = tf.reduce_sum(entropy(wanted, outputs) * shares)
+        optimizer.apply(tape.gradient(loss, weights), weights)
+        return loss, outputs
+
+    @tf.function(jit_compile=False)  # type: ignore[untyped-decorator]
+    def step(batch: tf.Tensor, wanted: tf.Tensor, shares: tf.Tensor) -> Any:
+        return strategy.run(replica_step, args=(batch, wanted, shares))
+
+    return step
+
+
+def _summation(strategy: tf.distribute.Strategy) -> Callable[[tuple[float, ...]], npt.NDArray[np.float64]]:
+    """Make a function that adds up the workers' numbers, the same sum on every one of them."""
+    import tensorflow as tf
+
+    def replica_sum(values: tf.Tensor) -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+    # Not in a `tf.function`: a graph's inputs have no device, and `all_reduce` wants to know one.
+    return lambda values: np.asarray(strategy.run(replica_sum, args=(tf.constant(values, tf.float64),)))

@@ -1,0 +1,173 @@
+"""The recipe of a training: all that decides how a model comes out, besides images, weights and software."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from crackmodel.errors import ModelError, UsageError
+from crackmodel.models.card.card import Card
+from crackmodel.models.card.records import record_from_json
+from crackmodel.models.datasets.splits import SplitKind, SplitRule
+from crackmodel.models.evaluation.metrics import check_target_recall
+from crackmodel.models.registry.versions import ModelVersion
+from crackmodel.models.training.finetuning import FinetuneRecipe
+from crackmodel.models.training.frozen_head import HEAD_LEARNING_RATE
+from crackmodel.models.training.training_events import DatasetRead
+
+Mode = Literal["frozen", "finetune"]
+
+_DECIDING_PACKAGES: Final = ("tensorflow", "keras", "numpy", "opencv-python-headless", "scikit-learn")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a model is trained; the fields are arguments of `training.train_model`.
+
+    Attributes:
+        mode: `frozen` or `finetune`.
+        split: `random` or `grouped`.
+        group_by: See `splitting.SplitRule`.
+        seed: Of the split, the first weights, the order and the augmentation.
+        epochs: Passes over the training part.
+        batch_size: Images a step.
+        head_learning_rate: Adam's, for the head on frozen features.
+        target_recall: What the threshold is chosen for: see `evaluation.choose_threshold`.
+        positive: Each data set's class of cracks.
+        finetune: How the layers are trained; null in mode `frozen`.
+    """
+
+    mode: str = "frozen"
+    split: str = "random"
+    group_by: str | None = None
+    seed: int = 0
+    epochs: int = 10
+    batch_size: int = 16
+    head_learning_rate: float = HEAD_LEARNING_RATE
+    target_recall: float | None = None
+    positive: tuple[str, ...] = ()
+    finetune: FinetuneRecipe | None = None
+
+    @property
+    def rule(self) -> SplitRule:
+        """How the data are split."""
+        kind: SplitKind = "grouped" if self.split == "grouped" else "random"
+        return SplitRule(kind, self.group_by, self.seed)
+
+    def as_record(self) -> dict[str, Any]:
+        """Everything as plain JSON values, for a model's card."""
+        record: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return record
+
+
+def choose_recipe(like: ModelVersion | None, given: Mapping[str, Any]) -> Recipe:
+    """Take what is given, else what another model was trained with, else the reference recipe.
+
+    Args:
+        like: The other model.
+        given: Fields of `Recipe`, and `precision` of its `finetune`; None means "not given".
+
+    Returns:
+        A recipe that makes sense.
+
+    Raises:
+        UsageError: It makes none.
+        ModelError: The other model's card has no recipe, or one that this software cannot repeat.
+    """
+    base = Recipe() if like is None else recipe_of(like)
+    told = {name: value for name, value in given.items() if value is not None}
+    precision = told.pop("precision", None)
+    if told.get("mode", base.mode) == "finetune" and base.finetune is None:
+        told.setdefault("batch_size", FinetuneRecipe().batch_size)  # what its learning rate goes with
+    if told.get("split", base.split) == "random" and "group_by" not in told:
+        told["group_by"] = None
+    recipe = dataclasses.replace(base, **told)
+    if recipe.split not in ("random", "grouped"):
+        raise UsageError(f"There is no split {recipe.split!r}.", "Take random or grouped.")
+    recipe.rule.check()
+    check_target_recall(recipe.target_recall)
+    if recipe.mode not in ("frozen", "finetune"):
+        raise UsageError(f"There is no training mode {recipe.mode!r}.", "Take frozen or finetune.")
+    if recipe.epochs < 1 or recipe.batch_size < 1:
+        raise UsageError(
+            f"{recipe.epochs} epochs of batches of {recipe.batch_size} cannot be trained.",
+            "Give at least 1 of each.",
+        )
+    if precision not in (None, "float32", "mixed") or (precision == "mixed" and recipe.mode == "frozen"):
+        raise UsageError(
+            f"A training of mode {recipe.mode} has no precision {precision!r}.",
+            "Take float32, or mixed with --mode finetune.",
+        )
+    if recipe.mode == "frozen":
+        return dataclasses.replace(recipe, finetune=None)
+    layers = dataclasses.replace(
+        recipe.finetune or FinetuneRecipe(), epochs=recipe.epochs, batch_size=recipe.batch_size
+    )
+    if precision is not None:
+        layers = dataclasses.replace(layers, precision=precision)
+    return dataclasses.replace(recipe, finetune=layers)
+
+
+def recipe_of(version: ModelVersion) -> Recipe:
+    """Read the recipe in a model's card.
+
+    Raises:
+        ModelError: There is none, or this software knows other hyper-parameters: what it would train could
+            not be told to be the same.
+    """
+    record = dict(version.card.training.recipe)
+    remedy = "Give the options yourself: the card's training.hyperparameters and data tell what they were."
+    if not record:
+        raise ModelError(f"The card of {version.reference} is older than recipes; it has none.", remedy)
+    try:
+        recipe = record_from_json(Recipe, record, "recipe")
+    except ValueError as fault:
+        raise ModelError(f"The recipe of {version.reference} cannot be read: {fault}.", remedy) from fault
+    if recipe.as_record() != record:
+        raise ModelError(
+            f"The recipe of {version.reference} is that of another crackmodel "
+            f"({version.card.software.get('crackmodel', 'of unknown version')}), whose hyper-parameters "
+            f"were others.",
+            remedy,
+        )
+    return recipe
+
+
+def differences(
+    like: Card, stock: DatasetRead, weights_sha256: str, software: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Say what differs from a model's training though the recipe is the same.
+
+    Args:
+        like: The model's card.
+        stock: What was read now.
+        weights_sha256: Of the ImageNet weights now.
+        software: Versions of what is used now.
+    """
+    before = {each.name: each.fingerprint for each in like.data.sets}
+    before = before or {like.data.name: like.data.fingerprint}
+    now = stock.fingerprints
+    found = []
+    if len(before) == len(now) == 1:
+        (old,), (new,) = before, now
+        if before[old] != now[new]:
+            found.append(f"the images, names or labels of {new} are not those of {old}")
+    else:
+        found += [f"the data set {name} is missing" for name in before if name not in now]
+        found += [f"the data set {name} is new" for name in now if name not in before]
+        found += [
+            f"the images, names or labels of {name} are others"
+            for name in before
+            if name in now and before[name] != now[name]
+        ]
+    if like.training.weights_sha256 != weights_sha256:
+        found.append(f"the ImageNet weights are not {like.training.weights}")
+    found += [
+        f"{package} is {software[package]}, was {like.software[package]}"
+        for package in _DECIDING_PACKAGES
+        if package in software and like.software.get(package, software[package]) != software[package]
+    ]
+    return tuple(found)

@@ -1,0 +1,149 @@
+"""The other way of splitting: how much better a model looks where neighbours are in training and test.
+
+A head on the backbone's features takes seconds, so every training fits one on the split that it does not
+use. Where all layers are trained that would be hours: there both splits are compared by such heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from crackmodel.errors import DatasetError
+from crackmodel.models.card.card import Metrics, SplitScore
+from crackmodel.models.datasets.several import TrainingImages
+from crackmodel.models.datasets.splits import Division, SplitRule, divide_images
+from crackmodel.models.evaluation.metrics import choose_threshold, fit_temperature, measure
+from crackmodel.models.inference.engines import calibrate, log_odds
+from crackmodel.models.training.features import Features
+from crackmodel.models.training.frozen_head import fit_head
+
+THIS_MODEL: Final = "this model"
+HEAD: Final = "a head on frozen features"
+EPOCHS: Final = 10
+BATCH_SIZE: Final = 16
+"""Of the reference recipe."""
+
+Outputs = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A head fitted on one way of splitting.
+
+    Attributes:
+        kind: `random` or `grouped`.
+        division: The split; None where it cannot be made.
+        outputs: Softmax outputs float32 [n, 2] of that head, for all images.
+        problem: Why there is none.
+    """
+
+    kind: str
+    division: Division | None = None
+    outputs: Outputs | None = None
+    problem: str = ""
+
+
+def other_rule(rule: SplitRule) -> SplitRule:
+    """Take the other kind of split with the same seed; groups are the data set's own, or near-duplicates."""
+    return SplitRule("grouped" if rule.kind == "random" else "random", None, rule.seed)
+
+
+def try_splits(
+    rules: Sequence[SplitRule],
+    images: TrainingImages,
+    features: Features,
+    epochs: int = EPOCHS,
+    batch_size: int = BATCH_SIZE,
+) -> tuple[Trial, ...]:
+    """Fit a head on each split.
+
+    Args:
+        rules: The splits.
+        images: What was listed.
+        features: Of the usable images.
+        epochs: Passes over a training part.
+        batch_size: Rows a step.
+
+    Returns:
+        A trial for each rule; where the data cannot be split so, it says why.
+    """
+    return tuple(_try(rule, images, features, epochs, batch_size) for rule in rules)
+
+
+def _try(rule: SplitRule, images: TrainingImages, features: Features, epochs: int, batch_size: int) -> Trial:
+    try:
+        division = divide_images(rule, images, features.kept, features.sha256, features.values)
+    except DatasetError as fault:
+        return Trial(rule.kind, problem=fault.problem)
+    head, _ = fit_head(
+        features.values,
+        images.labels[features.kept],
+        division.split,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=rule.seed,
+        on_epoch=lambda _: None,
+    )
+    return Trial(rule.kind, division, np.asarray(head.predict(features.values, batch_size=1024, verbose=0)))
+
+
+def score_trials(
+    trials: Sequence[Trial],
+    labels: npt.NDArray[np.int8],
+    own: Division,
+    own_kind: str,
+    own_test: Metrics,
+    target_recall: float | None = None,
+) -> tuple[SplitScore, ...]:
+    """Measure every head on its own test part, calibrated and with a threshold from its own validation part.
+
+    Args:
+        trials: From `try_split`.
+        labels: int8 [n].
+        own: The split of the model itself.
+        own_kind: `random` or `grouped`.
+        own_test: The model's metrics on its test part.
+        target_recall: What thresholds are chosen for: see `evaluation.choose_threshold`.
+
+    Returns:
+        The scores to compare, that of the model's own split first.
+    """
+    scores = [_score(trial, labels, target_recall) for trial in trials]
+    if own_kind not in {trial.kind for trial in trials}:
+        scores.insert(0, _describe(own_kind, own, THIS_MODEL, own_test))
+    return tuple(scores)
+
+
+def _score(trial: Trial, labels: npt.NDArray[np.int8], target_recall: float | None) -> SplitScore:
+    if trial.division is None or trial.outputs is None:
+        return SplitScore(trial.kind, HEAD, problem=trial.problem)
+    split = trial.division.split
+    found = fit_temperature(log_odds(trial.outputs[split.validation]), labels[split.validation])
+    probabilities = calibrate(trial.outputs, found.temperature)
+    threshold = choose_threshold(
+        labels[split.validation], probabilities[split.validation], target_recall=target_recall
+    )
+    groups = trial.division.groups
+    metrics = measure(
+        labels[split.test],
+        probabilities[split.test],
+        threshold.value,
+        groups=None if groups is None else [groups[row] for row in split.test],
+    )
+    return _describe(trial.kind, trial.division, HEAD, metrics)
+
+
+def _describe(kind: str, division: Division, model: str, metrics: Metrics) -> SplitScore:
+    return SplitScore(
+        kind,
+        model,
+        split=division.described,
+        groups=division.group_count,
+        near_duplicates=round(division.near_duplicates, 4),
+        test=metrics,
+    )

@@ -1,0 +1,55 @@
+"""What training tells while it runs: frozen records for whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from crackmodel.cluster.jobs.job_events import JobEvent
+from crackmodel.models.datasets.labelled import BadFile
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesExtracted:
+    """So many of the data set's files have been turned into features."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRead:
+    """Every file of the data sets has been opened.
+
+    Attributes:
+        usable: How many are pictures.
+        bad: The others, which are left out.
+        fingerprints: Over names, contents and labels of the usable ones, by data set.
+    """
+
+    usable: int
+    bad: tuple[BadFile, ...]
+    fingerprints: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeRepeated:
+    """A training repeats another one's recipe; these differences are not the recipe's."""
+
+    reference: str
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochFinished:
+    """One pass over the training part is over; epochs are counted from 1."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+
+
+TrainingEvent = FeaturesExtracted | DatasetRead | RecipeRepeated | EpochFinished | JobEvent
