@@ -134,7 +134,7 @@ def score(
     from crackmodel.cluster.jobs.log_protocol import Recorder, recording
     from crackmodel.progress import ProgressBar
     from crackmodel.scoring.run import score_survey
-    from crackmodel.scoring.summary import plain_summary
+    from crackmodel.scoring.run_summary import plain_summary
 
     # Ray writes what its cluster has to say to stdout, which belongs to the result.
     with redirect_stdout(sys.stderr), ProgressBar(sys.stderr) as progress:

@@ -33,10 +33,10 @@ from crackmodel.options import (
     TileOption,
     WorkersOption,
 )
-from crackmodel.scoring.night import Night, Outcome, compare_outcome, remember_night
-from crackmodel.scoring.night_summary import markdown_night, night_rows, plain_night
+from crackmodel.scoring.nightly import Night, Outcome, compare_outcome, remember_night
+from crackmodel.scoring.nightly_summary import markdown_night, night_rows, plain_night
+from crackmodel.scoring.nightly_surveys import surveys_tonight
 from crackmodel.scoring.result import RunResult
-from crackmodel.scoring.tonight import surveys_tonight
 from crackmodel.settings import EngineName, Gpus, NonNegative, Positive, ScoreSettings, TilePixels
 from crackmodel.surveys.discovery import RosterEntry
 from flows.embedded import run_embedded

@@ -28,7 +28,7 @@ from crackmodel.options import (
 )
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run import score_survey
-from crackmodel.scoring.summary import markdown_summary, plain_summary, top_detections
+from crackmodel.scoring.run_summary import markdown_summary, plain_summary, top_detections
 from crackmodel.settings import EngineName, Gpus, NonNegative, Positive, ScoreSettings, TilePixels
 from flows.embedded import run_embedded
 from flows.telling import RunTeller, tell_too_many_rejected

@@ -16,7 +16,8 @@ from prefect.events import emit_event
 
 from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.errors import printable
-from crackmodel.scoring.events import (
+from crackmodel.scoring.result import RunResult
+from crackmodel.scoring.run_events import (
     ClusterAwaited,
     CompactionFailed,
     Event,
@@ -25,7 +26,6 @@ from crackmodel.scoring.events import (
     ShardCommitted,
     WorkerLost,
 )
-from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.tally import Tally
 
 TOO_MANY_REJECTED: Final = "crackmodel.survey.too-many-rejected"

@@ -15,7 +15,7 @@ from crackmodel.models.training.training_events import (
     RecipeRepeated,
 )
 from crackmodel.progress import ProgressBar, TrainingLines
-from crackmodel.scoring.events import RunPlanned, ShardCommitted
+from crackmodel.scoring.run_events import RunPlanned, ShardCommitted
 
 
 @pytest.fixture(autouse=True)

@@ -20,18 +20,18 @@ from crackmodel.models.inference.loading import read_familiarity
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry.registry import ModelVersion, Registry
 from crackmodel.reports.table import ReportTable
-from crackmodel.scoring.committing import Totals, score_and_commit
-from crackmodel.scoring.departures import record_departures
-from crackmodel.scoring.events import (
+from crackmodel.scoring.driver.committing import Totals, score_and_commit
+from crackmodel.scoring.driver.departures import record_departures
+from crackmodel.scoring.result import RunResult
+from crackmodel.scoring.run_events import (
     CompactionFailed,
     Listener,
     ReportCompacted,
     RunPlanned,
     ignore,
 )
-from crackmodel.scoring.job import ModelFile, ScoringJob
-from crackmodel.scoring.remote import score_as_job
-from crackmodel.scoring.result import RunResult
+from crackmodel.scoring.score_job import score_as_job
+from crackmodel.scoring.task import ModelFile, ScoringJob
 from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.listing import Listing, Survey, list_survey, open_location
@@ -52,7 +52,7 @@ def score_survey(
 
     Safe to repeat: a row is in the report exactly when its shard was committed, so whatever ends a run,
     the next one scores what is left, and a run with nothing left reads no image. Where `RAY_ADDRESS` is the
-    `http://` address of a cluster's dashboard, a job there does it: see `crackmodel.scoring.remote`.
+    `http://` address of a cluster's dashboard, a job there does it: see `crackmodel.scoring.score_job`.
 
     Args:
         survey: Folder or `s3://`, `gs://` URI; every file below it is looked at.

@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from crackmodel.errors import printable
-from crackmodel.scoring.events import RunPlanned, ShardCommitted, WorkerLost
+from crackmodel.scoring.run_events import RunPlanned, ShardCommitted, WorkerLost
 
 _SHOWN_NOTICES: Final = 10
 

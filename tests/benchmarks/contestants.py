@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from crackmodel.models.registry.registry import Registry
-from crackmodel.scoring.events import Event, ShardCommitted
 from crackmodel.scoring.run import score_survey
+from crackmodel.scoring.run_events import Event, ShardCommitted
 from crackmodel.surveys.tiling import cut_tiles, tile_grid
 from tests.benchmarks.memory import ray_processes, usage
 

@@ -27,11 +27,12 @@ import pyarrow as pa
 
 from crackmodel.arrow_memory import keep_arrow_small
 from crackmodel.reports.table import ReportTable
-from crackmodel.scoring import committing, dispatch, run
-from crackmodel.scoring.job import ScoringJob, ShardResult
-from crackmodel.scoring.rows import key_columns, write_rows
-from crackmodel.scoring.shards import Shard
-from crackmodel.scoring.stages import StageWatch
+from crackmodel.scoring import run
+from crackmodel.scoring.driver import committing, dispatch
+from crackmodel.scoring.plan import Shard
+from crackmodel.scoring.task import ScoringJob, ShardResult
+from crackmodel.scoring.worker.rows import key_columns, write_rows
+from crackmodel.scoring.worker.stages import StageWatch
 from crackmodel.surveys.listing import LISTING_SCHEMA, Listing, Survey, list_survey
 from tests.benchmarks.committing import commits
 from tests.benchmarks.memory import forget_peak, ray_processes, usage
@@ -268,7 +269,7 @@ def _instead_of_scoring(
         mock.patch.object(dispatch, "_score_shard_task", score_nothing),
     ]
     if workers == 0:  # else it stays out of this process, as it does when `crackmodel score` runs
-        patches.append(mock.patch("crackmodel.scoring.worker.score_shard", score_nothing))
+        patches.append(mock.patch("crackmodel.scoring.worker.shard.score_shard", score_nothing))
     for name, method in _TABLE_STAGES.items():
         counted = stages.wrapped(name, getattr(ReportTable, method))
         patches.append(mock.patch.object(ReportTable, method, counted))

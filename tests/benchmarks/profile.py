@@ -24,12 +24,12 @@ import pyarrow as pa
 from crackmodel.models.inference.engines import LiteRTModel, without_greeting
 from crackmodel.models.registry.registry import Registry
 from crackmodel.reports.table import ReportTable
-from crackmodel.scoring import fetching
-from crackmodel.scoring.job import ScoringJob
+from crackmodel.scoring.plan import ListedFile, Shard
 from crackmodel.scoring.run import load_model_file
-from crackmodel.scoring.shards import ListedFile, Shard
-from crackmodel.scoring.stages import STAGES
-from crackmodel.scoring.worker import score_shard
+from crackmodel.scoring.task import ScoringJob
+from crackmodel.scoring.worker import fetching
+from crackmodel.scoring.worker.shard import score_shard
+from crackmodel.scoring.worker.stages import STAGES
 from crackmodel.surveys.decode_limits import DEFAULT_LIMITS
 from crackmodel.surveys.listing import Survey
 from crackmodel.surveys.tiling import cut_tiles, tile_grid

@@ -160,7 +160,7 @@ def test_python_m_flows_nightly_prints_what_needs_a_person(root: Path, tmp_path:
 
 _KILLED_AFTER_A_COMMIT = """
 import os, signal
-from crackmodel.scoring.events import ShardCommitted
+from crackmodel.scoring.run_events import ShardCommitted
 from flows import telling
 tell = telling.RunTeller.__call__
 def tell_and_die(self, event):

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from crackmodel.scoring.events import RunPlanned, ShardCommitted
+from crackmodel.scoring.run_events import RunPlanned, ShardCommitted
 from flows import telling
 from flows.telling import RunTeller
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from crackmodel.scoring.events import Event, RunPlanned
+from crackmodel.scoring.run_events import Event, RunPlanned
 from tests.scoring.conftest import Score, rows
 
 _CRACKMODEL = Path(sys.executable).with_name("crackmodel")

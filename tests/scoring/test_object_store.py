@@ -24,9 +24,9 @@ from crackmodel.models.registry.registry import PRETRAINED, Registry
 from crackmodel.reports.compatibility import is_vacant
 from crackmodel.reports.reading.query import open_report
 from crackmodel.reports.table import ReportTable
-from crackmodel.scoring import rows as scoring_rows
-from crackmodel.scoring.events import Event, RunPlanned
 from crackmodel.scoring.run import RunResult, score_survey
+from crackmodel.scoring.run_events import Event, RunPlanned
+from crackmodel.scoring.worker import rows as scoring_rows
 from crackmodel.storage import object_stores
 from crackmodel.storage.location import open_place
 from crackmodel.storage.object_stores import open_store

@@ -33,8 +33,8 @@ from crackmodel.models.card.card import card_from_json
 from crackmodel.models.registry.registry import PRETRAINED, Registry
 from crackmodel.reports.reading.changes import compare_untold, rows_by_run
 from crackmodel.reports.table import ReportTable
-from crackmodel.scoring.events import Event, RunPlanned, ShardCommitted
 from crackmodel.scoring.run import score_survey
+from crackmodel.scoring.run_events import Event, RunPlanned, ShardCommitted
 from crackmodel.surveys.sample import SampleSurvey
 from tests.scoring.conftest import Score, rows
 
@@ -320,7 +320,7 @@ def test_a_moved_file_counts_once(patches: Path, report: Path, score: Score) -> 
 def test_a_folder_that_is_renamed_moves_in_files_of_bounded_size(
     patches: Path, report: Path, score: Score, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crackmodel.scoring.departures._ROWS_PER_FILE", 5)
+    monkeypatch.setattr("crackmodel.scoring.driver.departures._ROWS_PER_FILE", 5)
     score(patches, compact_after=0)
     images = sorted(patches.iterdir())
     (patches / "deck").mkdir()

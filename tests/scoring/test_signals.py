@@ -10,7 +10,7 @@ from types import FrameType
 import pytest
 
 from crackmodel import score_survey
-from crackmodel.scoring.events import Event, RunPlanned
+from crackmodel.scoring.run_events import Event, RunPlanned
 from crackmodel.surveys.sample import SampleSurvey
 
 pytestmark = pytest.mark.integration

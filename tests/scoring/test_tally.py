@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from crackmodel.scoring.events import RunPlanned, ShardCommitted, WorkerLost
+from crackmodel.scoring.run_events import RunPlanned, ShardCommitted, WorkerLost
 from crackmodel.scoring.tally import Tally
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from crackmodel.errors import ReportBusy
 from crackmodel.reports.table import ReportTable
-from crackmodel.scoring.events import Event, RunPlanned
 from crackmodel.scoring.result import RunResult
+from crackmodel.scoring.run_events import Event, RunPlanned
 from tests.scoring.conftest import Score
 
 

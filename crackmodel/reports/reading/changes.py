@@ -40,8 +40,8 @@ _COLUMNS: Final = (
 
 _RUNS: Final = "SELECT run_id, count(*) FROM scan GROUP BY run_id"
 
-# A row of an image that is gone says nothing about photographs; see `crackmodel.scoring.departures`. Long
-# texts are kept as numbers, for there may be millions of rows.
+# A row of an image that is gone says nothing about photographs; see `scoring.driver.departures`. Long texts
+# are kept as numbers, for there may be millions of rows.
 _ROWS: Final = """
     CREATE TEMP TABLE rows_of_survey AS
     SELECT image, verdict, crack_probability, run_id, scored_at, ood_score > ood_threshold AS unfamiliar,

@@ -49,7 +49,7 @@ VIEWS: Final = {
                probability, probability >= threshold AS crack, latitude, longitude
         FROM cornered
     """,
-    # Rows of the stage 'list' say that an image is gone; see `crackmodel.scoring.departures`.
+    # Rows of the stage 'list' say that an image is gone; see `crackmodel.scoring.driver.departures`.
     "rejected": "SELECT * FROM latest WHERE verdict = 'rejected' AND reject_stage IS DISTINCT FROM 'list'",
     "unfamiliar": "SELECT * FROM latest WHERE ood_score > ood_threshold",
     "runs": """

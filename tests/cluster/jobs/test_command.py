@@ -15,7 +15,7 @@ from crackmodel.cli import app
 from crackmodel.cluster.jobs.command import Command, from_anywhere
 from crackmodel.errors import UsageError
 from crackmodel.models.training.train_job import training_command
-from crackmodel.scoring.remote import scoring_command
+from crackmodel.scoring.score_job import scoring_command
 from crackmodel.settings import ScoreSettings
 
 _COMMANDS: Any = typer.main.get_command(app)

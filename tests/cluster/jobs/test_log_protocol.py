@@ -19,7 +19,7 @@ from crackmodel.models.training.training_events import (
     RecipeRepeated,
     TrainingEvent,
 )
-from crackmodel.scoring.events import (
+from crackmodel.scoring.run_events import (
     ClusterAwaited,
     CompactionFailed,
     Event,

@@ -1,0 +1,1 @@
+"""What runs beside Ray's tasks: hand shards out, commit what comes back."""

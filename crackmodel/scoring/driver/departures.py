@@ -1,0 +1,84 @@
+"""Images that the report knows and the survey has no more: what became of them, and how the report says so.
+
+A row is never deleted. A newer row of the same image, rejected as `moved` or `vanished`, takes its place in
+the view `latest`, so that no crack counts twice because its photograph was renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from crackmodel.reports.table import ReportTable
+from crackmodel.reports.writing.shard_file import publish_shard
+from crackmodel.scoring.plan import Shard, listed_files
+from crackmodel.scoring.task import ScoringJob, ShardResult
+from crackmodel.scoring.worker.rows import reject_shard
+
+_STAGE: Final = "list"
+
+_ROWS_PER_FILE: Final = 20_000
+"""Whoever renames a folder moves all images in it at once; as Python objects a million take 1.7 GB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Departures:
+    """How many images are gone.
+
+    Attributes:
+        moved: Their content has another name now, under which it was scored.
+        missing: Their content is not known to be anywhere; their rows stay in `latest` unless they were to
+            be marked.
+    """
+
+    moved: int = 0
+    missing: int = 0
+
+
+def record_departures(
+    table: ReportTable, job: ScoringJob, listing: pa.Table, *, mark_missing: bool, sequence: int
+) -> Departures:
+    """Find the survey's images that are gone, and write rows for those that moved, or for all.
+
+    Args:
+        table: The report; the run's own rows are committed.
+        job: The run.
+        listing: What the survey holds, as in `ReportTable.pending`.
+        mark_missing: Write rows for those that are missing, too.
+        sequence: Number of the first commit.
+
+    Raises:
+        ReportError: The report cannot be read or written.
+    """
+    gone = table.gone(listing, survey=job.survey.name)
+    if not gone.num_rows:
+        return Departures()
+    moved = gone.filter(pc.is_valid(gone["now"]))
+    missing = gone.filter(pc.is_null(gone["now"]))
+    for result in _rejected(job, moved, missing if mark_missing else missing.slice(0, 0)):
+        publish_shard(table.uri, result.file)
+        table.commit([result.file], run_id=job.run_id, sequence=sequence)
+        sequence += 1
+    return Departures(moved.num_rows, missing.num_rows)
+
+
+def _rejected(job: ScoringJob, moved: pa.Table, vanished: pa.Table) -> Iterator[ShardResult]:
+    """Write files of a bounded number of rows, one after the other."""
+    for some in _slices(moved):
+        details = [f"the same content is called {now} now" for now in some["now"].to_pylist()]
+        yield reject_shard(job, _shard(some), "moved", details, _STAGE)
+    for some in _slices(vanished):
+        yield reject_shard(job, _shard(some), "vanished", "no longer in the survey", _STAGE)
+
+
+def _slices(rows: pa.Table) -> Iterator[pa.Table]:
+    for start in range(0, rows.num_rows, _ROWS_PER_FILE):
+        yield rows.slice(start, _ROWS_PER_FILE)
+
+
+def _shard(rows: pa.Table) -> Shard:
+    return Shard(0, tuple(listed_files(rows)))

@@ -1,0 +1,218 @@
+"""Hand shards out and yield what comes back: in this process, or to Ray tasks."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Generator, Iterator
+from typing import Any, Final
+
+import pyarrow as pa
+
+from crackmodel.arrow_memory import keep_arrow_small
+from crackmodel.cluster.nodes import lacks_the_code, unable
+from crackmodel.cluster.session import ray_session
+from crackmodel.errors import ClusterError, CrackmodelError
+from crackmodel.scoring.driver.capacity import Capacity, require_gpus
+from crackmodel.scoring.driver.node_check import require_on_every_node
+from crackmodel.scoring.driver.prometheus import RayCounters
+from crackmodel.scoring.isolation.blame import Suspicion
+from crackmodel.scoring.isolation.subprocess_scorer import LOST_CODES, score_suspect
+from crackmodel.scoring.isolation.watchdog import Deadline
+from crackmodel.scoring.plan import Shard, plan_shards
+from crackmodel.scoring.run_events import Listener, WorkerLost, ignore
+from crackmodel.scoring.task import ScoringJob, ShardResult
+from crackmodel.scoring.worker.rows import reject_shard
+from crackmodel.settings import ScoreSettings
+
+Results = Generator[ShardResult | None, None, None]
+"""Results as they come, and None now and then while none comes, so that the caller can commit."""
+
+_ATTEMPTS_AFTER_LOSS: Final = 1
+"""How often Ray repeats a shard whose worker or node died before it is cut; Prefect repeats nothing."""
+
+_PROOF_SECONDS: Final = 120.0
+"""A worker starts, loads the model and scores a grey picture in ten, but may have to wait for its turn."""
+
+_TICK_SECONDS: Final = 1.0
+
+
+def scored_inline(
+    job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener = ignore
+) -> Results:
+    """Score one shard after the other in this process, without Ray."""
+    from crackmodel.scoring.worker.shard import score_shard
+
+    for shard in _plan(files, settings, slots=1):
+        yield score_shard(job, shard)
+
+
+def scored_on_ray(
+    job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener = ignore
+) -> Results:
+    """Score shards in Ray tasks, a bounded number in flight, and yield results as they finish.
+
+    A shard that kills its worker twice, or hangs in it, is cut in two until the image that does it is alone.
+    That one gets a process of its own: see `suspects.score_suspect`. All others are scored. Where the
+    generator is closed early, what still runs ends with the Ray session, or, in one that goes on, by itself.
+
+    Raises:
+        ClusterError: Ray cannot be reached, or no longer; has too few GPUs, no node with a CPU for a quarter
+            of an hour, or one that does not see a local survey or report; or no worker survives.
+        CrackmodelError: What a shard raised, unchanged.
+    """
+    with ray_session(settings.workers):
+        import ray
+
+        capacity = Capacity(settings, job.run_id, on_event)
+        slots = capacity.slots()
+        require_gpus(settings.gpus_per_task)
+        require_on_every_node(_local_paths(job, files))
+        task = ray.remote(num_cpus=1, num_gpus=settings.gpus_per_task)(_score_shard_task)
+        shared_job = ray.put(job)
+        fresh = _plan(files, settings, slots)
+        again: deque[Shard] = deque()
+        in_flight: dict[Any, Shard] = {}
+        suspicion = Suspicion(lambda: _worker_works(shared_job, settings))
+        counters = RayCounters(job.survey.name)
+        # Where this ends early, what is in flight is left to the end of the session, which stops it, or, in
+        # one that goes on, to itself: when a task begins or ends while `ray.cancel` is called, Ray 2.60
+        # aborts this process ("Tried to complete task that was not pending").
+        while True:
+            room = capacity.room()
+            while len(in_flight) < room:
+                shard = again.popleft() if again else next(fresh, None)
+                if shard is None:
+                    break
+                in_flight[task.options(max_retries=_retries(shard)).remote(shared_job, shard)] = shard
+            if not in_flight:
+                for believed in suspicion.rest():
+                    counters.count(believed)
+                    yield believed
+                return
+            finished, _ = ray.wait(list(in_flight), num_returns=1, timeout=_TICK_SECONDS)
+            if not finished:
+                yield None
+                continue
+            shard = in_flight.pop(finished[0])
+            result = _result(finished[0])
+            survived = result is not None and not (_is_suspect(shard) and _is_lost(result))
+            if result is None:
+                on_event(WorkerLost(job.run_id, shard.number, len(shard.files), shard.files[0].image))
+                if not _is_suspect(shard):
+                    _cut(shard, again)
+                    continue
+                # Not in the process that was the image's own, so perhaps not by the image: memory was short.
+                result = reject_shard(job, shard, "scoring_failed", "its worker or node died, twice")
+            for believed in suspicion.pass_on(result, survived=survived):
+                counters.count(believed)
+                yield believed
+
+
+def _local_paths(job: ScoringJob, files: pa.Table) -> list[str]:
+    """Name what a worker will look for on a disk; an image, because an empty mount point is a folder too."""
+    survey = [] if "://" in job.survey.uri else [f"{job.survey.uri}/{files['image'][0].as_py()}"]
+    return survey + ([] if "://" in job.report else [f"{job.report}/_delta_log"])
+
+
+def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
+    """Score a shard on one CPU: a task slot is one core, so no library may start threads of its own."""
+    keep_arrow_small()
+    import cv2
+
+    from crackmodel.scoring.worker.shard import score_shard
+
+    cv2.setNumThreads(1)
+    pa.set_cpu_count(1)
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # read when TensorFlow is first used
+    with Deadline(job.image_seconds) as deadline:
+        if not _is_suspect(shard):
+            return score_shard(job, shard, deadline.renew)
+    return score_suspect(job, shard)
+
+
+def _worker_works(job: Any, settings: ScoreSettings) -> bool:
+    """Let a worker score a grey picture, and say whether it survived that."""
+    import ray
+
+    probe = ray.remote(num_cpus=1, num_gpus=settings.gpus_per_task, max_retries=0)(_score_grey)
+    try:
+        verdict: str = ray.get(probe.remote(job), timeout=_PROOF_SECONDS)
+    except ray.exceptions.RayError:
+        return False
+    return verdict != "rejected"
+
+
+def _score_grey(job: ScoringJob) -> str:
+    import numpy as np
+
+    from crackmodel.scoring.worker.batching import PictureScorer, cached_engine
+
+    columns: dict[str, Any] = {}
+    scorer = PictureScorer(job.model, cached_engine(job.model), tile=job.tile, overlap=job.overlap)
+    scorer.add(np.full((job.tile, job.tile, 3), 128, np.uint8), columns.update)
+    scorer.finish()
+    return str(columns["verdict"])
+
+
+def _plan(files: pa.Table, settings: ScoreSettings, slots: int) -> Iterator[Shard]:
+    return plan_shards(files, max_images=settings.shard_images, max_bytes=settings.shard_bytes, slots=slots)
+
+
+def _cut(shard: Shard, again: deque[Shard]) -> None:
+    """Put halves of a shard in front; an image that was alone already becomes a suspect.
+
+    In front, because where nothing can be read that comes out by the first few suspects: cut evenly, a shard
+    of 500 images takes hundreds of losses until the first one, and each takes as long as an image may.
+    """
+    middle = len(shard.files) // 2
+    for half in (shard.files[middle:], shard.files[:middle]):
+        if half:
+            again.appendleft(Shard(shard.number, half, cut=True))
+
+
+def _is_suspect(shard: Shard) -> bool:
+    return shard.cut and len(shard.files) == 1
+
+
+def _is_lost(result: ShardResult) -> bool:
+    """Whether no process survives the one image of a suspect, or none has got to see it."""
+    return not (LOST_CODES | {"unreadable"}).isdisjoint(result.rejected)
+
+
+def _retries(shard: Shard) -> int:
+    """A half is cut again rather than repeated."""
+    return 0 if shard.cut and len(shard.files) > 1 else _ATTEMPTS_AFTER_LOSS
+
+
+def _result(reference: Any) -> ShardResult | None:
+    """Fetch a result; None if the task's worker died as often as it may."""
+    import ray
+
+    try:
+        result: ShardResult = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, CrackmodelError):
+            raise error.cause from error
+        if lacks_the_code(error):  # a node that joined after all had been asked
+            raise unable(_place(error), error) from error
+        raise
+    except (
+        ray.exceptions.WorkerCrashedError,
+        ray.exceptions.OutOfMemoryError,
+        ray.exceptions.NodeDiedError,
+    ):
+        return None
+    except ray.exceptions.RayError as error:
+        raise ClusterError(
+            f"Ray gave a shard up: {type(error).__name__}.",
+            "What was committed is safe. Check the cluster (`ray status`) and run the same command again.",
+        ) from error
+    return result
+
+
+def _place(error: Exception) -> str:
+    """Read the node's address out of Ray's words: an error of a task has no other place for it."""
+    found = re.search(r"\bip=([^\s,)]+)", str(error))
+    return found[1] if found else "(Ray does not say which)"

@@ -1,0 +1,65 @@
+"""Score a survey on a cluster from outside of it: the same command, as a job there."""
+
+from __future__ import annotations
+
+from typing import Any, Final, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from crackmodel.cluster.jobs.command import Command, from_anywhere, options, positional
+from crackmodel.cluster.jobs.submission import run_job
+from crackmodel.errors import ClusterError
+from crackmodel.scoring.result import RunResult
+from crackmodel.scoring.run_events import Event, Listener
+from crackmodel.settings import ScoreSettings
+from crackmodel.surveys.listing import survey_name
+
+_KINDS: Final = {kind.__name__: kind for kind in get_args(Event)}
+
+_OPTIONS: Final = (
+    "model", "tile", "overlap", "engine", "workers", "gpus_per_task", "limit", "since",
+    "retry_rejected", "force", "mark_missing", "max_rejected",
+)  # fmt: skip
+"""Settings that `crackmodel score` has options for; the others travel as variables of the environment."""
+
+
+def score_as_job(
+    survey: str, name: str | None, settings: ScoreSettings, address: str, on_event: Listener
+) -> RunResult:
+    """Do what `score_survey` does, in a job.
+
+    Args:
+        survey: As for `score_survey`; a local path has to lead to the same place on every node there.
+        name: As for `score_survey`.
+        settings: Everything else.
+        address: Of the cluster's dashboard.
+        on_event: Gets the events of the run, and the job's.
+
+    Raises:
+        CrackmodelError: As `score_survey`.
+    """
+    result = run_job(scoring_command(survey, name, settings), address, _KINDS, on_event)
+    try:
+        return TypeAdapter(RunResult).validate_python(result)
+    except ValidationError as error:
+        raise ClusterError(
+            f"The cluster's crackmodel answered something else than a result: {error.error_count()} fields "
+            "are missing or wrong.",
+            "The report has the rows. Install the same version of crackmodel there and here.",
+        ) from error
+
+
+def scoring_command(survey: str, name: str | None, settings: ScoreSettings) -> Command:
+    """Write the command of a run, with every setting that was given here, in whatever way."""
+    place, report = from_anywhere(survey), from_anywhere(settings.report)
+    given: dict[str, Any] = settings.model_dump(exclude_unset=True)
+    given |= {"since": settings.since and settings.since.isoformat()}
+    known = {"report": report, "models": from_anywhere(settings.models), "name": name}
+    arguments = options(known | {option: given.get(option) for option in _OPTIONS})
+    others = given.keys() - known.keys() - set(_OPTIONS)
+    return Command(
+        name="score",
+        arguments=(*arguments, *positional([place])),
+        environment={f"CRACKMODEL_{other.upper()}": str(given[other]) for other in others},
+        subject={"survey": name or survey_name(place), "report": report},
+    )

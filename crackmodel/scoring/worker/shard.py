@@ -1,0 +1,107 @@
+"""Score one shard: fetch, decode, tile, run the model, write one Parquet file.
+
+Everything here runs inside a Ray task or, with `--workers 0`, in the caller's process. A worker loads
+numpy, OpenCV, pyarrow and LiteRT, and neither TensorFlow nor the table format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from crackmodel.errors import ImageRejected
+from crackmodel.scoring.plan import Shard
+from crackmodel.scoring.task import ScoringJob, ShardResult
+from crackmodel.scoring.worker.batching import OnFeatures, PictureScorer, cached_engine, rejection
+from crackmodel.scoring.worker.fetching import Fetched, fetch_ahead
+from crackmodel.scoring.worker.ood import DistanceMeter
+from crackmodel.scoring.worker.rows import key_columns, write_rows
+from crackmodel.scoring.worker.stages import StageWatch
+from crackmodel.surveys.decoding import read_photograph
+from crackmodel.surveys.listing import open_location
+
+_IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+"""A file that is called an image and is none was damaged or misnamed; any other is no loss."""
+
+
+def score_shard(
+    job: ScoringJob,
+    shard: Shard,
+    on_image: Callable[[], None] = lambda: None,
+    on_stage: Callable[[str], None] = lambda _: None,
+) -> ShardResult:
+    """Score every image of a shard and write its rows to one hidden Parquet file.
+
+    A bad image becomes a `rejected` row. The file becomes part of the report when the driver publishes
+    and commits it.
+
+    Args:
+        job: The run.
+        shard: Its images.
+        on_image: Called before each image is waited for, as a sign of life.
+        on_stage: Called with `score` whenever an image's file is there, and with `write` once all are scored.
+
+    Raises:
+        ReportWriteFailed: The storage does not take the file; nothing half-written is left.
+        ModelError: The engine cannot be built.
+    """
+    started, engine, watch = time.monotonic(), cached_engine(job.model), StageWatch()
+    scorer = PictureScorer(job.model, engine, tile=job.tile, overlap=job.overlap, watch=watch)
+    meter = DistanceMeter(job.model)
+    storage, root = open_location(job.survey.uri)
+    with warnings.catch_warnings():
+        # Pillow warns of oddities in damaged files; what matters of it is in the rows.
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+        rows: list[dict[str, Any]] = []
+        for listed, fetched in _announced(fetch_ahead(storage, root, shard.files, job.limits), on_image):
+            watch.lap("fetch")
+            on_stage("score")
+            rows.append(key_columns(job, listed))
+            _score_file(job, scorer, rows[-1], fetched, meter.listener(len(rows) - 1), watch)
+        scorer.finish()
+    for number, row in enumerate(rows):
+        if row["verdict"] != "rejected":
+            row.update(meter.columns(number))
+    on_stage("write")
+    return write_rows(job, shard, rows, started, watch)
+
+
+def _score_file(
+    job: ScoringJob,
+    scorer: PictureScorer,
+    row: dict[str, Any],
+    fetched: bytes | ImageRejected,
+    on_features: OnFeatures | None,
+    watch: StageWatch,
+) -> None:
+    """Fill in the columns that depend on the file's content; those of the model come with its batch."""
+    row["scored_at"] = datetime.now(UTC)
+    try:
+        if isinstance(fetched, ImageRejected):
+            raise fetched
+        row["sha256"] = hashlib.sha256(fetched).hexdigest()
+        pixels, metadata = read_photograph(fetched, job.limits)
+        row["height"], row["width"] = pixels.shape[:2]
+        row["captured_at"] = metadata.captured_at
+        row["latitude"], row["longitude"] = metadata.latitude, metadata.longitude
+        row["altitude"], row["camera"] = metadata.altitude, metadata.camera
+        watch.lap("decode")
+        scorer.add(pixels, row.update, on_features)
+    except ImageRejected as rejected:
+        row.update(rejection(rejected))
+        called_image = PurePosixPath(row["image"]).suffix.lower() in _IMAGE_SUFFIXES
+        if rejected.code == "not_an_image" and called_image:
+            row["reject_code"] = "mislabelled"
+        watch.lap("decode")
+
+
+def _announced(fetched: Iterator[Fetched], on_image: Callable[[], None]) -> Iterator[Fetched]:
+    on_image()
+    for file in fetched:
+        yield file
+        on_image()

@@ -1,0 +1,161 @@
+"""What a night tells: everything that no night before has told, and nothing twice."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crackmodel.errors import TooManyRejected
+from crackmodel.reports.table import ReportTable
+from crackmodel.scoring.nightly import Night, Outcome, compare_outcome, remember_night
+from crackmodel.scoring.nightly_summary import markdown_night, plain_night
+from crackmodel.scoring.result import RunResult
+from crackmodel.scoring.run_events import Event, ShardCommitted
+from crackmodel.surveys.discovery import RosterEntry
+from tests.scoring.conftest import Score, rows
+
+
+class Stopped(Exception):
+    """What ends a run in its middle."""
+
+
+def stop(event: Event) -> None:
+    """End a run after its first commit."""
+    if isinstance(event, ShardCommitted):
+        raise Stopped
+
+
+def compare(result: RunResult) -> Outcome:
+    return compare_outcome(RosterEntry(result.survey, result.uri), result, rise=0.2)
+
+
+def tell(*outcomes: Outcome) -> None:
+    """End a night that was published."""
+    remember_night(Night("surveys", outcomes))
+
+
+def new_cracks(outcome: Outcome) -> int:
+    assert outcome.changes
+    return outcome.changes.new_cracks
+
+
+def cracks(report: Path) -> int:
+    return len(rows(report, "select image from latest where verdict = 'crack'"))
+
+
+def test_what_an_interrupted_night_found_is_told_by_the_next(
+    survey: Path, report: Path, score: Score
+) -> None:
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            score(survey, shard_images=3, on_event=stop)
+    assert cracks(report) > 0
+
+    outcome = compare(score(survey))
+
+    assert new_cracks(outcome) == cracks(report)
+    assert outcome.headline.endswith("(with 2 earlier runs that no night had told of)")
+    assert "- with 2 earlier runs that no night had told of" in markdown_night(Night("", (outcome,)))
+    tell(outcome)
+    again = compare(score(survey))
+    assert (new_cracks(again), again.reasons) == (0, ())
+    assert "earlier" not in again.headline
+
+
+def test_a_night_that_was_not_published_is_told_again(survey: Path, report: Path, score: Score) -> None:
+    lost = compare(score(survey))
+    repeated = compare(score(survey))
+
+    assert repeated.result
+    assert repeated.result.scored == 0
+    assert new_cracks(repeated) == new_cracks(lost) == cracks(report) > 0
+    assert "images with new cracks" in plain_night(Night("", (repeated,)))
+
+
+def test_a_run_by_hand_between_two_nights_is_told(survey: Path, report: Path, score: Score) -> None:
+    held_back = [survey / row["image"] for row in _cracked(survey, score)]
+    moved = [path.rename(path.with_name(f".{path.name}")) for path in held_back]
+    tell(compare(score(survey)))
+    for hidden, path in zip(moved, held_back, strict=True):
+        hidden.rename(path)
+    score(survey)
+
+    assert new_cracks(compare(score(survey))) == cracks(report) == len(held_back) > 0
+
+
+def test_a_survey_that_failed_is_not_noted_as_told(survey: Path, report: Path, score: Score) -> None:
+    outcome = compare(score(survey))
+    tell(Outcome(outcome.entry, problem="The server was gone."))
+
+    assert new_cracks(compare(score(survey))) == cracks(report)
+
+
+def test_in_a_report_without_a_note_everything_before_counts_as_told(
+    survey: Path, report: Path, score: Score
+) -> None:
+    score(survey, limit=4)
+    Path(report, "_surveys", "bridge-07.told").unlink()
+    before = cracks(report)
+    with pytest.raises(Stopped):
+        score(survey, shard_images=1, limit=2, on_event=stop)
+    between = cracks(report)
+
+    outcome = compare(score(survey))
+
+    assert new_cracks(outcome) == cracks(report) - between > 0
+    assert before <= between
+    assert new_cracks(compare(score(survey))) == new_cracks(outcome), "this one was not published"
+
+
+def test_a_renamed_folder_has_no_new_cracks(survey: Path, report: Path, score: Score) -> None:
+    folder = survey / "span-0"
+    folder.mkdir()
+    for row in _cracked(survey, score):
+        shutil.move(survey / row["image"], folder / Path(row["image"]).name)
+    tell(compare(score(survey)))
+    folder.rename(survey / "span-1")
+
+    outcome = compare(score(survey))
+
+    assert outcome.result
+    assert outcome.result.cracks == outcome.result.moved > 0
+    assert (new_cracks(outcome), outcome.reasons) == (0, ())
+
+
+def test_files_beside_the_photographs_are_no_lost_images(patches: Path, score: Score) -> None:
+    for number in range(3):
+        (patches / f"DJI_{number}.SRT").write_text("00:00:01")
+    outcome = compare(score(patches, max_rejected=0))
+
+    assert (outcome.reasons, outcome.state) == ((), "done")
+    (patches / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    result = score(patches, max_rejected=0, force=True)
+    assert (result.rejected, result.lost) == (4, 1)
+    assert "1 images rejected, more than allowed" in compare(result).reasons
+    with pytest.raises(TooManyRejected, match="1 of 16 files"):
+        result.check_rejected()
+
+
+def test_notes_stay_when_a_report_is_compacted_checked_and_cleaned(
+    survey: Path, report: Path, score: Score
+) -> None:
+    tell(compare(score(survey, shard_images=2)))
+    told = ReportTable.open(report).told("bridge-07")
+    table = ReportTable.open(report)
+    table.compact("bridge-07")
+    table.remove_orphans("bridge-07")
+
+    assert not table.check().findings
+    assert table.told("bridge-07") == told
+    assert told
+    assert sum(told.values()) == table.check().rows
+    assert new_cracks(compare(score(survey))) == 0
+
+
+def _cracked(survey: Path, score: Score) -> list[dict[str, Any]]:
+    trial = survey.parent / "trial"
+    score(survey, report=trial)
+    return rows(trial, "select image from latest where verdict = 'crack'")
