@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crackmodel.cli import app
+from crackmodel.cli.main import app
 
 if __name__ == "__main__":
     app(prog_name="crackmodel")

@@ -16,8 +16,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
+from crackmodel.cli.exits import reported
 from crackmodel.errors import SchedulerError, UsageError
-from crackmodel.exits import reported
 
 _SHIPPED: Final = Path(__file__).resolve().parent.parent / "deploy" / "automations"
 

@@ -12,7 +12,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from crackmodel.exits import reported
+from crackmodel.cli.exits import reported
 from flows.plainly import say_errors_plainly
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ say_errors_plainly()  # also in a worker's process, which loads the flows and ca
 def run_embedded(flow: Callable[[], T], check: Callable[[], object] = lambda: None) -> T:
     """Call a flow; without `PREFECT_API_URL` Prefect starts its own server on loopback while it runs.
 
-    What stops it is said on stderr and becomes the exit code: see `crackmodel.exits`. The embedded server
+    What stops it is said on stderr and becomes the exit code: see `crackmodel.cli.exits`. The embedded server
     sends no telemetry, and gets time to start on a busy machine.
 
     Args:

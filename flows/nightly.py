@@ -13,9 +13,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from crackmodel.cluster.session import kept_ray
-from crackmodel.errors import printable
-from crackmodel.options import (
+from crackmodel.cli.options import (
     EngineOption,
     ForceOption,
     GpusPerTaskOption,
@@ -33,6 +31,8 @@ from crackmodel.options import (
     TileOption,
     WorkersOption,
 )
+from crackmodel.cluster.session import kept_ray
+from crackmodel.errors import printable
 from crackmodel.scoring.nightly import Night, Outcome, compare_outcome, remember_night
 from crackmodel.scoring.nightly_summary import markdown_night, night_rows, plain_night
 from crackmodel.scoring.nightly_surveys import surveys_tonight

@@ -9,7 +9,7 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from crackmodel.options import (
+from crackmodel.cli.options import (
     EngineOption,
     ForceOption,
     GpusPerTaskOption,

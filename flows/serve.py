@@ -29,10 +29,8 @@ from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
-from crackmodel.cluster.jobs.command import from_anywhere
-from crackmodel.errors import SchedulerError, SurveyError, UsageError, printable
-from crackmodel.exits import reported
-from crackmodel.options import (
+from crackmodel.cli.exits import reported
+from crackmodel.cli.options import (
     EngineOption,
     GpusPerTaskOption,
     LimitOption,
@@ -48,6 +46,8 @@ from crackmodel.options import (
     TileOption,
     WorkersOption,
 )
+from crackmodel.cluster.jobs.command import from_anywhere
+from crackmodel.errors import SchedulerError, SurveyError, UsageError, printable
 from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.discovery import find_surveys
 from crackmodel.surveys.listing import open_location

@@ -11,19 +11,7 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
-from crackmodel.models.card.markdown import card_to_markdown
-from crackmodel.models.evaluation.evaluate import name_datasets
-from crackmodel.models.registry.registry import ModelVersion
-from crackmodel.models.training.train import train_model
-from crackmodel.models.training.training_events import (
-    DatasetRead,
-    EpochFinished,
-    FeaturesExtracted,
-    RecipeRepeated,
-    TrainingEvent,
-)
-from crackmodel.options import (
+from crackmodel.cli.options import (
     DatasetsArgument,
     EpochsOption,
     FeaturesOption,
@@ -45,7 +33,19 @@ from crackmodel.options import (
     WeightsOption,
     WorkersOption,
 )
-from crackmodel.progress import repeated_line, stock_line
+from crackmodel.cli.progress import repeated_line, stock_line
+from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
+from crackmodel.models.card.markdown import card_to_markdown
+from crackmodel.models.evaluation.evaluate import name_datasets
+from crackmodel.models.registry.registry import ModelVersion
+from crackmodel.models.training.train import train_model
+from crackmodel.models.training.training_events import (
+    DatasetRead,
+    EpochFinished,
+    FeaturesExtracted,
+    RecipeRepeated,
+    TrainingEvent,
+)
 from crackmodel.settings import TrainSettings
 from flows.embedded import run_embedded
 

@@ -38,7 +38,7 @@ REPORT = f"s3://{BUCKET}/night/report"
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from crackmodel.cli import app; app()", *arguments],
+        [sys.executable, "-c", "from crackmodel.cli.main import app; app()", *arguments],
         capture_output=True,
         text=True,
         timeout=300,

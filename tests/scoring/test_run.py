@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from crackmodel.cli import app
+from crackmodel.cli.main import app
 from crackmodel.errors import (
     ModelCorrupt,
     ModelNotFound,

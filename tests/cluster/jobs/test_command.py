@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from crackmodel.cli import app
+from crackmodel.cli.main import app
 from crackmodel.cluster.jobs.command import Command, from_anywhere
 from crackmodel.errors import UsageError
 from crackmodel.models.training.train_job import training_command

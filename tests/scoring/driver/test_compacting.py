@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from crackmodel.cli.progress import ProgressBar
 from crackmodel.errors import ReportWriteFailed
-from crackmodel.progress import ProgressBar
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.run_events import CompactionFailed, Event, ReportCompacted
 from tests.scoring.conftest import Score

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from crackmodel.cli import app
-
-from .drawings import draw_clear, draw_crack
+from crackmodel.cli.main import app
+from tests.models.drawings import draw_clear, draw_crack
 
 
 @pytest.fixture(scope="module")

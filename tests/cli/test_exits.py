@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from crackmodel.cli.exits import FAILED, reported
 from crackmodel.cluster.jobs.log_protocol import RECORDS_VARIABLE
-from crackmodel.exits import FAILED, reported
 
 
 def said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
@@ -55,7 +55,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_full_disk_below_the_output_is_said() -> None:
-    code = "from crackmodel.exits import reported\nwith reported(): print('a line')"
+    code = "from crackmodel.cli.exits import reported\nwith reported(): print('a line')"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False

@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from crackmodel import progress
+from crackmodel.cli import progress
+from crackmodel.cli.progress import ProgressBar, TrainingLines
 from crackmodel.models.datasets.labelled import BadFile
 from crackmodel.models.training.training_events import (
     DatasetRead,
@@ -14,7 +15,6 @@ from crackmodel.models.training.training_events import (
     FeaturesExtracted,
     RecipeRepeated,
 )
-from crackmodel.progress import ProgressBar, TrainingLines
 from crackmodel.scoring.run_events import RunPlanned, ShardCommitted
 
 

@@ -1,4 +1,4 @@
-"""The commands that list, show and promote models; `crackmodel.cli` puts them into the command line."""
+"""The commands that list, show and promote models; `crackmodel.cli.main` puts them into the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crackmodel.options import JsonOption, ModelsOption
+from crackmodel.cli.options import JsonOption, ModelsOption
 
 if TYPE_CHECKING:
     from crackmodel.models.registry.registry import ModelVersion, Registry

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from crackmodel.cli import app
+from crackmodel.cli.main import app
 
-_README = Path(__file__).resolve().parent.parent / "README.md"
+_README = Path(__file__).resolve().parents[2] / "README.md"
 _COMMANDS = typer.main.get_command(app)
 
 
@@ -143,7 +143,7 @@ def test_version_is_the_package_version(tmp_path: Path) -> None:
     "statement",
     [
         "import crackmodel",
-        "import crackmodel.cli",
+        "import crackmodel.cli.main",
         "from crackmodel import open_report, load_model",
         "from crackmodel.surveys.sample import write_sample",
         "import crackmodel.scoring.run",

@@ -1,4 +1,4 @@
-"""The commands that look after a report; `crackmodel.cli` puts them into the command line."""
+"""The commands that look after a report; `crackmodel.cli.main` puts them into the command line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from crackmodel.cli.options import JsonOption, ReportOption
 from crackmodel.errors import ReportBusy, UsageError, printable
-from crackmodel.options import JsonOption, ReportOption
 
 if TYPE_CHECKING:
     from crackmodel.reports.table import ReportTable

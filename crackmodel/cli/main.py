@@ -13,9 +13,10 @@ import typer
 import typer.core
 
 import crackmodel
-from crackmodel.evaluating import compare_models, evaluate
-from crackmodel.exits import reported
-from crackmodel.options import (
+from crackmodel.cli.evaluate_command import compare_models, evaluate
+from crackmodel.cli.exits import reported
+from crackmodel.cli.model_commands import list_models, model_summary, print_model, promote_model, show_model
+from crackmodel.cli.options import (
     DatasetsArgument,
     EngineOption,
     EpochsOption,
@@ -52,8 +53,7 @@ from crackmodel.options import (
     WeightsOption,
     WorkersOption,
 )
-from crackmodel.registering import list_models, model_summary, print_model, promote_model, show_model
-from crackmodel.reporting import check_report, compact_report, show_history, summarise_report
+from crackmodel.cli.report_commands import check_report, compact_report, show_history, summarise_report
 
 
 class _Commands(typer.core.TyperGroup):
@@ -131,8 +131,8 @@ def score(
     from crackmodel.arrow_memory import keep_arrow_small
 
     keep_arrow_small()
+    from crackmodel.cli.progress import ProgressBar
     from crackmodel.cluster.jobs.log_protocol import Recorder, recording
-    from crackmodel.progress import ProgressBar
     from crackmodel.scoring.run import score_survey
     from crackmodel.scoring.run_summary import plain_summary
 
@@ -232,10 +232,10 @@ def train(
 
     Example: `crackmodel train metu --name walls --weights mobilenet_v2_no_top.h5 --promote`
     """
+    from crackmodel.cli.progress import TrainingLines
     from crackmodel.cluster.jobs.log_protocol import Recorder, recording
     from crackmodel.models.evaluation.evaluate import name_datasets
     from crackmodel.models.training.train import train_model
-    from crackmodel.progress import TrainingLines
     from crackmodel.settings import TrainSettings
 
     settings = TrainSettings.read(weights=weights, models=models, features=features)

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from crackmodel.cli import app
+from crackmodel.cli.main import app
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import publish_shard, write_shard

@@ -1,4 +1,4 @@
-"""The commands that measure and compare models; `crackmodel.cli` puts them into the command line."""
+"""The commands that measure and compare models; `crackmodel.cli.main` puts them into the command line."""
 
 from __future__ import annotations
 
