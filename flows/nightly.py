@@ -39,9 +39,9 @@ from crackmodel.scoring.nightly_surveys import surveys_tonight
 from crackmodel.scoring.result import RunResult
 from crackmodel.settings import EngineName, Gpus, NonNegative, Positive, ScoreSettings, TilePixels
 from crackmodel.surveys.discovery import RosterEntry
-from flows.embedded import run_embedded
+from flows.prefect_progress import ProgressArtifact, tell_too_many_rejected
+from flows.running import run_embedded
 from flows.score import score_shards
-from flows.telling import ProgressArtifact, tell_too_many_rejected
 
 
 @task(

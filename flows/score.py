@@ -30,8 +30,8 @@ from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run import score_survey
 from crackmodel.scoring.run_summary import markdown_summary, plain_summary, top_detections
 from crackmodel.settings import EngineName, Gpus, NonNegative, Positive, ScoreSettings, TilePixels
-from flows.embedded import run_embedded
-from flows.telling import RunTeller, tell_too_many_rejected
+from flows.prefect_progress import RunTeller, tell_too_many_rejected
+from flows.running import run_embedded
 
 
 def _title(survey: str, settings: dict[str, Any]) -> str:

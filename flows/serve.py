@@ -51,9 +51,9 @@ from crackmodel.errors import SchedulerError, SurveyError, UsageError, printable
 from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.discovery import find_surveys
 from crackmodel.surveys.listing import open_location
-from flows.draining import drain, runs_of
 from flows.nightly import nightly
-from flows.scheduler import scheduling_server
+from flows.serving.own_server import scheduling_server
+from flows.serving.stop_runs import drain, runs_of
 
 DEPLOYMENT: Final = "one-machine"
 

@@ -47,7 +47,7 @@ from crackmodel.models.training.training_events import (
     TrainingEvent,
 )
 from crackmodel.settings import TrainSettings
-from flows.embedded import run_embedded
+from flows.running import run_embedded
 
 
 def _title(datasets: Sequence[Path]) -> str:

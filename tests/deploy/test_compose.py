@@ -85,7 +85,7 @@ def test_every_service_waits_for_what_it_needs(services: dict[str, Any]) -> None
 def test_runs_are_asked_to_end_before_their_worker(services: dict[str, Any]) -> None:
     worker = services["prefect-worker"]
 
-    assert worker["pre_stop"] == [{"command": ["python", "-m", "flows.draining", "1"]}]
+    assert worker["pre_stop"] == [{"command": ["python", "-m", "flows.serving.stop_runs", "1"]}]
 
 
 def test_secrets_are_files(services: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from flows import draining
+from flows.serving import stop_runs
 from tests.deploy.kuberay import SCHEMAS, validate_pod_template
 from tests.deploy.manifests import CHECKOUT, DEPLOY, kubernetes, pod_templates
 
@@ -121,9 +121,10 @@ def test_runs_are_asked_to_end_before_their_worker() -> None:
 
     # Nothing is started by a shell, so the worker is the container's first process.
     assert container["command"][:3] == ["prefect", "worker", "start"]
-    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["python", "-m", "flows.draining", "1"]
+    stop = ["python", "-m", "flows.serving.stop_runs", "1"]
+    assert container["lifecycle"]["preStop"]["exec"]["command"] == stop
     assert (
-        pod["terminationGracePeriodSeconds"] > inspect.signature(draining.main).parameters["seconds"].default
+        pod["terminationGracePeriodSeconds"] > inspect.signature(stop_runs.main).parameters["seconds"].default
     )
 
 

@@ -161,13 +161,13 @@ def test_python_m_flows_nightly_prints_what_needs_a_person(root: Path, tmp_path:
 _KILLED_AFTER_A_COMMIT = """
 import os, signal
 from crackmodel.scoring.run_events import ShardCommitted
-from flows import telling
-tell = telling.RunTeller.__call__
+from flows import prefect_progress
+tell = prefect_progress.RunTeller.__call__
 def tell_and_die(self, event):
     tell(self, event)
     if isinstance(event, ShardCommitted) and event.cracks:
         os.kill(os.getpid(), signal.SIGKILL)
-telling.RunTeller.__call__ = tell_and_die
+prefect_progress.RunTeller.__call__ = tell_and_die
 from flows.nightly import nightly
 nightly({root!r}, report={report!r}, workers=0)
 """

@@ -14,7 +14,7 @@ import pytest
 
 from crackmodel import open_report
 from crackmodel.surveys.sample import SampleSurvey
-from flows.draining import runs_of
+from flows.serving.stop_runs import runs_of
 from tests.deploy.manifests import compose
 from tests.prefect_server import PrefectServer, stop, until
 
@@ -229,7 +229,7 @@ def test_a_worker_s_runs_can_be_ended_before_it(
 
         # What the unit and the containers do before they stop a worker.
         drained = subprocess.run(
-            [sys.executable, "-m", "flows.draining", str(worker.pid)],
+            [sys.executable, "-m", "flows.serving.stop_runs", str(worker.pid)],
             cwd=_CHECKOUT, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 

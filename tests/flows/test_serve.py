@@ -431,14 +431,14 @@ def test_two_commands_do_not_share_a_database(tmp_path: Path) -> None:
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT, temporary_settings
 
     from crackmodel.errors import SchedulerError
-    from flows import scheduler
+    from flows.serving import own_server
 
     settings = {PREFECT_HOME: tmp_path, PREFECT_SERVER_API_PORT: free_port()}
     with (
         temporary_settings(settings, restore_defaults={PREFECT_API_URL}),
-        scheduler._held(tmp_path),
+        own_server._held(tmp_path),
         pytest.raises(SchedulerError, match=f"Another .*{tmp_path}.*PREFECT_HOME"),
-        scheduler.scheduling_server(),
+        own_server.scheduling_server(),
     ):
         pass
 
@@ -461,7 +461,7 @@ def test_a_taken_port_and_a_silent_server_are_said(tmp_path: Path) -> None:
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT, temporary_settings
 
     from crackmodel.errors import SchedulerError
-    from flows.scheduler import scheduling_server
+    from flows.serving.own_server import scheduling_server
 
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

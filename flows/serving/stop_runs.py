@@ -1,4 +1,4 @@
-"""Ask a Prefect worker's flow runs to end, before the worker itself: `python -m flows.draining WORKER`."""
+"""End a Prefect worker's runs before the worker itself: `python -m flows.serving.stop_runs WORKER`."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def main(
 ) -> None:
     """Ask the flow runs of a Prefect worker on this machine to end, and wait until they have.
 
-    Example: `python -m flows.draining 1`, in a container before it is stopped.
+    Example: `python -m flows.serving.stop_runs 1`, in a container before it is stopped.
     """
     if left := drain(worker, seconds):
         # No failure: to Compose it would mean that the container must not be stopped.

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from crackmodel.scoring.run_events import RunPlanned, ShardCommitted
-from flows import telling
-from flows.telling import RunTeller
+from flows import prefect_progress
+from flows.prefect_progress import RunTeller
 
 _LOG = logging.getLogger("tests.telling")
 
@@ -27,8 +27,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         seen.append(next(argument for argument in arguments if isinstance(argument, float)))
         return uuid4()
 
-    monkeypatch.setattr(telling, "create_progress_artifact", call)
-    monkeypatch.setattr(telling, "update_progress_artifact", call)
+    monkeypatch.setattr(prefect_progress, "create_progress_artifact", call)
+    monkeypatch.setattr(prefect_progress, "update_progress_artifact", call)
     return seen
 
 
@@ -73,7 +73,7 @@ def test_a_server_that_does_not_answer_is_told_once_and_left_alone(
     def refuse(*_: Any, **__: Any) -> UUID:
         raise httpx.ConnectError("nobody there")
 
-    monkeypatch.setattr(telling, "create_progress_artifact", refuse)
+    monkeypatch.setattr(prefect_progress, "create_progress_artifact", refuse)
     with RunTeller(_LOG) as tell:
         score_a_thousand_shards(tell)
 
@@ -91,8 +91,8 @@ def test_a_server_that_is_silent_holds_no_run_up(monkeypatch: pytest.MonkeyPatch
         answered.wait()
         return uuid4()
 
-    monkeypatch.setattr(telling, "create_progress_artifact", be_silent)
-    monkeypatch.setattr(telling, "_SECONDS_TO_CLOSE", 0.1)
+    monkeypatch.setattr(prefect_progress, "create_progress_artifact", be_silent)
+    monkeypatch.setattr(prefect_progress, "_SECONDS_TO_CLOSE", 0.1)
     with RunTeller(_LOG) as tell:
         score_a_thousand_shards(tell)
         assert asked.wait(10)

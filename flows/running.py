@@ -13,7 +13,7 @@ from prefect.settings import (
 )
 
 from crackmodel.cli.exits import reported
-from flows.plainly import say_errors_plainly
+from flows.plain_errors import say_errors_plainly
 
 T = TypeVar("T")
 
