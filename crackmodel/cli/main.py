@@ -266,8 +266,12 @@ def train(
 
 
 def _print(values: dict[str, Any], as_json: bool, for_people: Callable[[], None]) -> None:
-    """Give scripts one JSON object and people sentences."""
-    if as_json:
+    """Give scripts one JSON object, whoever follows a job a record, and people sentences."""
+    from crackmodel.cluster.jobs.log_protocol import recording, write_result
+
+    if as_json and recording():
+        write_result(values, sys.stdout)
+    elif as_json:
         typer.echo(json.dumps(values, default=str, allow_nan=False))
     else:
         for_people()

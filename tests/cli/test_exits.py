@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from crackmodel.cli.exits import FAILED, reported
+from crackmodel.cli.main import app
 from crackmodel.cluster.jobs.log_protocol import RECORDS_VARIABLE
 
 
@@ -63,3 +65,16 @@ def test_a_full_disk_below_the_output_is_said() -> None:
 
     assert done.returncode == FAILED
     assert done.stderr.startswith("error: The output cannot be written: ")
+
+
+def test_a_job_s_result_is_tagged_and_a_person_s_is_plain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["sample", str(tmp_path / "survey"), "--json"]
+    app(arguments, standalone_mode=False)
+    plain = capsys.readouterr().out
+    monkeypatch.setenv(RECORDS_VARIABLE, "1")
+    app(arguments, standalone_mode=False)
+
+    assert json.loads(plain)["files"] > 0
+    assert capsys.readouterr().out == f"@result {plain}"

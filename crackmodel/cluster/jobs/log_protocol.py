@@ -2,10 +2,10 @@
 
     @ShardCommitted {"run_id": "20261125T020000Z-5f2c1a", "shard": 3, "images": 500, ...}
     @SurveyError {"problem": "There is no folder /mnt/bridge-07.", "remedy": "Check that it is mounted."}
-    {"run_id": "20261125T020000Z-5f2c1a", "survey": "bridge-07", ...}
+    @result {"run_id": "20261125T020000Z-5f2c1a", "survey": "bridge-07", ...}
 
-A job has one log for both of its streams, and Ray writes into it too. A line that is none of these is
-for people.
+A job has one log for both of its streams, and Ray writes into it too, on request as bare JSON. Every other
+line is for people.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from crackmodel.errors import CrackmodelError
 
 RECORDS_VARIABLE: Final = "CRACKMODEL_RECORDS"
 """Set to 1 for a command whose events and errors a program will read."""
+
+_RESULT: Final = "result"
+"""The tag of a command's result. No event has this name, because classes begin with a capital letter."""
 
 _RECORD: Final = re.compile(r"@(\w+) (\{.*\})")
 
@@ -51,6 +54,11 @@ def record_error(error: CrackmodelError, stream: TextIO) -> None:
     _write(type(error).__name__, {"problem": error.problem, "remedy": error.remedy}, stream)
 
 
+def write_result(values: Mapping[str, Any], stream: TextIO) -> None:
+    """Write a command's result as a record."""
+    _write(_RESULT, values, stream)
+
+
 def _write(kind: str, values: Mapping[str, Any], stream: TextIO) -> None:
     # In one piece: others write into the same file.
     stream.write(f"@{kind} {json.dumps(values, default=str)}\n")
@@ -68,14 +76,13 @@ def read_record(line: str, kinds: Mapping[str, type]) -> Any:
         An event, a `CrackmodelError`, a `dict` that is a command's result; None where it is for people,
         or written by a version of this package with other events.
     """
-    if line.startswith("{"):
-        result = _object(line)
-        return result or None
     found = _RECORD.fullmatch(line)
     values = found and _object(found[2])
     if not found or values is None:
         return None
     name = found[1]
+    if name == _RESULT:
+        return values
     if name in kinds:
         # Every command loads this module to report its errors, and only who follows a job needs pydantic.
         from pydantic import TypeAdapter, ValidationError

@@ -80,7 +80,7 @@ def follow(cluster: Cluster, job: str, kinds: Mapping[str, type], tell: Any) -> 
     details = cluster.look(job)
     ending.status, ending.exit_code = str(details.status), details.driver_exit_code
     if ending.exit_code not in _WITH_RESULT:
-        ending.result = None  # some library's line, or of a command that failed after it
+        ending.result = None  # the command failed after it
     if ending.exit_code is None and details.message:
         ending.last_words = " ".join(details.message.split())[:300].rstrip(".")
     return ending

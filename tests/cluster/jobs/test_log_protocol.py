@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from crackmodel import errors
-from crackmodel.cluster.jobs.log_protocol import Recorder, read_record, record_error
+from crackmodel.cluster.jobs.log_protocol import Recorder, read_record, record_error, write_result
 from crackmodel.errors import CrackmodelError
 from crackmodel.models.datasets.labelled import BadFile
 from crackmodel.models.training.training_events import (
@@ -81,5 +81,11 @@ def test_what_is_no_record_is_for_people(line: str) -> None:
     assert read_record(line, _KINDS) is None
 
 
-def test_a_result_is_an_object() -> None:
-    assert read_record('{"run_id": "r", "top": []}', _KINDS) == {"run_id": "r", "top": []}
+def test_a_result_comes_back_as_it_was() -> None:
+    result = {"run_id": "r", "top": []}
+
+    assert read_record(_line(lambda stream: write_result(result, stream)), _KINDS) == result
+
+
+def test_json_without_a_tag_is_for_people() -> None:
+    assert read_record('{"run_id": "r", "top": []}', _KINDS) is None

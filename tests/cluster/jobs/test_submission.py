@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,9 @@ from crackmodel.errors import ClusterError, SurveyError
 
 _SCORE = Command("score", ("--report=/r", "--", "/photos"), {}, {"survey": "photos", "report": "/r"})
 _FORCED = Command("score", ("--report=/r", "--force", "--", "/photos"), {}, _SCORE.subject)
-_RESULT = '{"run_id": "r1"}\n'
+_RESULT = '@result {"run_id": "r1"}\n'
+_THEIRS = '@result {"run_id": "theirs"}\n'
+_RAY_JSON = '{"asctime": "2026-11-25 02:00:00,000", "levelname": "INFO", "message": "Shutting down."}\n'
 _FAILURE = '@SurveyError {"problem": "No folder /photos.", "remedy": "Mount it."}\n'
 
 
@@ -81,7 +82,7 @@ def run(cluster: MadeUp, command: Command = _SCORE, tell: Callable[[Any], None] 
 
 def test_the_same_command_takes_a_job_over_that_was_left() -> None:
     cluster = MadeUp()
-    cluster.leave(_SCORE, '{"run_id": "theirs"}\n')
+    cluster.leave(_SCORE, _THEIRS)
     told: list[Any] = []
 
     assert run(cluster, tell=told.append) == {"run_id": "theirs"}
@@ -90,7 +91,7 @@ def test_the_same_command_takes_a_job_over_that_was_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "log"), [(_FORCED, '{"run_id": "theirs"}\n'), (_SCORE, _FAILURE)], ids=["another", "failed"]
+    ("left", "log"), [(_FORCED, _THEIRS), (_SCORE, _FAILURE)], ids=["another", "failed"]
 )
 def test_another_command_or_one_that_failed_is_followed_by_our_own(left: Command, log: str) -> None:
     cluster = MadeUp()
@@ -154,7 +155,20 @@ def test_a_job_without_a_result_is_an_error_that_says_why(
 def test_more_rejected_images_than_allowed_are_no_reason_to_lose_the_result() -> None:
     refusal = '@TooManyRejected {"problem": "5 of 9 files.", "remedy": "See why."}\n'
 
-    assert run(MadeUp(log=_RESULT + refusal, status="FAILED", exit_code=3)) == json.loads(_RESULT)
+    assert run(MadeUp(log=_RESULT + refusal, status="FAILED", exit_code=3)) == {"run_id": "r1"}
+
+
+@pytest.mark.parametrize("log", [_RESULT + _RAY_JSON, _RAY_JSON + _RESULT], ids=["after", "before"])
+def test_ray_s_own_json_in_the_log_is_no_result(log: str) -> None:
+    told: list[Any] = []
+
+    assert run(MadeUp(log=log), tell=told.append) == {"run_id": "r1"}
+    assert told[1:] == [JobSaid(_RAY_JSON.strip())]
+
+
+def test_ray_s_own_json_alone_is_no_result() -> None:
+    with pytest.raises(ClusterError, match="its result cannot be read"):
+        run(MadeUp(log=_RAY_JSON))
 
 
 def test_what_a_job_says_to_people_comes_in_one_piece_and_cannot_act_on_a_terminal() -> None:
