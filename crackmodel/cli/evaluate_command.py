@@ -70,7 +70,7 @@ def compare_models(
 
 def evaluation_lines(found: Evaluation) -> str:
     """Write an evaluation for a terminal: each data set's metrics with their intervals, then the page."""
-    from crackmodel.models.evaluation.html_page import METRIC_NAMES, metric_text
+    from crackmodel.models.card.metric_names import METRIC_NAMES, metric_text
 
     lines = [f"{found.model}, threshold {found.threshold:g}"]
     for name, each in found.sets.items():

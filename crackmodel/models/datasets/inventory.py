@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,23 @@ from crackmodel.models.card.card import DataRecord, Part, SetRecord
 from crackmodel.models.datasets.labelled import BadFile, fingerprint
 from crackmodel.models.datasets.several import TrainingImages
 from crackmodel.models.datasets.splits import Division
-from crackmodel.models.training.training_events import DatasetRead
 
 Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRead:
+    """Every file of the data sets has been opened.
+
+    Attributes:
+        usable: How many are pictures.
+        bad: The others, which are left out.
+        fingerprints: Over names, contents and labels of the usable ones, by data set.
+    """
+
+    usable: int
+    bad: tuple[BadFile, ...]
+    fingerprints: Mapping[str, str]
 
 
 def take_stock(

@@ -10,18 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from crackmodel.models.card.card import Metrics, SplitScore
-
-METRIC_NAMES: Final[Mapping[str, str]] = {
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-    "brier": "Brier score",
-    "expected_calibration_error": "expected calibration error",
-}
-"""The metrics of a card, in the order and under the names that people read."""
+from crackmodel.models.card.metric_names import METRIC_NAMES, metric_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +67,6 @@ def splits_table(splits: Sequence[SplitScore]) -> Table:
             ),
         ],
     )
-
-
-def metric_text(metrics: Metrics, name: str) -> str:
-    """Write a metric with its interval, such as `0.9965 (0.9940 to 0.9985)`; a dash where it is undefined."""
-    value = getattr(metrics, name)
-    if value is None:
-        return "-"
-    interval = metrics.intervals.get(name)
-    return f"{value:.4f}" if interval is None else f"{value:.4f} ({interval.low:.4f} to {interval.high:.4f})"
 
 
 def write_page(

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from crackmodel.errors import ModelError
 from crackmodel.models.card.card import TEST_OF, Card
-from crackmodel.models.evaluation.html_page import METRIC_NAMES, metric_text
+from crackmodel.models.card.metric_names import METRIC_NAMES, metric_text
 from crackmodel.models.registry.registry import PRODUCTION, Registry
 from crackmodel.models.registry.versions import ModelVersion
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crackmodel.cluster.jobs.job_events import JobEvent
-from crackmodel.models.datasets.labelled import BadFile
+from crackmodel.models.datasets.inventory import DatasetRead
+
+__all__ = ["DatasetRead", "EpochFinished", "FeaturesExtracted", "RecipeRepeated", "TrainingEvent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,21 +16,6 @@ class FeaturesExtracted:
 
     done: int
     total: int
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetRead:
-    """Every file of the data sets has been opened.
-
-    Attributes:
-        usable: How many are pictures.
-        bad: The others, which are left out.
-        fingerprints: Over names, contents and labels of the usable ones, by data set.
-    """
-
-    usable: int
-    bad: tuple[BadFile, ...]
-    fingerprints: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,29 @@
+"""The metrics of a card, as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from crackmodel.models.card.card import Metrics
+
+METRIC_NAMES: Final[Mapping[str, str]] = {
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "brier": "Brier score",
+    "expected_calibration_error": "expected calibration error",
+}
+"""Field of `Metrics` to its usual name, in the order of display."""
+
+
+def metric_text(metrics: Metrics, name: str) -> str:
+    """Write a metric with its interval, such as `0.9965 (0.9940 to 0.9985)`; a dash where it is undefined."""
+    value = getattr(metrics, name)
+    if value is None:
+        return "-"
+    interval = metrics.intervals.get(name)
+    return f"{value:.4f}" if interval is None else f"{value:.4f} ({interval.low:.4f} to {interval.high:.4f})"
