@@ -6,9 +6,13 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from crackmodel.models.card.records import record_from_json
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Record = TypeVar("Record")
 
 CARD_FORMAT: Final = 1
 TEST_OF: Final = "test:"
@@ -322,4 +326,33 @@ def card_from_json(text: str | bytes) -> Card:
     loaded = json.loads(text)
     if isinstance(loaded, dict) and loaded.get("format", 0) != CARD_FORMAT:
         raise ValueError(f"card format {loaded.get('format')!r}, this software reads {CARD_FORMAT}")
-    return record_from_json(Card, loaded, "card")
+    return record_from_json(Card, text, "card")
+
+
+def record_from_json(kind: type[Record], text: str | bytes, where: str) -> Record:
+    """Read a frozen dataclass, nested ones included; unknown fields are ignored.
+
+    Args:
+        kind: The dataclass.
+        text: A JSON object with its fields; those with a default may be missing.
+        where: The name of the whole in error messages.
+
+    Raises:
+        ValueError: Not JSON, or a field is missing or of another type; the message names it.
+    """
+    from pydantic import ValidationError  # not above: processes that read no card go without it
+
+    try:
+        record: Record = _adapter(kind).validate_json(text, strict=True)  # type: ignore[arg-type]
+    except ValidationError as fault:
+        first = fault.errors(include_url=False)[0]
+        field_name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+        raise ValueError(f"{where}{field_name}: {first['msg']}") from fault
+    return record
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)

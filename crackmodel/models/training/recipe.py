@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from crackmodel.errors import ModelError, UsageError
-from crackmodel.models.card.card import Card
-from crackmodel.models.card.records import record_from_json
+from crackmodel.models.card.card import Card, record_from_json
 from crackmodel.models.datasets.splits import SplitKind, SplitRule
 from crackmodel.models.evaluation.metrics import check_target_recall
 from crackmodel.models.registry.versions import ModelVersion
@@ -123,7 +122,7 @@ def recipe_of(version: ModelVersion) -> Recipe:
     if not record:
         raise ModelError(f"The card of {version.reference} is older than recipes; it has none.", remedy)
     try:
-        recipe = record_from_json(Recipe, record, "recipe")
+        recipe = record_from_json(Recipe, json.dumps(record), "recipe")
     except ValueError as fault:
         raise ModelError(f"The recipe of {version.reference} cannot be read: {fault}.", remedy) from fault
     if recipe.as_record() != record:

@@ -295,7 +295,8 @@ def test_resolving_loads_no_heavy_package() -> None:
     script = (
         "import sys; from crackmodel.models.registry.registry import Registry;"
         "Registry('.').resolve('builtin');"
-        "heavy = {'tensorflow', 'keras', 'ray', 'pandas', 'pydantic', 'prefect', 'sklearn', 'matplotlib'};"
+        # Not pydantic, which reads the card: the settings of every command have loaded it before.
+        "heavy = {'tensorflow', 'keras', 'ray', 'pandas', 'prefect', 'sklearn', 'matplotlib'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
 
