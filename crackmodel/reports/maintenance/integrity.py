@@ -14,12 +14,11 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from pyarrow import fs
 
-from crackmodel.errors import ReportBusy, ReportDamaged
+from crackmodel.errors import ReportDamaged
 from crackmodel.reports.maintenance.compaction import replaced_files
 from crackmodel.reports.reading.dataset import CommittedFile, committed_files, committed_rows
 from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.schema import FILE_SCHEMA, LATER_COLUMNS, PARTITION_COLUMN
-from crackmodel.reports.writing.lock import LOCK_FOLDER, hold_survey
 from crackmodel.reports.writing.shard_file import content_hash, is_shard_name, named_hash
 from crackmodel.storage.location import Place, first_line
 
@@ -74,7 +73,7 @@ class Check:
         bytes: Their size, by the log.
         without_hash: Files that a hash was never noted for; they were decoded instead.
         replaced: Files that a compaction replaced and that are still there; no fault.
-        uncommitted: Files of a run that is going on, or that has died lately; no fault.
+        uncommitted: Files of a run that is going on, or that died within the last hour; no fault.
         findings: What is wrong.
     """
 
@@ -119,8 +118,8 @@ def check(table: DeltaTable, place: Place) -> Check:
     bad = {fault.path for fault in faults if fault.kind != "rows"}
     faults += _duplicates(table, place, sorted({file.survey for file in files}), bad)
     unnamed = {path: there[path] for path in sorted(there.keys() - {file.path for file in files} - replaced)}
-    at_work = {path for path, info in unnamed.items() if _may_be_at_work(place, path, info)}
-    faults += _orphans(path for path in unnamed if path not in at_work)
+    uncommitted = {path for path, info in unnamed.items() if _may_be_committed(path, info)}
+    faults += _orphans(path for path in unnamed if path not in uncommitted)
     return Check(
         report=place.uri,
         version=int(table.version()),
@@ -129,7 +128,7 @@ def check(table: DeltaTable, place: Place) -> Check:
         bytes=sum(file.bytes for file in files),
         without_hash=sum(named_hash(file.name) is None for file in files),
         replaced=len(replaced),
-        uncommitted=len(at_work),
+        uncommitted=len(uncommitted),
         findings=tuple(faults),
     )
 
@@ -240,17 +239,11 @@ def _orphans(paths: Iterable[str]) -> Iterator[Finding]:
         )
 
 
-def _may_be_at_work(place: Place, path: str, info: fs.FileInfo) -> bool:
-    """Whether a run that is going on may be about to commit the file."""
-    if not is_shard_name(path.rsplit("/", 1)[-1]):
-        return False
-    if place.local is None:
-        return info.mtime is not None and datetime.now(UTC) - info.mtime < _LONGEST_COMMIT
-    survey = path.split("/", maxsplit=1)[0].removeprefix(f"{PARTITION_COLUMN}=")
-    if not place.exists(f"{LOCK_FOLDER}/{survey}.lock"):
-        return False
-    try:
-        with hold_survey(place.local, survey):
-            return False
-    except ReportBusy:
-        return True
+def _may_be_committed(path: str, info: fs.FileInfo) -> bool:
+    """Whether a run may still be about to commit the file.
+
+    Its age says so, not the survey's lock: a check that takes the lock writes, and turns away a run that
+    begins at that moment.
+    """
+    young = info.mtime is not None and datetime.now(UTC) - info.mtime < _LONGEST_COMMIT
+    return young and is_shard_name(path.rsplit("/", 1)[-1])

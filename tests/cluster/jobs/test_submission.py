@@ -90,9 +90,7 @@ def test_the_same_command_takes_a_job_over_that_was_left() -> None:
     assert cluster.jobs.keys() == {"left"}
 
 
-@pytest.mark.parametrize(
-    ("left", "log"), [(_FORCED, _THEIRS), (_SCORE, _FAILURE)], ids=["another", "failed"]
-)
+@pytest.mark.parametrize(("left", "log"), [(_FORCED, _THEIRS), (_SCORE, _FAILURE)], ids=["another", "failed"])
 def test_another_command_or_one_that_failed_is_followed_by_our_own(left: Command, log: str) -> None:
     cluster = MadeUp()
     cluster.leave(left, log)

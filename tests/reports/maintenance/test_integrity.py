@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from datetime import timedelta
@@ -35,6 +36,26 @@ def file(table: ReportTable, commit: Commit) -> ShardFile:
 
 def check(table: ReportTable) -> Check:
     return ReportTable.open(table.uri).check()
+
+
+def publish(table: ReportTable) -> ShardFile:
+    """A file that a run is about to commit, or has left behind."""
+    file = write_shard(table.uri, "bridge", DEAD, 0, build_rows([make_row("x.jpg", run_id=DEAD)]))
+    publish_shard(table.uri, file)
+    return file
+
+
+def age(table: ReportTable, file: ShardFile) -> None:
+    two_hours_ago = time.time() - timedelta(hours=2).total_seconds()
+    os.utime(Path(table.uri, file.path), (two_hours_ago, two_hours_ago))
+
+
+def contents(table: ReportTable) -> dict[Path, tuple[int, bytes]]:
+    """Every file and folder of a report: when it was changed last, and what is in it."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in [Path(table.uri), *Path(table.uri).rglob("*")]
+    }
 
 
 def only(checked: Check) -> Finding:
@@ -155,6 +176,7 @@ def test_orphans_are_found_and_replaced_files_are_none(table: ReportTable, file:
     lost = write_shard(table.uri, "bridge", DEAD, 0, build_rows([make_row("x.jpg", run_id=DEAD)]))
     assert check(table).findings == ()  # hidden from everybody
     publish_shard(table.uri, lost)
+    age(table, lost)
     stray = Path(table.uri, "copy.parquet")
     stray.write_bytes(b"mine")
 
@@ -171,21 +193,28 @@ def test_orphans_are_found_and_replaced_files_are_none(table: ReportTable, file:
     assert len(pd.read_parquet(table.uri)) == checked.rows
 
 
-def test_files_of_a_run_that_is_at_work_are_no_orphans(table: ReportTable, file: ShardFile) -> None:
-    with table.lock("bridge"):
-        publish_shard(table.uri, write_shard(table.uri, "bridge", DEAD, 0, build_rows([make_row("x.jpg")])))
-        assert (check(table).findings, check(table).uncommitted) == ((), 1)
-    assert only(check(table)).kind == "orphan"
-    assert check(table).uncommitted == 0
-
-
-def test_without_a_lock_only_old_files_are_orphans(table: ReportTable, file: ShardFile) -> None:
-    lost = write_shard(table.uri, "bridge", DEAD, 0, build_rows([make_row("x.jpg")]))
-    publish_shard(table.uri, lost)
-    store = ReportTable(Place(table.uri, fs.LocalFileSystem(), table.uri, None), DeltaTable(table.uri))
+@pytest.mark.parametrize("local", [True, False])
+def test_only_old_files_are_orphans(table: ReportTable, file: ShardFile, local: bool) -> None:
+    lost = publish(table)
+    folder = Path(table.uri) if local else None
+    store = ReportTable(Place(table.uri, fs.LocalFileSystem(), table.uri, folder), DeltaTable(table.uri))
     assert (store.check().findings, store.check().uncommitted) == ((), 1)
-    two_hours_ago = time.time() - timedelta(hours=2).total_seconds()
-    os.utime(Path(table.uri, lost.path), (two_hours_ago, two_hours_ago))
+    age(table, lost)
 
     assert only(store.check()).path == lost.path
     assert store.check().uncommitted == 0
+
+
+def test_check_writes_nothing_and_takes_no_lock(
+    table: ReportTable, file: ShardFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with table.lock("bridge", "run-9"):
+        age(table, publish(table))
+    before = contents(table)
+    locks: list[object] = []
+    monkeypatch.setattr(fcntl, "flock", lambda *arguments: locks.append(arguments))
+
+    assert only(check(table)).kind == "orphan"
+
+    assert contents(table) == before
+    assert locks == []
