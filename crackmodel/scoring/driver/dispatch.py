@@ -11,17 +11,17 @@ from typing import Any, Final
 import pyarrow as pa
 
 from crackmodel.arrow_memory import keep_arrow_small
+from crackmodel.cluster.capacity import Capacity, require_gpus
 from crackmodel.cluster.nodes import lacks_the_code, unable
 from crackmodel.cluster.session import ray_session
 from crackmodel.errors import ClusterError, CrackmodelError
-from crackmodel.scoring.driver.capacity import Capacity, require_gpus
 from crackmodel.scoring.driver.node_check import require_on_every_node
 from crackmodel.scoring.driver.prometheus import RayCounters
 from crackmodel.scoring.isolation.blame import Suspicion
 from crackmodel.scoring.isolation.subprocess_scorer import LOST_CODES, score_suspect
 from crackmodel.scoring.isolation.watchdog import Deadline
 from crackmodel.scoring.plan import Shard, plan_shards
-from crackmodel.scoring.run_events import Listener, WorkerLost, ignore
+from crackmodel.scoring.run_events import ClusterAwaited, Listener, WorkerLost, ignore
 from crackmodel.scoring.task import ScoringJob, ShardResult
 from crackmodel.scoring.worker.rows import reject_shard
 from crackmodel.settings import ScoreSettings
@@ -65,7 +65,11 @@ def scored_on_ray(
     with ray_session(settings.workers):
         import ray
 
-        capacity = Capacity(settings, job.run_id, on_event)
+        capacity = Capacity(
+            settings.workers,
+            settings.gpus_per_task,
+            on_wait=lambda reason, seconds: on_event(ClusterAwaited(job.run_id, reason, seconds)),
+        )
         slots = capacity.slots()
         require_gpus(settings.gpus_per_task)
         require_on_every_node(_local_paths(job, files))

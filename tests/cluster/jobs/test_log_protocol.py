@@ -35,7 +35,7 @@ _EVENTS = [
     RunPlanned("r", "Brücke\n@7", "/mnt/report", "builtin@v1", 9, 1, 8),
     ShardCommitted("r", 3, 500, 7, 1, 500, 1000, 2000, 2.5, "node-1", {"decode": 0.25}, ("a.jpg: empty",)),
     WorkerLost("r", 3, 2, "a.jpg"),
-    ClusterAwaited("r", "No node of Ray's offers a CPU", 900.0),
+    ClusterAwaited("r", "No Ray node offers a CPU", 900.0),
     ReportCompacted("r", "bridge", 200, 1),
     CompactionFailed("r", "bridge", "No room.", "Make some."),
     FeaturesExtracted(250, 1000),

@@ -69,7 +69,7 @@ import json, sys
 import ray
 from ray.cluster_utils import Cluster
 from crackmodel.errors import ClusterError
-from crackmodel.scoring.driver import capacity
+from crackmodel.cluster import capacity
 from crackmodel.scoring.run_events import ClusterAwaited
 from crackmodel.scoring.run import score_survey
 
@@ -87,7 +87,7 @@ def listen(event):
 try:
     scored = score_survey(sys.argv[1], report=sys.argv[2], on_event=listen).scored
     cluster.remove_node(nodes[0], allow_graceful=False)
-    capacity._ROOM_PATIENCE_SECONDS = 5.0
+    capacity._NO_RESOURCES_SECONDS = 5.0
     try:
         score_survey(sys.argv[1], report=sys.argv[2], on_event=listen, force=True)
     except ClusterError as error:
@@ -110,9 +110,9 @@ def test_a_cluster_without_a_cpu_is_waited_for_but_not_for_ever(patches: Path, r
     result = printed(done.stdout)
     assert result["scored"] == 12
     first, again, given_up = result["said"]
-    assert first == "No node of Ray's offers a CPU; the run waits for it, for 900 s at most"
+    assert first == "No Ray node offers a CPU; the run waits for it, for 900 s at most"
     assert again.endswith("for 5 s at most")
-    assert given_up.startswith("No node of Ray's offers a CPU, for ")
+    assert given_up.startswith("No Ray node offers a CPU, for ")
     assert len(rows(report)) == 12
 
 
@@ -146,7 +146,7 @@ def test_an_embedded_ray_that_loses_its_node_ends_one_run_and_not_the_next(
     printed, errors = runs.communicate(timeout=180)
 
     assert runs.returncode == 0, errors
-    assert "committed" in printed
+    assert "run the same command again" in printed
     assert 0 < int(printed.split()[-1]) < 300
     assert len(rows(report)) == 300
 

@@ -144,5 +144,5 @@ def test_gpu_workers_say_the_same(
 def test_gpus_that_ray_does_not_have_are_refused_at_once(
     score: Score, album: Path, models: Path, embedded_ray: None
 ) -> None:
-    with pytest.raises(ClusterError, match=r"A task needs 0\.5 GPUs, and no node of Ray's has more than 0"):
+    with pytest.raises(ClusterError, match=r"A task needs 0\.5 GPUs, and no Ray node has more than 0"):
         score(album, model="grey@v1", models=models, engine="tensorflow", gpus_per_task=0.5, workers=2)
