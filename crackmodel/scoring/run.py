@@ -16,9 +16,9 @@ from pyarrow.fs import LocalFileSystem
 import crackmodel
 from crackmodel.cluster.session import jobs_address
 from crackmodel.errors import ReconciliationError, ReportError, SurveyError
-from crackmodel.models.inference.loading import read_familiarity
+from crackmodel.models.inference.model_file import ModelFile, read_model_file
 from crackmodel.models.preprocessing import preprocess_fingerprint
-from crackmodel.models.registry.registry import ModelVersion, Registry
+from crackmodel.models.registry.registry import Registry
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.driver.committing import Totals, score_and_commit
 from crackmodel.scoring.driver.departures import record_departures
@@ -31,7 +31,7 @@ from crackmodel.scoring.run_events import (
     ignore,
 )
 from crackmodel.scoring.score_job import score_as_job
-from crackmodel.scoring.task import ModelFile, ScoringJob
+from crackmodel.scoring.task import ScoringJob
 from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.listing import Listing, Survey, list_survey, open_location
@@ -74,7 +74,7 @@ def score_survey(
     if (cluster := jobs_address()) and chosen.workers != 0:
         return score_as_job(str(survey), name, chosen, cluster, on_event)
     version = Registry(chosen.models).resolve(chosen.model)
-    model_file = load_model_file(version, chosen.engine)
+    model_file = read_model_file(version, chosen.engine)
     listing = _without_report(list_survey(str(survey), name), chosen.report)
     table = ReportTable.open_or_create(chosen.report)
     job = _job(chosen, listing.survey, table.uri, model_file)
@@ -126,7 +126,7 @@ def score_survey(
         seconds=round(time.monotonic() - started, 3),
         top=tuple(table.top(job.run_id, _TOP_IMAGES, job.survey.name)) if totals.images else (),
         too_many_rejected=chosen.max_rejected is not None and lost_images > chosen.max_rejected,
-        unfamiliar=None if model_file.familiarity is None else totals.unfamiliar,
+        unfamiliar=None if model_file.distribution is None else totals.unfamiliar,
         least_familiar=(
             table.unfamiliar(job.run_id, _TOP_IMAGES, job.survey.name) if totals.unfamiliar else ()
         ),
@@ -158,27 +158,6 @@ def _without_report(listing: Listing, report: str) -> Listing:
             "Give the folder that holds the photographs.",
         )
     return replace(listing, files=files)
-
-
-def load_model_file(version: ModelVersion, engine: str) -> ModelFile:
-    """Read the file that an engine runs, checked by its SHA-256, into what workers get.
-
-    Raises:
-        ModelNotFound: This model version has no file for the engine; for int8 the message says why.
-        ModelCorrupt: The file is not the one that the card describes.
-    """
-    name = version.engine_file(engine)
-    ood = version.card.ood
-    return ModelFile(
-        reference=version.reference,
-        sha256=version.card.files[name].sha256,
-        engine=engine,
-        temperature=version.card.calibration.temperature,
-        threshold=version.threshold,
-        content=version.read_file(name),
-        ood_threshold=None if ood is None else ood.threshold,
-        familiarity=read_familiarity(version),
-    )
 
 
 def _job(settings: ScoreSettings, survey: Survey, report: str, model: ModelFile) -> ScoringJob:

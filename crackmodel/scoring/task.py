@@ -5,27 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from crackmodel.models.inference.out_of_distribution import Familiarity
+from crackmodel.models.inference.model_file import ModelFile
 from crackmodel.reports.writing.shard_file import ShardFile
 from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.listing import Survey
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """The model as workers get it: the bytes, not a path of the driver's disk.
-
-    `ood_threshold` and `familiarity` are None for a model that cannot tell what it was trained on.
-    """
-
-    reference: str
-    sha256: str
-    engine: str
-    temperature: float
-    threshold: float
-    content: bytes = field(compare=False, repr=False)
-    ood_threshold: float | None = None
-    familiarity: Familiarity | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

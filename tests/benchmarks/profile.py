@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 
 from crackmodel.models.inference.engines import LiteRTModel, without_greeting
+from crackmodel.models.inference.model_file import read_model_file
 from crackmodel.models.registry.registry import Registry
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.plan import ListedFile, Shard
-from crackmodel.scoring.run import load_model_file
 from crackmodel.scoring.task import ScoringJob
 from crackmodel.scoring.worker import fetching
 from crackmodel.scoring.worker.shard import score_shard
@@ -125,7 +125,7 @@ def _job(survey: Path, report: str, engine: str) -> ScoringJob:
         run_id="profile",
         survey=Survey("profile", str(survey)),
         report=report,
-        model=load_model_file(Registry("models").resolve("builtin"), engine),
+        model=read_model_file(Registry("models").resolve("builtin"), engine),
         tile=227,
         overlap=0,
         limits=DEFAULT_LIMITS,

@@ -24,7 +24,7 @@ from crackmodel.models.evaluation.group_metrics import measure_groups
 from crackmodel.models.evaluation.html_page import metrics_table, write_page
 from crackmodel.models.evaluation.metrics import measure, score_images
 from crackmodel.models.evaluation.presentation import EvaluatedSet, draw_pictures, group_table
-from crackmodel.models.inference.loading import build_engine
+from crackmodel.models.inference.model_file import build_engine, read_model_file
 from crackmodel.models.registry.versions import LITERT_MODEL, ModelVersion
 
 PAGE: Final = "index.html"
@@ -115,7 +115,7 @@ def evaluate_model(
     listed = {name: find_images(path, positive) for name, path in named.items()}
     directory = Path(out) if out else Path(_default_folder(version.reference, list(named)))
     _check_own(directory)
-    engine = build_engine(version, threads=min(4, os.cpu_count() or 1))
+    engine = build_engine(read_model_file(version), threads=min(4, os.cpu_count() or 1))
     sets = {}
     for name, images in listed.items():
         scored = score_images(engine, images)

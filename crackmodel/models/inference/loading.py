@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.errors import ModelCorrupt
-from crackmodel.models.inference.engines import Engine, KerasEngine, LiteRTEngine
-from crackmodel.models.inference.out_of_distribution import Familiarity
+from crackmodel.models.inference.engines import Engine
+from crackmodel.models.inference.model_file import build_engine, read_model_file
+from crackmodel.models.inference.out_of_distribution import TrainingDistribution
 from crackmodel.models.preprocessing import prepare_tile
-from crackmodel.models.registry.registry import KERAS_MODEL, ModelVersion, Registry
-from crackmodel.models.registry.versions import OOD_STATISTICS
+from crackmodel.models.registry.registry import ModelVersion, Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +22,12 @@ class LoadedModel:
     Attributes:
         version: Where it came from, with its card.
         engine: What runs it.
-        familiarity: What it was trained on looks like, None where its card does not say.
+        distribution: Of the training images' features; None where the card has no threshold for it.
     """
 
     version: ModelVersion
     engine: Engine
-    familiarity: Familiarity | None = None
+    distribution: TrainingDistribution | None = None
 
     def predict(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Score prepared tiles.
@@ -53,8 +50,10 @@ class LoadedModel:
             float32 [n], to be compared with the card's `ood.threshold`; about 1 for a training image. None
             for models without these statistics.
         """
-        features = None if self.familiarity is None else self.engine.score(tiles).features
-        return None if features is None else self.familiarity.distances(features)  # type: ignore[union-attr]
+        if self.distribution is None:
+            return None
+        features = self.engine.score(tiles).features
+        return None if features is None else self.distribution.distances(features)
 
     def crack_probability(self, pixels: npt.NDArray[np.uint8]) -> float:
         """Score one picture of any size as a single tile.
@@ -93,46 +92,5 @@ def load_model(
         ModelCorrupt: A file is missing or has changed.
     """
     version = Registry(models).resolve(reference)
-    return LoadedModel(version, build_engine(version, engine, threads=threads), read_familiarity(version))
-
-
-def read_familiarity(version: ModelVersion) -> Familiarity | None:
-    """Read what a version was trained on looks like; None where its card does not say.
-
-    Raises:
-        ModelCorrupt: The card speaks of it, but the file is missing, has changed or holds something else.
-    """
-    if version.card.ood is None:
-        return None
-    if not version.has_file(OOD_STATISTICS):
-        raise ModelCorrupt(
-            f"The card of {version.reference} has a threshold for unfamiliar images but no {OOD_STATISTICS}.",
-            _OTHER_VERSION,
-        )
-    try:
-        return Familiarity.from_bytes(version.read_file(OOD_STATISTICS))
-    except ValueError as fault:
-        raise ModelCorrupt(
-            f"{version.path / OOD_STATISTICS} holds {fault}.",
-            _OTHER_VERSION,
-        ) from fault
-
-
-def build_engine(version: ModelVersion, engine: str = "litert", *, threads: int = 1) -> Engine:
-    """Build an engine for a model version.
-
-    Raises:
-        UsageError: No such engine.
-        ModelNotFound: The version has no file for it; for int8 the message says why.
-        ModelCorrupt: The file is missing or has changed.
-    """
-    content = version.read_file(version.engine_file(engine))
-    if engine == KerasEngine.name:
-        with tempfile.TemporaryDirectory(prefix="crackmodel-") as folder:  # Keras reads files alone
-            path = Path(folder) / KERAS_MODEL
-            path.write_bytes(content)
-            return KerasEngine(path, temperature=version.temperature)
-    return LiteRTEngine(content, threads=threads, temperature=version.temperature, name=engine)
-
-
-_OTHER_VERSION: Final = "Take another version or train the model again."
+    model = read_model_file(version, engine)
+    return LoadedModel(version, build_engine(model, threads=threads), model.distribution)

@@ -37,7 +37,7 @@ _LEAST: Final = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Familiarity:
+class TrainingDistribution:
     """The cloud of the training tiles' features, as far as distances from it need it.
 
     Features are replaced by their square roots first: what a pooled feature tells is skewed, and the root
@@ -121,7 +121,7 @@ class Familiarity:
 
 def describe_training(
     training: npt.NDArray[np.float32], validation: npt.NDArray[np.float32]
-) -> tuple[Familiarity, OodRecord]:
+) -> tuple[TrainingDistribution, OodRecord]:
     """Describe what a network was trained on, and choose from which distance on a tile is unlike it.
 
     Args:
@@ -132,10 +132,10 @@ def describe_training(
     Returns:
         What `ood.npz` beside the model holds, and what the card says of it.
     """
-    familiarity = Familiarity.fit(training)
-    threshold = float(np.quantile(familiarity.distances(validation), 1 - FLAGGED))
-    return familiarity, OodRecord(
-        method=_METHOD.format(familiarity.axes.shape[1]),
+    distribution = TrainingDistribution.fit(training)
+    threshold = float(np.quantile(distribution.distances(validation), 1 - FLAGGED))
+    return distribution, OodRecord(
+        method=_METHOD.format(distribution.axes.shape[1]),
         threshold=round(threshold, 4),
         chosen=f"flags {FLAGGED:.0%} of the {len(validation):,} images of the validation part",
         training_images=len(training),

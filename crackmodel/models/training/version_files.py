@@ -140,8 +140,8 @@ def write_version(
     _write_split(staged / SPLIT, fitted, origin.images)
     if fitted.stock.bad:
         write_bad_files(staged / BAD_FILES, fitted.stock.bad)
-    familiarity, ood = describe_training(fitted.features[fitted.split.train], fitted.features[validation])
-    (staged / OOD_STATISTICS).write_bytes(familiarity.to_bytes())
+    distribution, ood = describe_training(fitted.features[fitted.split.train], fitted.features[validation])
+    (staged / OOD_STATISTICS).write_bytes(distribution.to_bytes())
 
     return Card(
         name="",

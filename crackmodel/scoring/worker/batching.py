@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from crackmodel.errors import ImageRejected
-from crackmodel.models.inference.engines import Engine, KerasEngine, LiteRTEngine, Scored
+from crackmodel.models.inference.engines import Engine, Scored
+from crackmodel.models.inference.model_file import ModelFile, build_engine
 from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile
-from crackmodel.scoring.task import ModelFile
 from crackmodel.scoring.worker.stages import StageWatch
 from crackmodel.surveys.tiling import TileGrid, cut_tiles, tile_grid
 
@@ -31,18 +29,9 @@ def cached_engine(model: ModelFile) -> Engine:
         ModelError: The engine cannot be built.
     """
     if getattr(_LOADED, "model", None) != model:
-        _LOADED.engine, _LOADED.model = _load(model), model
+        _LOADED.engine, _LOADED.model = build_engine(model), model
     engine: Engine = _LOADED.engine
     return engine
-
-
-def _load(model: ModelFile) -> Engine:
-    if model.engine == "tensorflow":
-        with tempfile.TemporaryDirectory(prefix="crackmodel-") as folder:
-            path = Path(folder) / "model.keras"
-            path.write_bytes(model.content)
-            return KerasEngine(path, temperature=model.temperature)
-    return LiteRTEngine(model.content, threads=1, temperature=model.temperature, name=model.engine)
 
 
 OnFeatures = Callable[[npt.NDArray[np.float32]], None]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.scoring.task import ModelFile
+from crackmodel.models.inference.model_file import ModelFile
 from crackmodel.scoring.worker.batching import OnFeatures
 
 TOGETHER: Final = 256
@@ -26,7 +26,7 @@ class DistanceMeter:
     """
 
     def __init__(self, model: ModelFile) -> None:
-        self._familiarity = model.familiarity
+        self._distribution = model.distribution
         self._limit = None if model.ood_threshold is None else np.float32(model.ood_threshold)
         self._waiting: list[tuple[int, npt.NDArray[np.float32]]] = []
         self._tiles = 0
@@ -34,7 +34,7 @@ class DistanceMeter:
 
     def listener(self, picture: int) -> OnFeatures | None:
         """Return what wants to hear the features of a picture; None where they are of no use."""
-        if self._familiarity is None or self._limit is None:
+        if self._distribution is None or self._limit is None:
             return None
         return partial(self._add, picture)
 
@@ -64,9 +64,9 @@ class DistanceMeter:
             self._measure()
 
     def _measure(self) -> None:
-        if self._familiarity is None or not self._waiting:
+        if self._distribution is None or not self._waiting:
             return
-        together = self._familiarity.distances(np.concatenate([features for _, features in self._waiting]))
+        together = self._distribution.distances(np.concatenate([features for _, features in self._waiting]))
         start = 0
         for picture, features in self._waiting:
             stop = start + len(features)

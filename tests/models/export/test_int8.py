@@ -16,7 +16,7 @@ from crackmodel.models.datasets.labelled import find_images, read_tiles
 from crackmodel.models.evaluation.metrics import ScoredImages
 from crackmodel.models.export.int8 import check_int8, compare_verdicts, pick_representative
 from crackmodel.models.inference.engines import Scored
-from crackmodel.models.inference.loading import build_engine
+from crackmodel.models.inference.model_file import build_engine, read_model_file
 from crackmodel.models.registry.registry import PRETRAINED, Registry
 from crackmodel.models.registry.versions import ModelVersion
 from crackmodel.reports.reading.query import open_report
@@ -176,8 +176,10 @@ def test_int8_model_is_small_and_says_nearly_the_same(
 ) -> None:
     original, small, tiles = quantised
 
-    exact, features = dataclasses.astuple(build_engine(walls).score(tiles))
-    rounded, rounded_features = dataclasses.astuple(build_engine(walls, "litert-int8").score(tiles))
+    exact, features = dataclasses.astuple(build_engine(read_model_file(walls)).score(tiles))
+    rounded, rounded_features = dataclasses.astuple(
+        build_engine(read_model_file(walls, "litert-int8")).score(tiles)
+    )
 
     assert len(small) < len(original) / 3
     assert exact.std() > 0.2

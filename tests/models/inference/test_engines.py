@@ -12,7 +12,8 @@ import pytest
 
 from crackmodel.errors import ModelCorrupt, ModelNotFound, UsageError
 from crackmodel.models.inference.engines import LiteRTEngine, calibrate, log_odds, without_greeting
-from crackmodel.models.inference.loading import build_engine, load_model
+from crackmodel.models.inference.loading import load_model
+from crackmodel.models.inference.model_file import read_model_file
 from crackmodel.models.registry.registry import Registry
 from tests.models.drawings import draw_clear, draw_crack
 
@@ -125,7 +126,7 @@ def test_unknown_engine_is_refused() -> None:
 
 def test_builtin_has_no_keras_model_and_says_so() -> None:
     with pytest.raises(ModelNotFound, match=r"has no model\.keras, which --engine tensorflow needs"):
-        build_engine(Registry("models").resolve("builtin"), "tensorflow")
+        read_model_file(Registry("models").resolve("builtin"), "tensorflow")
 
 
 def test_loaded_model_judges_pictures_of_any_size() -> None:
@@ -142,8 +143,11 @@ def test_loaded_model_judges_pictures_of_any_size() -> None:
 def test_worker_modules_load_nothing_heavy() -> None:
     script = (
         "import sys, numpy; from crackmodel.models.training import features;"
-        "from crackmodel.models.inference.loading import load_model;"
-        "load_model().predict(numpy.zeros((1, 160, 160, 3), numpy.uint8));"
+        "from crackmodel.models.inference.model_file import ModelFile, build_engine;"
+        "from crackmodel.models.registry.registry import PRETRAINED;"
+        "content = (PRETRAINED / 'model.tflite').read_bytes();"
+        "engine = build_engine(ModelFile('builtin@v1', '', 'litert', 1.0, 0.5, content));"
+        "engine.predict(numpy.zeros((1, 160, 160, 3), numpy.uint8));"
         "heavy = {'tensorflow', 'keras', 'ray', 'pandas', 'deltalake', 'duckdb', 'pydantic', 'prefect'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

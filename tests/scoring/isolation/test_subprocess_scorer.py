@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from crackmodel.errors import ClusterError, ReportWriteFailed
+from crackmodel.models.inference.model_file import read_model_file
 from crackmodel.models.registry.registry import Registry
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import publish_shard
 from crackmodel.scoring.isolation import subprocess_scorer
 from crackmodel.scoring.plan import ListedFile, Shard
-from crackmodel.scoring.run import load_model_file
 from crackmodel.scoring.task import ScoringJob
 from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.listing import Survey
@@ -54,7 +54,7 @@ def job(patches: Path, report: Path) -> ScoringJob:
         run_id="20261123T063950Z-b4b2c7",
         survey=Survey("patches", str(patches)),
         report=str(report),
-        model=load_model_file(Registry("models").resolve("builtin"), "litert"),
+        model=read_model_file(Registry("models").resolve("builtin"), "litert"),
         tile=227,
         overlap=0,
         limits=DecodeLimits(),

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crackmodel.models.inference.engines import Engine, Scored
-from crackmodel.scoring.task import ModelFile
+from crackmodel.models.inference.model_file import ModelFile
 from crackmodel.scoring.worker.batching import Columns, PictureScorer
 
 FEATURES = 16

@@ -7,8 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
-from crackmodel.models.inference.out_of_distribution import Familiarity
-from crackmodel.scoring.task import ModelFile
+from crackmodel.models.inference.model_file import ModelFile
+from crackmodel.models.inference.out_of_distribution import TrainingDistribution
 from crackmodel.scoring.worker.ood import TOGETHER, DistanceMeter, is_unfamiliar
 
 pytest.importorskip("sklearn")
@@ -22,14 +22,14 @@ def features(level: float, n: int, seed: int = 3) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def grey() -> Familiarity:
+def grey() -> TrainingDistribution:
     """Features of grey tiles, level 100 and thereabouts."""
     levels = np.random.default_rng(1).normal(0, 5, (200, 1)).astype(np.float32)
-    return Familiarity.fit(features(100, 200) + levels, components=2)
+    return TrainingDistribution.fit(features(100, 200) + levels, components=2)
 
 
-def model(familiarity: Familiarity | None, threshold: float | None = 2.0) -> ModelFile:
-    return ModelFile("m@v1", "0" * 64, "litert", 1.0, 0.5, b"", threshold, familiarity)
+def model(distribution: TrainingDistribution | None, threshold: float | None = 2.0) -> ModelFile:
+    return ModelFile("m@v1", "0" * 64, "litert", 1.0, 0.5, b"", threshold, distribution)
 
 
 def tell(meter: DistanceMeter, picture: int, *batches: np.ndarray) -> None:
@@ -39,7 +39,7 @@ def tell(meter: DistanceMeter, picture: int, *batches: np.ndarray) -> None:
         listener(batch)
 
 
-def test_picture_of_something_else_is_flagged(grey: Familiarity) -> None:
+def test_picture_of_something_else_is_flagged(grey: TrainingDistribution) -> None:
     meter = DistanceMeter(model(grey))
     tell(meter, 0, features(100, 6))
     tell(meter, 1, features(9, 6))
@@ -51,7 +51,7 @@ def test_picture_of_something_else_is_flagged(grey: Familiarity) -> None:
     assert (is_unfamiliar(known), is_unfamiliar(other)) == (False, True)
 
 
-def test_odd_corner_shows_in_the_share_and_does_not_flag_the_picture(grey: Familiarity) -> None:
+def test_odd_corner_shows_in_the_share_and_does_not_flag_the_picture(grey: TrainingDistribution) -> None:
     meter = DistanceMeter(model(grey))
     tell(meter, 0, np.concatenate([features(100, 4), features(9, 2)]))
 
@@ -59,7 +59,7 @@ def test_odd_corner_shows_in_the_share_and_does_not_flag_the_picture(grey: Famil
     assert not is_unfamiliar(meter.columns(0))
 
 
-def test_company_changes_no_distance(grey: Familiarity) -> None:
+def test_company_changes_no_distance(grey: TrainingDistribution) -> None:
     pictures = [features(60 + number, size, number) for number, size in enumerate((1, 300, 1, 40, TOGETHER))]
     together = DistanceMeter(model(grey))
     for number, tiles in enumerate(pictures):
@@ -73,7 +73,7 @@ def test_company_changes_no_distance(grey: Familiarity) -> None:
         assert found["ood_fraction"] == expected["ood_fraction"]
 
 
-def test_picture_without_features_has_no_columns(grey: Familiarity) -> None:
+def test_picture_without_features_has_no_columns(grey: TrainingDistribution) -> None:
     meter = DistanceMeter(model(grey))
     tell(meter, 1, features(100, 1))
 
@@ -88,10 +88,10 @@ def test_model_that_cannot_tell_wants_no_features() -> None:
     assert meter.columns(0) == {}
 
 
-def test_workers_get_the_statistics_with_the_model(grey: Familiarity) -> None:
+def test_workers_get_the_statistics_with_the_model(grey: TrainingDistribution) -> None:
     sent = pickle.loads(pickle.dumps(model(grey)))
 
     assert sent == model(grey)
     np.testing.assert_array_equal(
-        sent.familiarity.distances(features(90, 3)), grey.distances(features(90, 3))
+        sent.distribution.distances(features(90, 3)), grey.distances(features(90, 3))
     )

@@ -45,14 +45,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = keras.Model(tile, keras.layers.Dense(2, activation="softmax")(features))
     litert = to_litert(with_features(network))
     model = LiteRTModel(litert)
-    familiarity, ood = describe_training(*(model.run_with_features(grey_tiles(s, 60))[1] for s in (1, 2)))
+    distribution, ood = describe_training(*(model.run_with_features(grey_tiles(s, 60))[1] for s in (1, 2)))
     folder = tmp_path_factory.mktemp("models")
     registry = Registry(folder)
     card = dataclasses.replace(registry.resolve("builtin").card, files={}, ood=ood)
     with registry.staging("grey") as staged:
         network.save(staged / "model.keras")
         (staged / "model.tflite").write_bytes(litert)
-        (staged / "ood.npz").write_bytes(familiarity.to_bytes())
+        (staged / "ood.npz").write_bytes(distribution.to_bytes())
         registry.publish("grey", staged, card)
     with registry.staging("grey") as staged:
         (staged / "model.tflite").write_bytes(to_litert(network))
