@@ -1,10 +1,12 @@
-# The two commands: `make score` and `make test`. Each sets up what it needs in .venv and nothing else.
+# Each command sets up what it needs in .venv and nothing else.
 #
 #   make score                        draws a sample survey and scores it
 #   make score SURVEY=their/photos    scores photographs into ./report
 #   make train DATASET=their/patches  trains a model into ./models (WEIGHTS=file.h5 without internet)
-#   make test                         lint, types and every test
+#   make check                        lint, types and the tests that start no service: two to three minutes
+#   make test                         lint, types and every test: a quarter of an hour
 #   make bench                        speed, as ratios measured in one run
+#   make lock                         every lock file, after a change of the dependencies in pyproject.toml
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SURVEY ?=
@@ -20,7 +22,7 @@ override DATASET := $(value DATASET)
 override WEIGHTS := $(value WEIGHTS)
 export SURVEY REPORT DATASET WEIGHTS
 
-.PHONY: score train test lint bench lock clean
+.PHONY: score train check test lint bench lock clean
 .DELETE_ON_ERROR:
 
 score: .venv/.ready-to-score
@@ -34,13 +36,17 @@ endif
 train: .venv/.ready-to-develop
 	$(BIN)/python -m flows.train "$$DATASET" $(if $(WEIGHTS),--weights "$$WEIGHTS") --promote
 
+check: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not integration"
+
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-fail-under=95 --durations=25
 
 lint: .venv/.ready-to-develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 bench: .venv/.ready-to-develop
 	$(BIN)/python -m tests.benchmarks.throughput

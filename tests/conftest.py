@@ -1,10 +1,19 @@
-"""What every test may use: real data where it is at hand, a drawn survey, one embedded Ray."""
+"""What every test may use: real data where it is at hand, a drawn survey, one embedded Ray.
+
+Tests that start a service have the mark `integration`, and `make check` leaves them out. Whatever uses one of the
+fixtures below that start one gets the mark by itself. So do files that begin with `pytest.importorskip("tensorflow")`;
+then `make check` does not even import them. Only tests that start something in their own way are marked by hand,
+and one that forgets it fails.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +33,42 @@ hypothesis.settings.register_profile("no-timing", deadline=None)
 hypothesis.settings.load_profile("no-timing")
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
+
+_STARTING = frozenset({"embedded_ray", "prefect", "prefect_server", "_object_store", "weights", "image"})
+"""Fixtures that start Ray, Prefect, an S3 server, TensorFlow or containers."""
+
+
+@functools.cache
+def _is_about_tensorflow(file: Path) -> bool:
+    return re.search(r'^pytest\.importorskip\("tensorflow"\)', file.read_text(), re.MULTILINE) is not None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Save the seconds that importing TensorFlow takes where its tests are not wanted."""
+    unwanted = config.option.markexpr == "not integration" and collection_path.suffix == ".py"
+    return True if unwanted and _is_about_tensorflow(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark the tests that start a service."""
+    for item in items:
+        if not _STARTING.isdisjoint(item.fixturenames) or _is_about_tensorflow(item.path):
+            item.add_marker("integration")
+
+
+@pytest.fixture(autouse=True)
+def _starts_nothing_unmarked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that has started Ray or loaded TensorFlow and does not have the mark."""
+    before = _running()
+    yield
+    if request.node.get_closest_marker("integration") is None:
+        assert _running() <= before, "mark this test `integration`: it starts a service"
+
+
+def _running() -> set[str]:
+    ray = sys.modules.get("ray")
+    running = {"Ray": ray is not None and ray.is_initialized(), "TensorFlow": "tensorflow" in sys.modules}
+    return {name for name, is_running in running.items() if is_running}
 
 
 @pytest.fixture(autouse=True, scope="session")
