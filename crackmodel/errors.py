@@ -30,8 +30,9 @@ All of them cross process borders (Ray), so all of them survive pickling.
 
 from __future__ import annotations
 
-import unicodedata
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
+
+from crackmodel.text import printable
 
 __all__ = [
     "ClusterError",
@@ -58,9 +59,6 @@ __all__ = [
     "WeightsNotFound",
     "printable",
 ]
-
-_ACTING_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode's controls, formatting marks, lone surrogates, and separators of lines and paragraphs."""
 
 
 class CrackmodelError(Exception):
@@ -189,17 +187,3 @@ class ImageRejected(Exception):
 
     def __str__(self) -> str:
         return f"{self.code} at {self.stage}: {self.detail}"
-
-
-def printable(text: str) -> str:
-    """Escape what would move the cursor, colour the terminal or turn the reading direction.
-
-    File names come from anywhere; every sentence that shows one passes it through here. Lone surrogates,
-    Python's stand-ins for bytes that are not UTF-8, are escaped too, so the result can be encoded.
-    """
-    return "".join(
-        character.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(character) in _ACTING_CATEGORIES
-        else character
-        for character in text
-    )

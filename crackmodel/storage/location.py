@@ -1,103 +1,220 @@
-"""Where a report lies: a local folder or an object store, through one pyarrow file system."""
+"""Where something lies: a local path or an object store's URI, parsed once and handed on as an object."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
-import pyarrow as pa
 from pyarrow import fs
 
-from crackmodel.errors import ReportError, ReportWriteFailed, UsageError, printable
-from crackmodel.storage.object_stores import advice, open_store
+from crackmodel.errors import ReportError, ReportWriteFailed, UsageError
+from crackmodel.storage.advice import advice, first_line, raised_as, remedy
+from crackmodel.storage.object_stores import Store, check_uri, open_store
+from crackmodel.text import printable
+
+__all__ = ["Location", "Place", "first_line", "open_place", "remedy", "write_failed"]
+
+_WRITTEN: Final = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
+"""How a name is written in a URI, where these characters mean something else."""
 
 _MISREAD: Final = re.compile(r"%[0-9A-Fa-f]{2}|[\\\x00-\x1f\x7f]")
 """deltalake decodes a path twice and so would look for the log of `a%20b` in `a b`, perhaps another report;
 a backslash becomes a slash there, and what controls a terminal is refused."""
 
-_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
+@dataclass(frozen=True)
+class Location:
+    """A folder or file, local or in an object store; make one with `parse`.
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The root folder of a report.
+    It means the same in every working directory and holds no keys, so it may be shown, and sent to another
+    machine. Nothing is opened before something of the store is asked for: then `filesystem` and all that
+    needs it raise OSError where the store cannot be reached.
 
     Attributes:
-        uri: Absolute local path, or the object store's URI without a trailing slash.
-        filesystem: The pyarrow file system that `root` belongs to.
-        root: The report's folder inside `filesystem`.
-        local: The folder as a path of this machine; None in an object store.
-        delta_uri: What Delta Lake opens.
-        delta_options: What Delta Lake has to be told to get there.
+        uri: Absolute local path, or URI with its options, without a slash at the end of its path.
+        local: The local path; None in an object store.
+        store: The opened store, where the caller has it; opened on demand otherwise.
     """
 
     uri: str
-    filesystem: fs.FileSystem
-    root: str
-    local: Path | None
-    delta_uri: str = ""
-    delta_options: dict[str, str] = field(default_factory=dict)
+    local: Path | None = None
+    store: Store | None = field(default=None, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        if not self.delta_uri:
-            object.__setattr__(self, "delta_uri", self.uri)
+    @classmethod
+    def parse(cls, place: str | Path | Location) -> Location:
+        """Parse a path or URI; touches neither the disk nor the network.
+
+        Args:
+            place: A local path, where `~` is expanded and links keep their own name, since it may be the
+                survey's; a `file://` URI; or what `object_stores.open_store` takes.
+
+        Raises:
+            UsageError: The URI is malformed, holds keys or unknown options, or is not UTF-8.
+        """
+        if isinstance(place, Location):
+            return place
+        text = str(place)
+        if "://" in text and not text.startswith("file://"):
+            _require_utf8(text)
+            check_uri(text)
+            bare, mark, options = text.partition("?")
+            return cls(bare.rstrip("/") + mark + options)
+        if "://" in text:
+            parts = urlsplit(text)
+            if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:
+                raise UsageError(
+                    f"{printable(text)} is not a valid URI of a local path.",
+                    "Write it as file:///FOLDER, with %3F for ? and %23 for #, or give the path itself.",
+                )
+            text = unquote(parts.path)
+        # Not pathlib's: resolve() would follow links, and expanduser() refuses the home of nobody known.
+        path = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
+        _require_utf8(path)
+        return cls(path, Path(path))
+
+    @cached_property
+    def _opened(self) -> Store:
+        if self.store is not None:
+            return self.store
+        if self.local is not None:
+            return Store(fs.LocalFileSystem(), self.local.as_posix(), self.uri)
+        return open_store(self.uri)
+
+    def __reduce__(self) -> tuple[type[Location], tuple[str, Path | None]]:
+        return Location, (self.uri, self.local)  # each process opens the store for itself
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """The pyarrow file system that `root` belongs to."""
+        return self._opened.filesystem
+
+    @property
+    def root(self) -> str:
+        """The path inside `filesystem`."""
+        return self._opened.path
+
+    @property
+    def delta_uri(self) -> str:
+        """What Delta Lake opens."""
+        return self._opened.delta_uri
+
+    @property
+    def delta_options(self) -> dict[str, str]:
+        """The storage options that Delta Lake needs to get there."""
+        return self._opened.delta_options
+
+    @property
+    def path(self) -> str:
+        """The path as its storage knows it, bucket or container first; opens nothing."""
+        if self.local is not None:
+            return str(self.local)
+        parts = urlsplit(self.uri)
+        return parts.netloc.removeprefix("anonymous@") + unquote(parts.path)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path; empty for the root of a disk."""
+        return self.path.rpartition("/")[2]
+
+    def __truediv__(self, name: str) -> Location:
+        """Go one level, or several, down to what has this name."""
+        if self.local is not None:
+            below = self.local / name
+            return Location(str(below), below)
+        opened, written = self.store or self.__dict__.get("_opened"), name.translate(_WRITTEN)
+        if opened is not None:
+            opened = replace(opened, path=f"{opened.path}/{name}", delta_uri=f"{opened.delta_uri}/{written}")
+        return Location(self.resolve(written).uri, store=opened)
+
+    def resolve(self, reference: str) -> Location:
+        """Find what an address that may be relative to this one means.
+
+        Args:
+            reference: A path or URI; where it is relative, written as this location's own is. The options of
+                a URI hold for what is relative to it and has none of its own.
+
+        Raises:
+            UsageError: As `parse`.
+        """
+        if "://" in reference or reference.startswith(("/", "~")):
+            return Location.parse(reference)
+        if self.local is not None:
+            return Location.parse(self.local / reference)
+        inside = reference.removesuffix(".") if reference == "." else reference.removesuffix("/.")
+        place, mark, options = self.uri.partition("?")
+        below = f"{place}/{inside}"
+        return Location.parse(below if "?" in inside else below.rstrip("/") + mark + options)
 
     def inside(self, relative: str) -> str:
-        """The path of something inside the report, for `filesystem`."""
+        """Name something below, for `filesystem`."""
         return f"{self.root}/{relative}"
 
-    def exists(self, relative: str) -> bool:
-        """Whether a file or folder of that path is in the report."""
-        return bool(self.filesystem.get_file_info(self.inside(relative)).type != fs.FileType.NotFound)
+    def exists(self, relative: str = "") -> bool:
+        """Whether there is such a file or folder, here or below."""
+        path = self.inside(relative) if relative else self.root
+        return bool(self.filesystem.get_file_info(path).type != fs.FileType.NotFound)
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder; in an object store, whether anything lies below it."""
+        return bool(self.filesystem.get_file_info(self.root).type == fs.FileType.Directory)
+
+    def iterdir(self) -> Iterator[Location]:
+        """Yield what lies in the folder; nothing if there is none."""
+        for info in self.filesystem.get_file_info(fs.FileSelector(self.root, allow_not_found=True)):
+            yield self / info.base_name
+
+    def read_bytes(self) -> bytes:
+        """Read the file.
+
+        Raises:
+            FileNotFoundError: There is none.
+            OSError: The storage does not give it away.
+        """
+        try:
+            with self.filesystem.open_input_file(self.root) as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            raise FileNotFoundError(errno.ENOENT, "there is no such file", self.uri) from None
 
 
-def open_place(uri: str | Path) -> Place:
-    """Resolve a report's address; touches nothing.
+def _require_utf8(text: str) -> None:
+    """Refuse undecodable bytes of a file name, which come as lone surrogates."""
+    if text.encode(errors="replace").decode() != text:
+        raise UsageError(
+            f"The path {printable(text)} is not UTF-8, so neither a report nor a job could name it.",
+            "Rename the folder, or give a link to it that has a plain name.",
+        )
 
-    Args:
-        uri: A local path (`~` is expanded), a `file://` URI, or what `object_stores.open_store` takes.
+
+Place = Location
+
+
+def open_place(uri: str | Path | Location) -> Location:
+    """Open the place of a report.
 
     Raises:
-        UsageError: The scheme is unknown, the URI is malformed, or deltalake would take the path for another.
+        UsageError: The address makes no sense, or deltalake would take the path for another.
         ReportError: The object store cannot be reached.
     """
-    text = str(uri)
-    if "://" not in text:
-        return _local_place(Path(text))
-    if text.startswith("file://"):
-        try:
-            return _local_place(Path(fs.FileSystem.from_uri(text)[1]))
-        except pa.ArrowInvalid as error:
-            raise UsageError(
-                f"The report's address {text!r} cannot be understood: {error}.", "Give a local path."
-            ) from error
-    try:
-        store = open_store(text)
-    except OSError as error:
-        raise ReportError(
-            f"The storage of {text} cannot be reached: {first_line(error)}.",
-            remedy(error, "Check the bucket's name, the network and the credentials: see docs/storage.md."),
-        ) from error
-    _require_plain(store.path)
-    return Place(text.rstrip("/"), store.filesystem, store.path, None, store.delta_uri, store.delta_options)
-
-
-def _local_place(path: Path) -> Place:
-    folder = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - pathlib's refuses the home of nobody known
-    _require_plain(os.path.realpath(folder))  # where deltalake goes
-    return Place(str(folder), fs.LocalFileSystem(), folder.as_posix(), folder)
-
-
-def _require_plain(path: str) -> None:
+    place = Location.parse(uri)
+    with raised_as(ReportError, f"The storage of {place} cannot be reached"):
+        path = place.root if place.local is None else os.path.realpath(place.local)  # where deltalake goes
     if odd := _MISREAD.search(path):
         raise UsageError(
             f"No report can lie in {printable(path)}: Delta Lake misreads {printable(repr(odd[0]))} in it.",
             "Choose a folder without it in its path with --report, or rename that one.",
         )
+    return place
 
 
 def write_failed(error: Exception, path: str) -> ReportWriteFailed:
@@ -131,24 +248,3 @@ def write_failed(error: Exception, path: str) -> ReportWriteFailed:
             "Check the storage and run again; shards that were committed stay and are not scored twice.",
         ),
     )
-
-
-def first_line(error: Exception) -> str:
-    """What is wrong, on one line without a full stop.
-
-    deltalake draws a tree from the outermost layer to the innermost, and may print the store's answer
-    below it; the innermost says most, and the answer is for nobody's log.
-    """
-    if known := advice(error):
-        return known[0]
-    lines = [_COLOURS.sub("", line).strip() for line in str(error).strip().splitlines()]
-    if not lines:
-        return type(error).__name__
-    told = [line.lstrip("↳ ") for line in lines if line.startswith("↳") and "<" not in line]
-    return (told[-1] if told else lines[0]).rstrip(". ")
-
-
-def remedy(error: Exception, otherwise: str) -> str:
-    """What to do about a failure: what a store's complaint asks for, if it is one."""
-    known = advice(error)
-    return known[1] if known else otherwise

@@ -8,7 +8,6 @@ exception: they stay where the tools of AWS, Google and Azure keep them, and nev
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,7 +19,7 @@ from pyarrow import fs
 
 from crackmodel.errors import UsageError
 
-__all__ = ["CONNECTIONS", "Store", "advice", "check_uri", "open_store"]
+__all__ = ["CONNECTIONS", "Store", "check_uri", "open_store"]
 
 _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "s3": frozenset({"region", "scheme", "endpoint_override"}),
@@ -192,88 +191,3 @@ def _s3_for_delta(endpoint: str, region: str) -> dict[str, str]:
             "AWS_ALLOW_HTTP": str(endpoint.startswith("http://")).lower(),
         }
     return options
-
-
-_ADVICE: Final[tuple[tuple[re.Pattern[str], str, str], ...]] = (
-    (
-        re.compile(r"no credentials|credential provider was not enabled", re.IGNORECASE),
-        "no credentials were found",
-        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role: "
-        "see docs/storage.md.",
-    ),
-    (
-        re.compile(r"ExpiredToken|TokenRefreshRequired|EXPIRED_TOKEN", re.IGNORECASE),
-        "the temporary credentials have expired",
-        "Renew them and run the same command again; what was committed stays.",
-    ),
-    (
-        re.compile(
-            r"InvalidAccessKeyId|SignatureDoesNotMatch|INVALID_ACCESS_KEY_ID|INVALID_SIGNATURE|SIGNATURE_DOES"
-        ),
-        "the store does not know these credentials",
-        "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and ~/.aws/credentials: "
-        "see docs/storage.md.",
-    ),
-    (
-        re.compile(
-            r"ACCESS_DENIED|AccessDenied|Access Denied|necessary privileges|\b40[13]\b|PermissionDenied"
-        ),
-        "access was denied",
-        "Check that the credentials are the right ones and may do what docs/storage.md lists under "
-        "'Least privileges'.",
-    ),
-    (
-        re.compile(r"NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist|Bucket '.*' not found"),
-        "there is no such bucket",
-        "Check the bucket's name, and AWS_ENDPOINT_URL; buckets are not made by crackmodel.",
-    ),
-    (
-        re.compile(
-            r"PermanentRedirect|PERMANENT_REDIRECT|AuthorizationHeaderMalformed|HTTP status 301|\b301 "
-        ),
-        "the bucket is in another region",
-        "Set AWS_REGION to the bucket's region.",
-    ),
-    (
-        re.compile(
-            r"NETWORK_CONNECTION|Couldn't|Could not (connect|resolve)|client error \(Connect\)|dns error"
-            r"|error sending request"
-        ),
-        "nothing answers there",
-        "Check the network and AWS_ENDPOINT_URL, such as https://s3.example.com or http://127.0.0.1:9000.",
-    ),
-    (
-        re.compile(
-            r"SLOW_DOWN|SlowDown|SERVICE_UNAVAILABLE|HTTP status (429|5\d\d)|\b(429|50[0234]) [A-Z]|timed out"
-        ),
-        "the store is too busy, or ill, and was asked several times",
-        "Run the same command again later; what was committed stays and is not scored twice.",
-    ),
-)
-
-
-_FROM_A_STORE: Final = re.compile(
-    r"AWS Error|Generic (S3|GCS|MicrosoftAzure)|HTTP error|Server returned non-2xx|no credentials found"
-    r"|google::cloud|Azure"
-)
-"""A disk's complaint must not be taken for a store's because a path has 403 in it."""
-
-
-def advice(error: Exception) -> tuple[str, str] | None:
-    """Say in our words what a store's client complained of, and what to do; None if it is none of the usual.
-
-    The client's own words may hold half of a request with its keys, and are not for a log.
-
-    Args:
-        error: What pyarrow or deltalake raised.
-
-    Returns:
-        A clause without capital and full stop, and a sentence.
-    """
-    text = str(error)
-    if not _FROM_A_STORE.search(text):
-        return None
-    for pattern, why, what_to_do in _ADVICE:
-        if pattern.search(text):
-            return why, what_to_do
-    return None

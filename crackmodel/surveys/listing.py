@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import compute, fs
 
-from crackmodel.errors import SurveyError, UsageError, printable
-from crackmodel.storage.object_stores import advice, open_store
+from crackmodel.errors import SurveyError, UsageError
+from crackmodel.storage.advice import raised_as
+from crackmodel.storage.location import Location
+from crackmodel.text import printable
 
 __all__ = ["LISTING_SCHEMA", "Listing", "Survey", "list_survey", "open_location", "survey_name"]
 
@@ -89,11 +90,7 @@ def survey_name(uri: str) -> str:
         of a report's folder ignore such names). Where the folder's own name is not like that, the nearest
         one that is, `-`, and six digits of its SHA-256: `Brücke` and `Bröcke` stay two surveys.
     """
-    if "://" in uri:
-        parts = urlsplit(uri)
-        last = (parts.netloc + unquote(parts.path)).rstrip("/").rpartition("/")[2]
-    else:
-        last = _absolute(uri).name
+    last = Location.parse(uri).name
     if not last:
         return "survey"
     if _NAME.fullmatch(last):
@@ -103,37 +100,15 @@ def survey_name(uri: str) -> str:
 
 
 def open_location(uri: str) -> tuple[fs.FileSystem, str]:
-    """Open the storage that a path or URI points into; nothing is read yet.
-
-    Args:
-        uri: Local path (`~` is expanded), `file://` URI, or one as `object_stores.open_store` takes.
-
-    Returns:
-        The file system, and the absolute path inside it, without a slash at the end.
+    """Open the storage that a path or URI points into.
 
     Raises:
-        UsageError: The URI's scheme is not one of these, it is no URI at all, or its path is not UTF-8.
-        SurveyError: The object store's name cannot be resolved.
+        UsageError: As `Location.parse`.
+        SurveyError: The object store cannot be reached.
     """
-    local = "" if "://" in uri else str(_absolute(uri))
-    if not _is_utf8(local or uri):
-        raise UsageError(
-            f"The path {printable(local or uri)} is not UTF-8, and a report could not name it.",
-            "Rename the folder, or give a link to it that has a plain name.",
-        )
-    if "://" not in uri:
-        return fs.LocalFileSystem(), local
-    if uri.startswith("file://"):
-        try:
-            storage, path = fs.FileSystem.from_uri(uri)
-        except pa.ArrowInvalid as error:
-            raise UsageError(f"{uri} is not a valid URI ({error}).", "Give a local path.") from None
-        return storage, path.rstrip("/") or "/"
-    try:
-        store = open_store(uri)
-    except OSError as error:
-        raise _unreachable(uri, error) from None
-    return store.filesystem, store.path
+    location = Location.parse(uri)
+    with raised_as(SurveyError, f"{location} cannot be listed"):
+        return location.filesystem, location.root
 
 
 def list_survey(uri: str, name: str | None = None) -> Listing:
@@ -265,7 +240,7 @@ def _add_link(root: str, image: str, entry: os.DirEntry[str], found: _Found) -> 
 
 def _walk_store(storage: fs.FileSystem, root: str, uri: str, found: _Found) -> None:
     """Walk an object store folder by folder: one recursive listing would hold every entry in memory."""
-    try:
+    with raised_as(SurveyError, f"{uri} cannot be listed"):
         kind = storage.get_file_info(root).type
         if kind == fs.FileType.NotFound:
             raise SurveyError(f"There is no {uri}.", "Check the bucket's name and the folder's spelling.")
@@ -285,14 +260,6 @@ def _walk_store(storage: fs.FileSystem, root: str, uri: str, found: _Found) -> N
                     found.hidden += 1
                 elif info.type == fs.FileType.File:
                     found.add(info.path[len(root) + 1 :], info.size or 0, info.mtime_ns or 0)
-    except OSError as error:
-        raise _unreachable(uri, error) from None
-
-
-def _absolute(uri: str) -> Path:
-    """Return an absolute local path without `..`; links keep their own name, it may be the survey's."""
-    # Not pathlib's: resolve() would follow links, and expanduser() refuses the home of nobody known.
-    return Path(os.path.abspath(os.path.expanduser(uri)))  # noqa: PTH100, PTH111
 
 
 def _require_folder(root: Path) -> None:
@@ -340,14 +307,6 @@ def _unreadable(folder: str, error: OSError) -> SurveyError:
         f"The folder {printable(folder)} cannot be read ({error.strerror}).",
         "Give the scoring user read and execute permission on it, or move it out of the survey.",
     )
-
-
-def _unreachable(uri: str, error: OSError) -> SurveyError:
-    why, what_to_do = advice(error) or (
-        " ".join(str(error).split()),
-        "Check the bucket's name, the credentials and the network: see docs/storage.md.",
-    )
-    return SurveyError(f"{uri} cannot be listed: {why}.", what_to_do)
 
 
 def _remedy_for_empty(found: _Found) -> str:

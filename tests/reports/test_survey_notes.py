@@ -10,7 +10,8 @@ from pyarrow import fs
 
 from crackmodel.errors import ReportIncompatible, ReportWriteFailed, UsageError
 from crackmodel.reports.table import ReportTable
-from crackmodel.storage.location import Place
+from crackmodel.storage.location import Location
+from crackmodel.storage.object_stores import Store
 from tests.reports.conftest import Commit
 from tests.reports.rows import make_row
 
@@ -101,7 +102,10 @@ def test_notes_are_invisible_to_readers_and_safe_from_vacuum(table: ReportTable,
 def test_an_object_store_keeps_notes_too(table: ReportTable, tmp_path: Path) -> None:
     bucket = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
     (tmp_path / "report" / "_surveys").mkdir()  # a bucket needs no folders
-    store = ReportTable(Place("s3://bucket/report", bucket, "report", None), DeltaTable(table.uri))
+    store = ReportTable(
+        Location("s3://bucket/report", store=Store(bucket, "report", "s3://bucket/report")),
+        DeltaTable(table.uri),
+    )
     store.claim("photos", "s3://a/photos")
     with pytest.raises(ReportIncompatible, match=r"delete report/_surveys/photos\.json"):
         store.claim("photos", "s3://b/photos")

@@ -18,7 +18,8 @@ from crackmodel.reports import table as table_module
 from crackmodel.reports.schema import REPORT_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
-from crackmodel.storage.location import Place
+from crackmodel.storage.location import Location
+from crackmodel.storage.object_stores import Store
 from tests.reports.conftest import Commit
 from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_row
 
@@ -295,7 +296,9 @@ def test_without_a_lock_only_old_files_are_orphans(table: ReportTable) -> None:
     lost, young = published(table, "lost.jpg", "young.jpg", run_id=DEAD)
     two_days_ago = time.time() - timedelta(days=2).total_seconds()
     os.utime(Path(table.uri, lost.path), (two_days_ago, two_days_ago))
-    store = ReportTable(Place(table.uri, fs.LocalFileSystem(), table.uri, None), DeltaTable(table.uri))
+    store = ReportTable(
+        Location(table.uri, store=Store(fs.LocalFileSystem(), table.uri, table.uri)), DeltaTable(table.uri)
+    )
     with store.lock("bridge"):
         assert store.remove_orphans("bridge") == 1
     assert not Path(table.uri, "_locks").exists()

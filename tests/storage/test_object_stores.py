@@ -10,7 +10,8 @@ from deltalake import DeltaTable, write_deltalake
 from pyarrow import fs
 
 from crackmodel.errors import UsageError
-from crackmodel.storage.object_stores import advice, open_store
+from crackmodel.storage.advice import advice
+from crackmodel.storage.object_stores import open_store
 from tests.object_store import BUCKET, KEY, SECRET, ObjectStore
 
 

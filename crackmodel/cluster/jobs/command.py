@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crackmodel.errors import UsageError, printable
-from crackmodel.storage.object_stores import check_uri
+from crackmodel.storage.location import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +64,5 @@ def positional(values: Sequence[str]) -> list[str]:
 
 
 def from_anywhere(place: str | Path) -> str:
-    """Name a place so that it means the same in every working directory, and so that anybody may read it.
-
-    Returns:
-        A URI as it is, or an absolute path without `..`; links keep their own name.
-
-    Raises:
-        UsageError: It is no URI of a store, has keys in it, which everybody who lists jobs would see, or is
-            not UTF-8, which no job can be told.
-    """
-    written = str(place)
-    if "://" not in written:
-        # Not pathlib's: resolve() would follow links, and expanduser() refuses the home of nobody known.
-        written = os.path.abspath(os.path.expanduser(place))  # noqa: PTH100, PTH111
-    elif not written.startswith("file://"):
-        check_uri(written)
-    if written.encode(errors="replace").decode() != written:
-        raise UsageError(
-            f"The path {printable(written)} is not UTF-8, and a job could not be told it.",
-            "Rename the folder, or give a link to it that has a plain name.",
-        )
-    return written
+    """Name a place so that it means the same everywhere and holds no keys: see `Location`."""
+    return Location.parse(place).uri

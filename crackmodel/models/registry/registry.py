@@ -26,7 +26,8 @@ from typing import Final
 from crackmodel.errors import ModelCorrupt, ModelError, ModelNotFound, UsageError
 from crackmodel.models.card.card import Card, FileRecord, card_to_json
 from crackmodel.models.registry.versions import CARD, KERAS_MODEL, LITERT_MODEL, ModelVersion, open_version
-from crackmodel.storage.stored_path import models_folder
+from crackmodel.storage.advice import raised_as
+from crackmodel.storage.location import Location
 
 __all__ = [
     "BUILTIN",
@@ -59,11 +60,11 @@ class Registry:
 
     Raises:
         UsageError: The URI is malformed.
-        ModelError: The object store cannot be reached.
     """
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = models_folder(root)
+    def __init__(self, root: Path | str | Location) -> None:
+        location = Location.parse(root)
+        self.root: Path | Location = location.local or location
 
     def local_root(self) -> Path:
         """Return the folder, for those who write into it.
@@ -81,20 +82,11 @@ class Registry:
 
     def names(self) -> list[str]:
         """List the models in the folder, sorted; `builtin` is not in a folder and not listed."""
-        if not self.root.is_dir():
-            return []
-        return sorted(
-            entry.name for entry in self.root.iterdir() if _NAME.fullmatch(entry.name) and entry.is_dir()
-        )
+        return sorted(_folders(self.root, _NAME))
 
     def versions(self, name: str) -> list[str]:
         """List a model's versions, oldest first; empty for an unknown model."""
-        folder = self.root / _valid(name)
-        if not folder.is_dir():
-            return []
-        found = [
-            entry.name for entry in folder.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir()
-        ]
+        found = _folders(self.root / _valid(name), _VERSION)
         return sorted(found, key=lambda version: int(version[1:]))
 
     def aliases(self, name: str) -> dict[str, str]:
@@ -105,10 +97,12 @@ class Registry:
         """
         path = self.root / _valid(name) / _ALIASES
         try:
-            loaded = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as fault:
+            with raised_as(ModelError, f"{path} cannot be read"):
+                try:
+                    loaded = json.loads(path.read_bytes())
+                except FileNotFoundError:
+                    return {}
+        except ValueError as fault:
             raise ModelCorrupt(f"{path} cannot be read: {fault}.", _PROMOTE_AGAIN) from fault
         if not isinstance(loaded, dict) or not all(
             isinstance(version, str) and _VERSION.fullmatch(version) for version in loaded.values()
@@ -235,6 +229,13 @@ class Registry:
             staging_dir.rename(folder / version)
             _flush(folder)
         return ModelVersion(name, version, folder / version, finished)
+
+
+def _folders(root: Path | Location, pattern: re.Pattern[str]) -> list[str]:
+    with raised_as(ModelError, f"The models in {root} cannot be read"):
+        if not root.is_dir():
+            return []
+        return [entry.name for entry in root.iterdir() if pattern.fullmatch(entry.name) and entry.is_dir()]
 
 
 def _valid(name: str) -> str:

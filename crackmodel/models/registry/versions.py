@@ -10,7 +10,8 @@ from typing import Final
 
 from crackmodel.errors import ModelCorrupt, ModelNotFound, UsageError
 from crackmodel.models.card.card import Card, FileRecord, card_from_json
-from crackmodel.storage.stored_path import StoredPath
+from crackmodel.storage.advice import raised_as
+from crackmodel.storage.location import Location
 
 CARD: Final = "card.json"
 LITERT_MODEL: Final = "model.tflite"
@@ -39,7 +40,7 @@ class ModelVersion:
 
     name: str
     version: str
-    path: Path | StoredPath
+    path: Path | Location
     card: Card
 
     @property
@@ -97,10 +98,8 @@ class ModelVersion:
         """
         expected = self._record(name)
         path = self.path / name
-        try:
+        with raised_as(ModelCorrupt, f"{path} cannot be read", _RESTORE):
             content = path.read_bytes()
-        except OSError as fault:
-            raise ModelCorrupt(f"{path} cannot be read: {fault.strerror}.", _RESTORE) from fault
         found = hashlib.sha256(content).hexdigest()
         if found != expected.sha256:
             raise ModelCorrupt(
@@ -136,7 +135,7 @@ class ModelVersion:
 _RESTORE: Final = "Restore the version from a backup, take another one, or train the model again."
 
 
-def open_version(name: str, version: str | None, path: Path | StoredPath) -> ModelVersion:
+def open_version(name: str, version: str | None, path: Path | Location) -> ModelVersion:
     """Open a version's folder.
 
     Args:
@@ -148,9 +147,8 @@ def open_version(name: str, version: str | None, path: Path | StoredPath) -> Mod
         ModelCorrupt: The card is missing, malformed, or lists a file outside the folder.
     """
     try:
-        card = card_from_json((path / CARD).read_bytes())
-    except OSError as fault:
-        raise ModelCorrupt(f"{path / CARD} cannot be read: {fault.strerror}.", _RESTORE) from fault
+        with raised_as(ModelCorrupt, f"{path / CARD} cannot be read", _RESTORE):
+            card = card_from_json((path / CARD).read_bytes())
     except ValueError as fault:
         raise ModelCorrupt(f"{path / CARD} is not a model card: {fault}.", _RESTORE) from fault
     outside = [file for file in card.files if file[:1] == "/" or ".." in PurePosixPath(file).parts]

@@ -16,7 +16,8 @@ from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 
 from crackmodel.errors import ImageRejected, SurveyError, printable
 from crackmodel.scoring.plan import ListedFile
-from crackmodel.storage.object_stores import CONNECTIONS, advice
+from crackmodel.storage.advice import advice
+from crackmodel.storage.object_stores import CONNECTIONS
 from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.decoding import identify
 

@@ -126,4 +126,4 @@ def test_keys_in_a_uri_are_refused_before_a_cluster_hears_of_them(command: Calla
 def test_a_path_that_no_job_can_be_told_is_refused() -> None:
     with pytest.raises(UsageError, match=r"/bridge-\\udcff is not UTF-8"):
         scoring_command("/bridge-\udcff", None, ScoreSettings.read())
-    assert from_anywhere("file:///brücke") == "file:///brücke"
+    assert from_anywhere("file:///brücke") == "/brücke"

@@ -305,3 +305,11 @@ def test_resolving_loads_no_heavy_package() -> None:
     )
 
     assert run.stdout.strip() == "[]"
+
+
+def test_a_registry_may_be_named_by_a_file_uri(registry: Registry, publish: Publish, tmp_path: Path) -> None:
+    published = publish()
+    by_uri = Registry((tmp_path / "models").as_uri())
+    assert by_uri.resolve("walls") == published
+    by_uri.promote("walls", "v1")
+    assert registry.aliases("walls") == {"production": "v1"}

@@ -19,7 +19,8 @@ from crackmodel.reports.maintenance.integrity import Check, Finding
 from crackmodel.reports.schema import FILE_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
-from crackmodel.storage.location import Place
+from crackmodel.storage.location import Location
+from crackmodel.storage.object_stores import Store
 from tests.reports.conftest import Commit
 from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_row
 
@@ -196,8 +197,8 @@ def test_orphans_are_found_and_replaced_files_are_none(table: ReportTable, file:
 @pytest.mark.parametrize("local", [True, False])
 def test_only_old_files_are_orphans(table: ReportTable, file: ShardFile, local: bool) -> None:
     lost = publish(table)
-    folder = Path(table.uri) if local else None
-    store = ReportTable(Place(table.uri, fs.LocalFileSystem(), table.uri, folder), DeltaTable(table.uri))
+    bucket = Location(table.uri, store=Store(fs.LocalFileSystem(), table.uri, table.uri))
+    store = ReportTable(Location.parse(table.uri) if local else bucket, DeltaTable(table.uri))
     assert (store.check().findings, store.check().uncommitted) == ((), 1)
     age(table, lost)
 

@@ -14,7 +14,8 @@ from crackmodel.reports.maintenance import compaction, orphan_files
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
-from crackmodel.storage.location import Place
+from crackmodel.storage.location import Location
+from crackmodel.storage.object_stores import Store
 from tests.reports.rows import NOON, SCORING, make_listing, make_row
 
 LISTING = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
@@ -23,7 +24,9 @@ DEAD, NEXT, OTHER = (f"20261123T06395{number}Z-b4b2c{number}" for number in rang
 
 def without_lock(table: ReportTable) -> ReportTable:
     """The report as in an object store, opened once more; a run of its own has asked what is left."""
-    store = ReportTable(Place(table.uri, fs.LocalFileSystem(), table.uri, None), DeltaTable(table.uri))
+    store = ReportTable(
+        Location(table.uri, store=Store(fs.LocalFileSystem(), table.uri, table.uri)), DeltaTable(table.uri)
+    )
     store.pending(LISTING, survey="bridge", **SCORING)
     return store
 
@@ -168,7 +171,9 @@ def test_replaced_files_and_other_surveys_are_not_swept(table: ReportTable) -> N
 
 def test_nothing_is_swept_by_who_has_not_asked_for_the_survey(table: ReportTable) -> None:
     published(table, "a.jpg", DEAD)
-    stranger = ReportTable(Place(table.uri, fs.LocalFileSystem(), table.uri, None), DeltaTable(table.uri))
+    stranger = ReportTable(
+        Location(table.uri, store=Store(fs.LocalFileSystem(), table.uri, table.uri)), DeltaTable(table.uri)
+    )
     assert stranger.sweep("bridge", NEXT) == 0
     assert plain(table) == ["a.jpg"]
 

@@ -15,7 +15,8 @@ from crackmodel.errors import ReportBusy, ReportWriteFailed
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
-from crackmodel.storage.location import Place
+from crackmodel.storage.location import Location
+from crackmodel.storage.object_stores import Store
 from tests.reports.rows import NOON, SCORING, make_listing, make_row
 
 LISTING = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
@@ -49,7 +50,7 @@ class LosesAnswers(ReportTable):
 
 def without_lock(uri: str, kind: type[ReportTable] = ReportTable) -> ReportTable:
     """A report as in an object store."""
-    return kind(Place(uri, fs.LocalFileSystem(), uri, None), DeltaTable(uri))
+    return kind(Location(uri, store=Store(fs.LocalFileSystem(), uri, uri)), DeltaTable(uri))
 
 
 def ask(table: ReportTable, survey: str = "bridge") -> pa.Table:

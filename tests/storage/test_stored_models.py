@@ -57,7 +57,7 @@ def test_a_file_that_changed_in_a_store_is_noticed(models: str) -> None:
     with pytest.raises(ModelCorrupt, match=r"walls/v1/model.tflite has SHA-256"):
         load_model("walls", models)
     store.filesystem.delete_file(store.path)
-    with pytest.raises(ModelCorrupt, match=r"walls/v1/model.tflite cannot be read: there is no such object"):
+    with pytest.raises(ModelCorrupt, match=r"walls/v1/model.tflite cannot be read: there is no such file"):
         load_model("walls", models)
 
 
