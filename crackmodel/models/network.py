@@ -10,8 +10,6 @@ Bottlenecks", CVPR 2018.
 from __future__ import annotations
 
 import importlib.util
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,8 +27,6 @@ FEATURES: Final = 1280
 
 BACKBONE: Final = "mobilenetv2"
 """Name of the layer that holds the convolutions."""
-
-WEIGHTS_VARIABLE: Final = "CRACKMODEL_WEIGHTS"
 
 KERAS_WEIGHTS: Final = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_160_no_top.h5"
 KERAS_WEIGHTS_URL: Final = (
@@ -56,13 +52,12 @@ def require_training() -> None:
             )
 
 
-def find_weights(weights: Path | str | None = None, *, environment: Mapping[str, str] = os.environ) -> Path:
+def find_weights(weights: Path | str | None = None) -> Path:
     """Find the ImageNet weights of the backbone.
 
     Args:
-        weights: An `.h5` file; None looks at `CRACKMODEL_WEIGHTS`, then downloads Keras' own file
-            for 160 px into Keras' cache (14 MB at most, once); `"imagenet"` always takes Keras' own.
-        environment: Where `CRACKMODEL_WEIGHTS` is looked up.
+        weights: An `.h5` file; None or `"imagenet"` downloads Keras' own file for 160 px into Keras' cache
+            (14 MB at most, once).
 
     Returns:
         An existing file.
@@ -70,10 +65,9 @@ def find_weights(weights: Path | str | None = None, *, environment: Mapping[str,
     Raises:
         WeightsNotFound: The file does not exist, or it cannot be downloaded.
     """
-    given = weights if weights is not None else environment.get(WEIGHTS_VARIABLE)
-    if not given or str(given) == "imagenet":
+    if not weights or str(weights) == "imagenet":
         return _download_weights()
-    path = Path(given).expanduser()
+    path = Path(weights).expanduser()
     if not path.is_file():
         raise WeightsNotFound(f"The backbone's weights {path} are not a file.", _WAYS_OUT)
     return path
@@ -81,7 +75,7 @@ def find_weights(weights: Path | str | None = None, *, environment: Mapping[str,
 
 _WAYS_OUT: Final = (
     "Give the MobileNetV2 ImageNet weights for alpha 1.0 without top, of 160 or 224 px, with --weights FILE "
-    f"or {WEIGHTS_VARIABLE} ({KERAS_WEIGHTS_URL}), or train on a machine with internet, "
+    f"or CRACKMODEL_WEIGHTS ({KERAS_WEIGHTS_URL}), or train on a machine with internet, "
     "where Keras downloads them."
 )
 

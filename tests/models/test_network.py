@@ -95,13 +95,7 @@ def test_assembled_network_gives_what_the_head_gives_on_features(weights: Path) 
 def test_given_weights_are_taken(tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_bytes(b"x")
 
-    assert find_weights(tmp_path / "a.h5", environment={"CRACKMODEL_WEIGHTS": "b.h5"}) == tmp_path / "a.h5"
-
-
-def test_weights_come_from_the_environment_else(tmp_path: Path) -> None:
-    (tmp_path / "a.h5").write_bytes(b"x")
-
-    assert find_weights(environment={"CRACKMODEL_WEIGHTS": str(tmp_path / "a.h5")}) == tmp_path / "a.h5"
+    assert find_weights(tmp_path / "a.h5") == tmp_path / "a.h5"
 
 
 def test_missing_weights_tell_both_ways_out(tmp_path: Path) -> None:
@@ -119,7 +113,7 @@ def test_without_weights_and_internet_both_ways_out_are_told(
     monkeypatch.setattr(keras.utils, "get_file", unreachable)
 
     with pytest.raises(WeightsNotFound, match=r"could not download.*no route to host.*--weights FILE"):
-        find_weights(asked, environment={})
+        find_weights(asked)
 
 
 def test_downloaded_weights_are_keras_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -131,10 +125,7 @@ def test_downloaded_weights_are_keras_own(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     monkeypatch.setattr(keras.utils, "get_file", fetch)
 
-    assert (
-        find_weights(environment={}).name
-        == "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_160_no_top.h5"
-    )
+    assert find_weights().name == "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_160_no_top.h5"
     assert str(asked[1]).endswith(f"/mobilenet_v2/{asked[0]}")
     assert asked[2] == "models"
 

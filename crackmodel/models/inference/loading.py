@@ -13,6 +13,7 @@ from crackmodel.models.inference.model_file import build_engine, read_model_file
 from crackmodel.models.inference.out_of_distribution import TrainingDistribution
 from crackmodel.models.preprocessing import prepare_tile
 from crackmodel.models.registry.registry import ModelVersion, Registry
+from crackmodel.settings import TrainSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,14 @@ class LoadedModel:
 
 
 def load_model(
-    reference: str = "builtin", models: Path | str = "models", engine: str = "litert", *, threads: int = 1
+    reference: str = "builtin", models: Path | str | None = None, engine: str = "litert", *, threads: int = 1
 ) -> LoadedModel:
     """Load a model version, checked against the hashes in its card.
 
     Args:
         reference: `builtin`, `NAME`, `NAME@VERSION` or `NAME@ALIAS`.
-        models: The registry's folder, or its URI in an object store.
+        models: The registry's folder, or its URI in an object store; None takes `CRACKMODEL_MODELS`, else
+            `models`.
         engine: `litert`, `litert-int8` where the version has it, or `tensorflow` for the Keras model.
         threads: Of the LiteRT interpreter.
 
@@ -91,6 +93,6 @@ def load_model(
         ModelNotFound: No such model, version or alias, or it has no file for this engine.
         ModelCorrupt: A file is missing or has changed.
     """
-    version = Registry(models).resolve(reference)
+    version = Registry(TrainSettings.read(models=models).models).resolve(reference)
     model = read_model_file(version, engine)
     return LoadedModel(version, build_engine(model, threads=threads), model.distribution)

@@ -34,6 +34,7 @@ from crackmodel.models.training.recipe import Mode, Recipe, choose_recipe, diffe
 from crackmodel.models.training.train_job import train_as_job
 from crackmodel.models.training.training_events import DatasetRead, RecipeRepeated, TrainingEvent
 from crackmodel.models.training.version_files import Origin, installed_software, write_version
+from crackmodel.settings import TrainSettings
 
 _LONGEST_NAME: Final = 80
 
@@ -50,7 +51,7 @@ def train_model(
     name: str | None = None,
     positive: str | Sequence[str] | None = None,
     weights: Path | str | None = None,
-    models: Path | str = Path("models"),
+    models: Path | str | None = None,
     features: Path | str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -87,10 +88,10 @@ def train_model(
         name: The model's name; that of `like`, or the data set's, if None.
         positive: Classes that mean cracks: `CLASS`, or `NAME=CLASS` for one of several data sets; recognised
             by their names if None.
-        weights: ImageNet weights of the backbone; see `network.find_weights`.
-        models: The registry's folder, a local one.
-        features: Folder where features are kept for the next training on the same pictures; `.features` in
-            the registry's folder if None.
+        weights: ImageNet weights of the backbone, see `network.find_weights`; `CRACKMODEL_WEIGHTS` if None.
+        models: The registry's folder, a local one; `CRACKMODEL_MODELS` if None, else `models`.
+        features: Folder where features are kept for the next training on the same pictures;
+            `CRACKMODEL_FEATURES` if None, else `.features` in the registry's folder.
         epochs: Passes over the training part, 10 by default; fine-tuning may stop earlier.
         batch_size: Images a step; by default 16, and 32 with `finetune`.
         seed: 0 by default; of the split, the head's first weights, the order and the augmentation.
@@ -123,14 +124,15 @@ def train_model(
             the one in production is better.
         ClusterError: Ray failed.
     """
+    places = TrainSettings.read(models=models, weights=weights, features=features)
     if (cluster := jobs_address()) and workers != 0:
         return train_as_job(
             datasets,
             address=cluster,
-            models=models,
+            models=places.models,
             like=like,
-            weights=weights,
-            features=features,
+            weights=places.weights,
+            features=places.features,
             test_sets=test_sets or {},
             int8=int8,
             on_event=on_event or (lambda _: None),
@@ -153,7 +155,7 @@ def train_model(
         )
     # Everything that can be refused is refused before the hours of work.
     tell: OnEvent = on_event or (lambda _: None)
-    registry = Registry(models)
+    registry = Registry(places.models)
     folder = registry.local_root()
     model = registry.resolve(like) if isinstance(like, str) else like
     recipe = choose_recipe(
@@ -187,11 +189,11 @@ def train_model(
         _check_names(further)
         if recipe.split == "random":
             split_70_24_6(images.labels, recipe.seed)  # too few files are too few images
-        weights_file = find_weights(weights)
+        weights_file = find_weights(places.weights)
         weights_sha256 = hashlib.sha256(weights_file.read_bytes()).hexdigest()
         software = installed_software()
         started = time.monotonic()
-        cache = folder / ".features" if features is None else Path(features).expanduser()
+        cache = folder / ".features" if places.features is None else places.features.expanduser()
 
         def listen(event: TrainingEvent) -> None:
             tell(event)

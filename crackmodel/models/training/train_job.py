@@ -12,7 +12,6 @@ from crackmodel.errors import ClusterError, ModelNotFound, UsageError
 from crackmodel.models.evaluation.evaluate import name_datasets
 from crackmodel.models.registry.registry import ModelVersion, Registry
 from crackmodel.models.training.training_events import TrainingEvent
-from crackmodel.settings import TrainSettings
 
 _KINDS: Final = {kind.__name__: kind for kind in get_args(TrainingEvent)}
 
@@ -25,8 +24,8 @@ def train_as_job(
     address: str,
     models: Path | str,
     like: ModelVersion | str | None,
-    weights: Path | str | None,
-    features: Path | str | None,
+    weights: Path | None,
+    features: Path | None,
     test_sets: Mapping[str, Path | str],
     int8: bool,
     on_event: Tell,
@@ -62,7 +61,7 @@ def train_as_job(
             **given,
             "like": like.reference if isinstance(like, ModelVersion) else like,
             "models": from_anywhere(models),
-            "weights": _file(TrainSettings.read(weights=weights).weights),
+            "weights": _file(weights),
             "features": features and from_anywhere(features),
             "no_int8": not int8,
         },

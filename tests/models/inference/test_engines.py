@@ -140,6 +140,17 @@ def test_loaded_model_judges_pictures_of_any_size() -> None:
     assert probability == pytest.approx(model.crack_probability(clear[:160, :160]), abs=0.01)
 
 
+def test_models_are_looked_for_where_the_environment_says_unless_a_folder_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRACKMODEL_MODELS", str(tmp_path / "elsewhere"))
+
+    with pytest.raises(ModelNotFound, match=r"no model 'walls' in .*elsewhere"):
+        load_model("walls")
+    with pytest.raises(ModelNotFound, match=r"no model 'walls' in .*given"):
+        load_model("walls", tmp_path / "given")
+
+
 def test_worker_modules_load_nothing_heavy() -> None:
     script = (
         "import sys, numpy; from crackmodel.models.training import features;"

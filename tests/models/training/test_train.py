@@ -94,6 +94,36 @@ def finetuned(drawn_dataset: Path, weights: Path, models: Path, frozen: ModelVer
         )
 
 
+def _places(dataset: Path, **given: Path) -> tuple[Path, ...]:
+    """Start a training and stop it where it has found its weights, registry and features."""
+    found: list[Path] = []
+
+    def fit_network(*arguments: Any) -> None:
+        _, _, weights, _, _, _, staged, features, _ = arguments
+        found.extend((staged.parent.parent, weights, features))
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crackmodel.models.training.train.fit_network", fit_network)
+        with pytest.raises(KeyboardInterrupt):
+            train_model(dataset, **given)
+    return tuple(found)
+
+
+def test_places_come_from_the_environment_unless_they_are_given(
+    drawn_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("models", "weights", "features")
+    there, given = ([tmp_path / f"{kind}-{name}" for name in names] for kind in ("env", "given"))
+    for name, place in zip(names, there, strict=True):
+        monkeypatch.setenv(f"CRACKMODEL_{name.upper()}", str(place))
+    for weights in (there[1], given[1]):
+        weights.write_bytes(b"not read here")
+
+    assert _places(drawn_dataset) == tuple(there)
+    assert _places(drawn_dataset, **dict(zip(names, given, strict=True))) == tuple(given)
+
+
 def test_version_has_everything_in_its_place(frozen: ModelVersion, models: Path) -> None:
     assert frozen.path == models / "slabs" / "v1"
     mistaken = [part for part, metrics in sorted(frozen.card.metrics.items()) if metrics.accuracy < 1]
