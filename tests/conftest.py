@@ -1,9 +1,9 @@
 """What every test may use: real data where it is at hand, a drawn survey, one embedded Ray.
 
-Tests that start a service have the mark `integration`, and `make check` leaves them out. Whatever uses one of the
-fixtures below that start one gets the mark by itself. So do files that begin with `pytest.importorskip("tensorflow")`;
-then `make check` does not even import them. Only tests that start something in their own way are marked by hand,
-and one that forgets it fails.
+Tests that start a service have the mark `integration`; `make check` leaves them out. Tests that use a fixture
+of `_STARTING` get the mark by themselves, and so do all tests of a file that begins with
+`pytest.importorskip("tensorflow")`, which `make check` does not even import. Only a test that starts something in
+its own way is marked by hand, and one that starts Ray or loads TensorFlow without the mark fails.
 """
 
 from __future__ import annotations
