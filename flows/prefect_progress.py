@@ -165,11 +165,9 @@ def tell_too_many_rejected(result: RunResult) -> None:
         },
         payload={
             "survey": result.survey,
-            "rejected": result.lost,
+            "rejected": result.rejected,
             "listed": result.listed,
-            "reject_codes": {
-                code: count for code, count in result.reject_codes.items() if code != "not_an_image"
-            },
+            "reject_codes": result.reject_codes,
             "report": result.report,
             "run_id": result.run_id,
         },

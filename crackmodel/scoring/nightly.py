@@ -46,7 +46,7 @@ class Outcome:
             return f"{self.entry.name}: failed. {self.problem}"
         line = (
             f"{self.entry.name}: {self.result.scored:,} scored, {self.changes.new_cracks:,} new with cracks, "
-            f"{self.result.rejected:,} rejected, {self.result.skipped:,} known before"
+            f"{self.result.rejected_text}, {self.result.skipped:,} known before"
         )
         return f"{line} ({self.catching_up})" if self.catching_up else line
 
@@ -73,7 +73,7 @@ class Outcome:
         if self.changes.risen:
             yield f"{self.changes.risen:,} images whose probability rose"
         if self.result.too_many_rejected:
-            yield f"{self.result.lost:,} images rejected, more than allowed"
+            yield f"{self.result.rejected_text}, more than allowed"
         elif self.changes.rows >= _FEW_IMAGES and self.changes.rejected_share >= _MANY_REJECTED:
             yield f"{self.changes.rejected_share:.0%} of the new images rejected"
         if self.changes.rows >= _FEW_IMAGES and self.changes.unfamiliar_share >= _MANY_UNFAMILIAR:

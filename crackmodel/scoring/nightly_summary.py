@@ -63,7 +63,7 @@ def _totals(night: Night) -> str:
     return (
         f"{sum(result.scored for result, _ in done):,} images scored, "
         f"{sum(changes.new_cracks for _, changes in done):,} new with cracks, "
-        f"{sum(changes.rejected for _, changes in done):,} rejected{told}."
+        f"{sum(result.rejected for result, _ in done):,} rejected{told}."
     )
 
 
@@ -74,7 +74,7 @@ def _owner(outcome: Outcome) -> str:
 def _row(outcome: Outcome) -> dict[str, Any]:
     result, changes = outcome.result, outcome.changes
     row: dict[str, Any] = {"survey": outcome.entry.name, "state": outcome.state}
-    names = ("scored", "new cracks", "risen", "rejected", "unfamiliar", "drift", "seconds")
+    names = ("scored", "new cracks", "risen", "rejected", "not images", "unfamiliar", "drift", "seconds")
     if result is None or changes is None:
         return row | dict.fromkeys(names, "")
     drift = "" if changes.drift is None else f"{changes.drift:.2f}"
@@ -82,7 +82,8 @@ def _row(outcome: Outcome) -> dict[str, Any]:
         f"{result.scored:,}",
         f"{changes.new_cracks:,}",
         f"{changes.risen:,}",
-        f"{changes.rejected:,} ({changes.rejected_share:.0%})",
+        f"{result.rejected:,}",
+        f"{result.not_images:,}",
         f"{changes.unfamiliar_share:.0%}",
         drift,
         f"{result.seconds:.0f}",

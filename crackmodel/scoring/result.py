@@ -23,7 +23,7 @@ class RunResult:
         scored: Images that got a verdict: `cracks` and `clear`.
         cracks: Images with at least one tile over the threshold.
         clear: Images with none.
-        rejected: Files that could not be scored, by reason in `reject_codes`.
+        rejected: Files that could not be scored, `not_images` among them; by reason in `reject_codes`.
         reject_codes: Count of rejected files by `reject_code`.
         skipped: Files that the report already holds for this model and tiling.
         postponed: Files left for another run by `limit` or `since`.
@@ -70,9 +70,20 @@ class RunResult:
     nameless: int = 0
 
     @property
-    def lost(self) -> int:
-        """Rejected images; files that are not images by name or content are none."""
-        return self.rejected - self.reject_codes.get("not_an_image", 0)
+    def not_images(self) -> int:
+        """Rejected files that are not images, by name or content."""
+        return self.reject_codes.get("not_an_image", 0)
+
+    @property
+    def rejected_text(self) -> str:
+        """The number of rejected files in words, those that are not images counted apart."""
+        return f"{self.rejected:,} rejected{self._not_images_text}"
+
+    @property
+    def _not_images_text(self) -> str:
+        if not self.not_images:
+            return ""
+        return f" ({self.not_images:,} not {'an image' if self.not_images == 1 else 'images'})"
 
     def check_rejected(self) -> None:
         """Complain about too many rejected images; everything else of the run is done.
@@ -82,8 +93,8 @@ class RunResult:
         """
         if self.too_many_rejected:
             raise TooManyRejected(
-                f"{self.lost:,} of {self.listed:,} files of {self.survey} were rejected, "
-                "more than --max-rejected allows.",
+                f"{self.rejected:,} of {self.listed:,} files of {self.survey} were rejected"
+                f"{self._not_images_text}, more than --max-rejected allows.",
                 "Everything else is scored; see why: crackmodel query 'from rejected'.",
             )
 

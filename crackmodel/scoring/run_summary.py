@@ -71,7 +71,7 @@ def _headline(result: RunResult) -> str:
 def _plain_lines(result: RunResult) -> Iterator[str]:
     yield f"{printable(result.survey)}: {_headline(result)}, model {result.model}, {result.seconds:.1f} s"
     yield (
-        f"  {result.listed:,} listed = {result.scored:,} scored + {result.rejected:,} rejected "
+        f"  {result.listed:,} listed = {result.scored:,} scored + {result.rejected_text} "
         f"+ {result.skipped:,} skipped" + (f" + {result.postponed:,} postponed" if result.postponed else "")
     )
     if result.tiles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from crackmodel.errors import TooManyRejected
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.nightly import Night, Outcome, compare_outcome, remember_night
-from crackmodel.scoring.nightly_summary import markdown_night, plain_night
+from crackmodel.scoring.nightly_summary import markdown_night, night_rows, plain_night
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run_events import Event, ShardCommitted
+from crackmodel.scoring.run_summary import plain_summary
 from crackmodel.surveys.discovery import RosterEntry
 from tests.scoring.conftest import Score, rows
 
@@ -133,10 +135,27 @@ def test_files_beside_the_photographs_are_no_lost_images(patches: Path, score: S
     assert (outcome.reasons, outcome.state) == ((), "done")
     (patches / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     result = score(patches, max_rejected=0, force=True)
-    assert (result.rejected, result.lost) == (4, 1)
-    assert "1 images rejected, more than allowed" in compare(result).reasons
-    with pytest.raises(TooManyRejected, match="1 of 16 files"):
+    assert (result.rejected, result.not_images) == (4, 3)
+    with pytest.raises(TooManyRejected, match=r"4 of 16 files of .* were rejected \(3 not images\)"):
         result.check_rejected()
+
+
+def test_rejected_files_are_the_same_number_wherever_a_night_is_shown(patches: Path, score: Score) -> None:
+    for number in range(3):
+        (patches / f"DJI_{number}.SRT").write_text("00:00:01")
+    (patches / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    outcome = compare(score(patches, max_rejected=0))
+    night = Night("surveys", (outcome,))
+    (row,) = night_rows(night)
+
+    assert (row["rejected"], row["not images"]) == ("4", "3")
+    assert "4 rejected (3 not images), more than allowed" in outcome.reasons
+    assert " 4 rejected (3 not images)," in outcome.headline
+    assert " 4 rejected." in markdown_night(night)
+    (found,) = asdict(night)["outcomes"]
+    assert found["result"]["rejected"] == found["changes"]["rejected"] == 4
+    assert found["result"]["reject_codes"]["not_an_image"] == found["changes"]["not_images"] == 3
+    assert "+ 4 rejected (3 not images) +" in plain_summary(outcome.result)
 
 
 def test_notes_stay_when_a_report_is_compacted_checked_and_cleaned(

@@ -60,7 +60,7 @@ _COMPARED: Final = """
         SELECT image,
                arg_max({'verdict': verdict, 'probability': crack_probability, 'scorer': scorer,
                         'content': content, 'lost': lost, 'unfamiliar': unfamiliar,
-                        'left_out': gone OR other_file}, scored_at) AS row
+                        'gone': gone, 'other_file': other_file}, scored_at) AS row
         FROM rows_of_survey WHERE ours GROUP BY image
     ), judged AS (
         SELECT image, content, scored_at,
@@ -75,18 +75,20 @@ _COMPARED: Final = """
     ), paired AS (
         SELECT ours.image, ours.row AS now, coalesce(earlier.row, renamed.row) AS before
         FROM ours LEFT JOIN earlier USING (image) LEFT JOIN renamed ON renamed.content = ours.row.content
-        WHERE NOT ours.row.left_out
+        WHERE NOT ours.row.gone
     )
     SELECT image, now.verdict AS verdict, now.probability AS probability, now.lost AS lost,
+           now.other_file AS other_file,
            now.unfamiliar AS unfamiliar, before.verdict AS verdict_before,
            CASE WHEN before.scorer = now.scorer THEN before.probability END AS probability_before
     FROM paired
 """
 
 _COUNTS: Final = """
-    SELECT count(*),
+    SELECT count(*) FILTER (NOT other_file),
            count(*) FILTER (verdict = 'crack'),
            count(*) FILTER (lost),
+           count(*) FILTER (other_file),
            count(*) FILTER (unfamiliar),
            count(*) FILTER (verdict = 'crack' AND verdict_before IS DISTINCT FROM 'crack'),
            count(*) FILTER (probability - probability_before >= $step)
@@ -141,8 +143,9 @@ class Changes:
         new_cracks: Those whose newest row before said something else, or that had none. An image whose
             name is new is known by its content.
         risen: Images whose probability rose by at least the step since the same model saw them last.
-        rejected: Images that could not be scored.
-        rejected_share: Their share of `rows`, 0 to 1.
+        rejected: Files that could not be scored, `not_images` among them.
+        not_images: Files that are not images, by name or content.
+        rejected_share: Share of `rows` that could not be scored, 0 to 1.
         unfamiliar_share: Images unlike the training images among those scored, 0 to 1.
         drift: Population stability index of the probabilities against the last runs of the same model; None
             with fewer than 50 images on either side.
@@ -156,6 +159,7 @@ class Changes:
     new_cracks: int
     risen: int
     rejected: int
+    not_images: int
     rejected_share: float
     unfamiliar_share: float
     drift: float | None
@@ -168,7 +172,7 @@ class Changes:
         return self.drift is not None and self.drift_limit is not None and self.drift >= self.drift_limit
 
 
-_NOTHING: Final = Changes({}, 0, 0, 0, 0, 0, 0.0, 0.0, None, None, ())
+_NOTHING: Final = Changes({}, 0, 0, 0, 0, 0, 0, 0.0, 0.0, None, None, ())
 
 
 def rows_by_run(table: ReportTable, survey: str) -> dict[str, int]:
@@ -210,7 +214,7 @@ def compare_untold(
         except duckdb.OutOfMemoryException:
             answers = _asked(table, survey, list(runs), step=step, n=n)
     counts, images, histograms = answers
-    total, cracks, rejected, unfamiliar, new_cracks, risen = counts
+    total, cracks, lost, not_images, unfamiliar, new_cracks, risen = counts
     ours, before = ([0] * (len(_EDGES) + 1) for _ in range(2))
     for is_ours, number, count in histograms:
         (ours if is_ours else before)[number] = count
@@ -220,9 +224,10 @@ def compare_untold(
         cracks=cracks,
         new_cracks=new_cracks,
         risen=risen,
-        rejected=rejected,
-        rejected_share=rejected / total if total else 0.0,
-        unfamiliar_share=unfamiliar / (total - rejected) if total > rejected else 0.0,
+        rejected=lost + not_images,
+        not_images=not_images,
+        rejected_share=lost / total if total else 0.0,
+        unfamiliar_share=unfamiliar / (total - lost) if total > lost else 0.0,
         drift=stability_index(ours, before),
         drift_limit=stability_limit(ours, before),
         images=tuple(ChangedImage(*row) for row in images),

@@ -38,7 +38,7 @@ def test_without_ray_s_dashboard_the_extra_is_named(listener: int, monkeypatch: 
         Cluster(f"http://127.0.0.1:{listener}")
 
 
-_LOG = ["one\ntw", "o\n", "@FeaturesExtracted ", '{"done": 1, "total": 2}\n', '{"model": "m@v1"}\n']
+_LOG = ["one\ntw", "o\n", "@FeaturesExtracted ", '{"done": 1, "total": 2}\n', '@result {"model": "m@v1"}\n']
 
 
 class _Flaky:

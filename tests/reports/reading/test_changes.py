@@ -143,7 +143,7 @@ def test_files_that_are_no_images_are_no_lost_images(table: ReportTable, commit:
 
     changes = compare_run(table, 1)
 
-    assert (changes.rows, changes.rejected, changes.rejected_share) == (4, 1, 0.25)
+    assert (changes.rows, changes.rejected, changes.not_images, changes.rejected_share) == (4, 7, 6, 0.25)
 
 
 def test_shares_leave_out_images_that_are_gone(table: ReportTable, commit: Commit) -> None:
