@@ -18,6 +18,7 @@ from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.errors import printable
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run_events import (
+    ClockBehind,
     ClusterAwaited,
     CompactionFailed,
     Event,
@@ -140,7 +141,7 @@ class RunTeller:
                     self._log.info("%s", self._tally.line)
                     self._tell_notices()
                     self._artifact.show(self._tally.percent, f"{self._survey}: {self._tally.line}")
-            case ClusterAwaited():
+            case ClusterAwaited() | ClockBehind():
                 self._log.warning("%s", printable(event.text))
             case JobStarted() | JobSaid():
                 self._log.info("%s", event.text)

@@ -28,6 +28,7 @@ from crackmodel.models.training.training_events import (
     TrainingEvent,
 )
 from crackmodel.scoring.run_events import (
+    ClockBehind,
     ClusterAwaited,
     CompactionFailed,
     Event,
@@ -98,7 +99,7 @@ class ProgressBar:
                     self._line(self._tally.line)
             case WorkerLost():
                 self._warn(loss_line(event))
-            case ClusterAwaited():
+            case ClusterAwaited() | ClockBehind():
                 self._warn(event.text)
             case JobStarted() | JobSaid():
                 self._console.print(event.text, markup=False, highlight=False, soft_wrap=True)

@@ -22,7 +22,7 @@ _SUMMARY: Final = """
            count(*) FILTER (verdict = 'rejected' AND reject_stage IS DISTINCT FROM 'list') AS rejected,
            count(*) FILTER (verdict <> 'rejected' AND ood_score > ood_threshold) AS unfamiliar,
            count(*) FILTER (reject_stage = 'list') AS departed,
-           arg_max(run_id, scored_at) AS last_run, max(scored_at) AS last_scored
+           max(run_id) AS last_run, max({'run': run_id, 'at': scored_at}).at AS last_scored
     FROM latest GROUP BY survey ORDER BY survey
 """
 

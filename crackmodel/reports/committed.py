@@ -10,11 +10,11 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from crackmodel.errors import ReportWriteFailed
+from crackmodel.errors import ReportBusy, ReportWriteFailed
 from crackmodel.reports.maintenance.commit_history import Commit, history
 from crackmodel.reports.maintenance.integrity import Check, check
 from crackmodel.reports.reading import incremental, run_statistics
-from crackmodel.reports.reading.dataset import committed_files, committed_rows
+from crackmodel.reports.reading.dataset import committed_files, committed_rows, newest_run
 from crackmodel.reports.reading.run_statistics import RunCounts, TopImage, UnfamiliarImage
 from crackmodel.reports.writing.fencing import Fence
 from crackmodel.storage.location import Place, first_line, remedy
@@ -46,6 +46,25 @@ class CommittedRows:
         """
         return committed_rows(self._table, self._place, survey)
 
+    def newest_run(self, survey: str) -> str | None:
+        """Name of the last run that has rows of a survey; None if there is none."""
+        self.refresh()
+        return newest_run(self._table, survey)
+
+    def begin(self, survey: str, run_id: str) -> None:
+        """Begin a run: from here on `commit` stops when another run has committed to the survey.
+
+        Raises:
+            ReportBusy: Another run has committed to it since this one was named.
+        """
+        newest = self.newest_run(survey)
+        if newest is not None and newest >= run_id:
+            raise ReportBusy(
+                f"Survey {survey!r} was scored into {self.uri} by run {newest} while this one began.",
+                "Run again: what is scored by then is skipped.",
+            )
+        self._fence.remember(survey)
+
     def pending(
         self,
         listing: pa.Table,
@@ -61,7 +80,7 @@ class CommittedRows:
 
         A file is done when the newest row of its image is of the same size and time, and is no rejection
         for one of `TRANSIENT_REJECT_CODES`. A row which says that the image is gone counts whatever its model
-        is. From here on `commit` stops when another run has committed to the survey.
+        is.
 
         Args:
             listing: `image` string or large_string, `bytes` int64, `modified_at` timestamp[us, UTC], and any
@@ -80,7 +99,6 @@ class CommittedRows:
             ReportError: A committed file cannot be read.
         """
         self.refresh()
-        self._fence.remember(survey)
         if force:
             return listing.sort_by("image")
         with run_statistics.reading(self.uri):

@@ -115,7 +115,7 @@ class ReportTable(CommittedRows):
             sequence: Number of this commit within the run.
 
         Raises:
-            ReportBusy: Another run has committed to the survey since this object's `pending`. The rows are
+            ReportBusy: Another run has committed to the survey since this object's `begin`. The rows are
                 not in the report, and the files are deleted.
             ReportWriteFailed: The rows are not in the report. Also when the number was used for other files.
         """
@@ -158,7 +158,7 @@ class ReportTable(CommittedRows):
         """Delete what other runs published in an object store and did not commit, once they cannot any more.
 
         A run's last step: no other that had asked for the survey can commit after it. Where another has
-        committed since this object's `pending`, or commits now, nothing is deleted.
+        committed since this object's `begin`, or commits now, nothing is deleted.
 
         Returns:
             How many files were deleted.

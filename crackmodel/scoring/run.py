@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +18,13 @@ from crackmodel.errors import ReconciliationError, ReportError, SurveyError
 from crackmodel.models.inference.model_file import ModelFile, read_model_file
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry.registry import Registry
+from crackmodel.reports.run_names import name_run, run_time
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.driver.committing import Totals, score_and_commit
 from crackmodel.scoring.driver.departures import record_departures
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run_events import (
+    ClockBehind,
     CompactionFailed,
     Listener,
     ReportCompacted,
@@ -37,6 +38,9 @@ from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.listing import Listing, Survey, list_survey, open_location
 
 _TOP_IMAGES: Final = 10
+
+_CLOCK_TOLERANCE: Final = timedelta(minutes=1)
+"""How far this machine's clock may lie behind the newest run in silence."""
 
 
 def score_survey(
@@ -77,13 +81,17 @@ def score_survey(
     model_file = read_model_file(version, chosen.engine)
     listing = _without_report(list_survey(str(survey), name), chosen.report)
     table = ReportTable.open_or_create(chosen.report)
-    job = _job(chosen, listing.survey, table.uri, model_file)
+    newest = table.newest_run(listing.survey.name)
+    job = _job(chosen, listing.survey, table.uri, model_file, name_run(newest))
     with table.lock(job.survey.name, job.run_id):
+        table.begin(job.survey.name, job.run_id)
         table.claim(job.survey.name, job.survey.uri)
         table.remove_orphans(job.survey.name)
         fresh = table.pending(
             listing.files, **_key(job), retry_rejected=chosen.retry_rejected, force=chosen.force
         )
+        if newest is not None and (behind := run_time(newest) - datetime.now(UTC)) > _CLOCK_TOLERANCE:
+            on_event(ClockBehind(job.run_id, newest, behind.total_seconds()))
         to_score = _modified_since(fresh, chosen.since).slice(0, chosen.limit)
         on_event(
             RunPlanned(
@@ -160,10 +168,9 @@ def _without_report(listing: Listing, report: str) -> Listing:
     return replace(listing, files=files)
 
 
-def _job(settings: ScoreSettings, survey: Survey, report: str, model: ModelFile) -> ScoringJob:
-    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+def _job(settings: ScoreSettings, survey: Survey, report: str, model: ModelFile, run_id: str) -> ScoringJob:
     return ScoringJob(
-        run_id=f"{started}-{uuid.uuid4().hex[:6]}",
+        run_id=run_id,
         survey=survey,
         report=report,
         model=model,

@@ -71,6 +71,23 @@ class ClusterAwaited:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockBehind:
+    """This machine's clock lies `seconds` behind the survey's newest run; rows count in the right order."""
+
+    run_id: str
+    newest: str
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """Say what to do about it."""
+        return (
+            f"this machine's clock is {self.seconds:,.0f} s behind the survey's newest run, {self.newest}; "
+            f"set the clock that is wrong. Nothing is lost: run {self.run_id} is named to follow that one"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ReportCompacted:
     """The survey had so many small files that they were put together."""
 
@@ -91,7 +108,14 @@ class CompactionFailed:
 
 
 Event = (
-    RunPlanned | ShardCommitted | WorkerLost | ClusterAwaited | ReportCompacted | CompactionFailed | JobEvent
+    RunPlanned
+    | ShardCommitted
+    | WorkerLost
+    | ClusterAwaited
+    | ClockBehind
+    | ReportCompacted
+    | CompactionFailed
+    | JobEvent
 )
 Listener = Callable[[Event], None]
 

@@ -30,6 +30,7 @@ def shard(table: ReportTable, image: str, run_id: str) -> list[ShardFile]:
 
 
 def ask(table: ReportTable) -> list[str]:
+    table.begin("bridge", "run-a")
     left = table.pending(LISTING, survey="bridge", **SCORING)
     images: list[str] = left["image"].to_pylist()
     return images

@@ -32,10 +32,14 @@ from crackmodel.errors import (
 from crackmodel.models.card.card import card_from_json
 from crackmodel.models.registry.registry import PRETRAINED, Registry
 from crackmodel.reports.reading.changes import compare_untold, rows_by_run
+from crackmodel.reports.run_names import run_time
+from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
+from crackmodel.reports.writing.shard_file import publish_shard, write_shard
 from crackmodel.scoring.run import score_survey
-from crackmodel.scoring.run_events import Event, RunPlanned, ShardCommitted
+from crackmodel.scoring.run_events import ClockBehind, Event, RunPlanned, ShardCommitted
 from crackmodel.surveys.sample import SampleSurvey
+from tests.reports.rows import make_row
 from tests.scoring.conftest import Score, rows
 
 
@@ -136,6 +140,26 @@ def test_a_changed_file_is_scored_again_and_shows_in_latest(
     assert len(rows(report, "from report where image = '00.jpg'")) == 2
     (newest,) = rows(report, "from latest where image = '00.jpg'")
     assert newest["run_id"] == again.run_id
+
+
+def test_a_run_after_one_from_the_future_counts_and_says_so(
+    patches: Path, report: Path, score: Score
+) -> None:
+    wrong = "20991231T235959Z-abcdef"
+    score(patches)
+    future = make_row("00.jpg", survey="patches", run_id=wrong, scored_at=run_time(wrong))
+    table = ReportTable.open(report)
+    file = write_shard(table.uri, "patches", wrong, 0, build_rows([future]))
+    publish_shard(table.uri, file)
+    table.commit([file], run_id=wrong, sequence=0)
+    events: list[Event] = []
+    again = score(patches, force=True, on_event=events.append)
+
+    (behind,) = (event for event in events if isinstance(event, ClockBehind))
+    assert behind.seconds > 70 * 365 * 24 * 3600
+    assert wrong in behind.text
+    assert {row["run_id"] for row in rows(report, "from latest")} == {again.run_id}
+    assert score(patches).scored == 0
 
 
 @pytest.mark.parametrize("changed", [{"tile": 128}, {"overlap": 32}])

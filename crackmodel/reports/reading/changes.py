@@ -35,7 +35,7 @@ _Row = tuple[Any, ...]
 
 _COLUMNS: Final = (
     "image", "verdict", "crack_probability", "ood_score", "ood_threshold", "model", "model_sha256",
-    "preprocess", "run_id", "scored_at", "reject_code", "reject_stage", "sha256",
+    "preprocess", "run_id", "reject_code", "reject_stage", "sha256",
 )  # fmt: skip
 
 _RUNS: Final = "SELECT run_id, count(*) FROM scan GROUP BY run_id"
@@ -44,7 +44,7 @@ _RUNS: Final = "SELECT run_id, count(*) FROM scan GROUP BY run_id"
 # are kept as numbers, for there may be millions of rows.
 _ROWS: Final = """
     CREATE TEMP TABLE rows_of_survey AS
-    SELECT image, verdict, crack_probability, run_id, scored_at, ood_score > ood_threshold AS unfamiliar,
+    SELECT image, verdict, crack_probability, run_id, ood_score > ood_threshold AS unfamiliar,
            hash(model, model_sha256, preprocess) AS scorer,
            TRY_CAST('0x' || left(sha256, 32) AS UHUGEINT) AS content,
            run_id IN (SELECT unnest($runs)) AS ours,
@@ -60,16 +60,16 @@ _COMPARED: Final = """
         SELECT image,
                arg_max({'verdict': verdict, 'probability': crack_probability, 'scorer': scorer,
                         'content': content, 'lost': lost, 'unfamiliar': unfamiliar,
-                        'gone': gone, 'other_file': other_file}, scored_at) AS row
+                        'gone': gone, 'other_file': other_file}, run_id) AS row
         FROM rows_of_survey WHERE ours GROUP BY image
     ), judged AS (
-        SELECT image, content, scored_at,
+        SELECT image, content, run_id,
                {'verdict': verdict, 'probability': crack_probability, 'scorer': scorer} AS row
         FROM rows_of_survey WHERE NOT ours AND NOT gone
     ), earlier AS (
-        SELECT image, arg_max(row, scored_at) AS row FROM judged GROUP BY image
+        SELECT image, arg_max(row, run_id) AS row FROM judged GROUP BY image
     ), renamed AS (
-        SELECT content, arg_max(row, scored_at) AS row
+        SELECT content, arg_max(row, run_id) AS row
         FROM judged WHERE content IN (SELECT row.content FROM ours ANTI JOIN earlier USING (image))
         GROUP BY content
     ), paired AS (
@@ -106,9 +106,9 @@ _HISTOGRAMS: Final = """
     WITH alike AS (
         SELECT * FROM rows_of_survey
         WHERE verdict <> 'rejected' AND scorer = (
-            SELECT arg_max(scorer, scored_at) FROM rows_of_survey WHERE ours AND verdict <> 'rejected')
+            SELECT arg_max(scorer, run_id) FROM rows_of_survey WHERE ours AND verdict <> 'rejected')
     ), runs AS (
-        SELECT run_id FROM alike WHERE NOT ours GROUP BY run_id ORDER BY min(scored_at) DESC LIMIT $runs
+        SELECT DISTINCT run_id FROM alike WHERE NOT ours ORDER BY run_id DESC LIMIT $runs
     )
     SELECT ours, len(list_filter($edges, lambda edge: edge <= crack_probability)) AS bin, count(*)
     FROM alike WHERE ours OR run_id IN (SELECT run_id FROM runs)

@@ -7,6 +7,7 @@ file, so Arrow skips files of other runs without opening them and does not read 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import reduce
@@ -14,11 +15,13 @@ from operator import and_
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from pyarrow import fs
 
 from crackmodel.errors import ReportIncompatible
+from crackmodel.reports.run_names import RUN_NAME
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.storage.location import Place
 
@@ -52,6 +55,19 @@ def committed_rows(
         expression = expressions.setdefault(file.constants, _all_equal(file.constants))
         fragments.append(parquet.make_fragment(file.path, root, partition_expression=expression))
     return ds.FileSystemDataset(fragments, REPORT_SCHEMA, parquet, root)
+
+
+def newest_run(table: DeltaTable, survey: str) -> str | None:
+    """Name of the last run that has rows of a survey, by the statistics in the log; None if there is none.
+
+    Names that crackmodel does not give are left out: nothing could be named to sort behind them.
+    """
+    actions = pa.table(table.get_add_actions(flatten=True))
+    if "max.run_id" not in actions.schema.names:
+        return None
+    of_survey = actions.filter(pc.equal(actions[f"partition.{PARTITION_COLUMN}"], survey))
+    names = of_survey["max.run_id"].to_pylist()
+    return max((name for name in names if name and re.fullmatch(RUN_NAME, name)), default=None)
 
 
 def named_files(table: DeltaTable, survey: str) -> set[str]:

@@ -19,12 +19,12 @@ from crackmodel.reports.reading.run_statistics import scan
 from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.schema import DEPARTED_REJECT_CODES, KEY_COLUMNS, TRANSIENT_REJECT_CODES
 
-# Of several rows of an image the newest counts, as in the view `latest`: after a file was replaced and
-# restored, its first row is true of the file again, but no longer what the report says.
+# Of several rows of an image that of the last run counts, as in the view `latest`: after a file was replaced
+# and restored, its first row is true of the file again, but no longer what the report says.
 _PENDING: Final = """
     WITH newest AS (
         SELECT image,
-               arg_max({'bytes': bytes, 'modified_at': modified_at, 'settled': settled}, scored_at) AS file
+               arg_max({'bytes': bytes, 'modified_at': modified_at, 'settled': settled}, run_id) AS file
         FROM known GROUP BY image
     )
     SELECT listing.position
@@ -52,7 +52,7 @@ _GONE: Final = """
     WITH gone AS (
         SELECT image,
                arg_max({'bytes': bytes, 'modified_at': modified_at, 'sha256': sha256, 'departed': departed},
-                       scored_at) AS file
+                       run_id) AS file
         FROM known ANTI JOIN listing USING (image) GROUP BY image
     ), here AS (
         SELECT sha256, min(image) AS now
@@ -79,7 +79,7 @@ def pending(
     settled = ds.field("verdict") != "rejected"
     if not retry_rejected:
         settled = settled | ~ds.field("reject_code").isin(sorted(TRANSIENT_REJECT_CODES))
-    columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "scored_at")} | {"settled": settled}
+    columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "run_id")} | {"settled": settled}
     # Whoever said that an image is gone, it is back, and `latest` has to say so.
     departed = ds.field("reject_code").isin(sorted(DEPARTED_REJECT_CODES))
     wanted = _same_scoring(model, model_sha256, preprocess) | departed
@@ -165,9 +165,7 @@ def gone(listing: pa.Table, rows: ds.Dataset) -> pa.Table:
         return pa.table({name: [] for name in (*KEY_COLUMNS, "now")})
     code = ds.field("reject_code")
     departed = code.is_valid() & code.isin(sorted(DEPARTED_REJECT_CODES))
-    columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "sha256", "scored_at")} | {
-        "departed": departed
-    }
+    columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "sha256", "run_id")} | {"departed": departed}
     tables = {
         "listing": listing,
         "known": scan(rows, columns),

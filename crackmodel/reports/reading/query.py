@@ -23,7 +23,7 @@ VIEWS: Final = {
     "report": "SELECT * FROM report_rows",
     "latest": """
         SELECT * FROM report
-        QUALIFY row_number() OVER (PARTITION BY survey, image ORDER BY scored_at DESC, run_id DESC) = 1
+        QUALIFY row_number() OVER (PARTITION BY survey, image ORDER BY run_id DESC) = 1
     """,
     # The windows of crackmodel.surveys.tiling: a grid of one tile is the whole image; otherwise the last
     # row and column are shifted inward, so that no window leaves the image.

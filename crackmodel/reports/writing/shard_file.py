@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crackmodel.errors import ReportWriteFailed
+from crackmodel.reports.run_names import RUN_NAME
 from crackmodel.reports.schema import (
     FILE_SCHEMA,
     PARTITION_COLUMN,
@@ -42,7 +43,7 @@ WRITING: Final[Mapping[str, Any]] = {"compression": "zstd", "write_statistics": 
 """How every Parquet file of a report is written."""
 
 _RUN_SHARD: Final = re.compile(
-    r"\.?part-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}-[0-9]{6,}-[0-9a-f]{8}(-[0-9a-f]{16})?\.parquet(\.tmp)?", re.ASCII
+    rf"\.?part-{RUN_NAME}-[0-9]{{6,}}-[0-9a-f]{{8}}(-[0-9a-f]{{16}})?\.parquet(\.tmp)?", re.ASCII
 )
 _HASHED: Final = re.compile(r"part-.+-[0-9]{6,}-[0-9a-f]{8}-([0-9a-f]{16})\.parquet", re.ASCII)
 

@@ -20,6 +20,7 @@ from crackmodel.models.training.training_events import (
     TrainingEvent,
 )
 from crackmodel.scoring.run_events import (
+    ClockBehind,
     ClusterAwaited,
     CompactionFailed,
     Event,
@@ -36,6 +37,7 @@ _EVENTS = [
     ShardCommitted("r", 3, 500, 7, 1, 500, 1000, 2000, 2.5, "node-1", {"decode": 0.25}, ("a.jpg: empty",)),
     WorkerLost("r", 3, 2, "a.jpg"),
     ClusterAwaited("r", "No Ray node offers a CPU", 900.0),
+    ClockBehind("r", "20991231T000000Z-aaaaaa", 90.5),
     ReportCompacted("r", "bridge", 200, 1),
     CompactionFailed("r", "bridge", "No room.", "Make some."),
     FeaturesExtracted(250, 1000),

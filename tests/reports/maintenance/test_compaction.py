@@ -171,7 +171,7 @@ def test_run_that_commits_during_a_compaction_loses_nothing(
     mixed: ReportTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = ReportTable.open(mixed.uri)
-    run.pending(LISTING, survey="bridge", **SCORING)
+    run.begin("bridge", "run-3")
     write = compaction.write_file
 
     def commit(number: int) -> None:

@@ -16,9 +16,8 @@ from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Location
 from crackmodel.storage.object_stores import Store
-from tests.reports.rows import NOON, SCORING, make_listing, make_row
+from tests.reports.rows import make_row
 
-LISTING = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
 DEAD, NEXT, OTHER = (f"20261123T06395{number}Z-b4b2c{number}" for number in range(3))
 
 
@@ -27,7 +26,7 @@ def without_lock(table: ReportTable) -> ReportTable:
     store = ReportTable(
         Location(table.uri, store=Store(fs.LocalFileSystem(), table.uri, table.uri)), DeltaTable(table.uri)
     )
-    store.pending(LISTING, survey="bridge", **SCORING)
+    store.begin("bridge", "run-a")
     return store
 
 
@@ -180,6 +179,6 @@ def test_nothing_is_swept_by_who_has_not_asked_for_the_survey(table: ReportTable
 
 def test_a_lock_is_enough_on_a_disk(table: ReportTable) -> None:
     published(table, "a.jpg", DEAD)
-    table.pending(LISTING, survey="bridge", **SCORING)
+    table.begin("bridge", NEXT)
     assert table.sweep("bridge", NEXT) == 0
     assert table.remove_orphans("bridge") == 1

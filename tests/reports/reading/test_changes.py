@@ -66,6 +66,17 @@ def test_known_crack_is_not_new_and_a_rise_is_told(table: ReportTable, commit: C
     ]
 
 
+@pytest.mark.parametrize("off", [timedelta(days=-9), timedelta(days=999)], ids=str)
+def test_crack_of_a_worker_whose_clock_is_wrong_is_told_once(
+    table: ReportTable, commit: Commit, off: timedelta
+) -> None:
+    commit([scored("a.jpg", 0.1, 1)])
+    commit([scored("a.jpg", 0.9, 2, scored_at=NOON + off)])
+    assert compare_run(table, 2).new_cracks == 1
+    commit([scored("a.jpg", 0.9, 3)])
+    assert compare_run(table, 3).new_cracks == 0
+
+
 @pytest.mark.parametrize("change", [{"model": "m@2"}, {"model_sha256": "b" * 64}], ids=str)
 def test_another_models_probability_is_no_rise(
     table: ReportTable, commit: Commit, change: dict[str, str]

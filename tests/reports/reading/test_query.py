@@ -16,7 +16,7 @@ from crackmodel.reports.schema import REPORT_SCHEMA, TIMESTAMP
 from crackmodel.reports.table import ReportTable
 from crackmodel.surveys.tiling import tile_grid
 from tests.reports.conftest import Commit
-from tests.reports.rows import NOON, make_rejected, make_row
+from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_row
 
 
 def rows(table: ReportTable, query: str) -> list[tuple[Any, ...]]:
@@ -40,23 +40,29 @@ def test_report_has_every_row_and_column_with_exact_times(table: ReportTable, co
 
 
 def test_latest_is_the_newest_row_of_each_image(table: ReportTable, commit: Commit) -> None:
-    later = NOON + timedelta(days=1)
-    commit([make_row("a.jpg", run_id="new", scored_at=later, verdict="crack")])
-    commit([make_row("a.jpg", run_id="old"), make_row("b.jpg", run_id="old")])
-    commit([make_row("a.jpg", survey="tunnel", run_id="old")])
+    commit([make_row("a.jpg", run_id="run-2", verdict="crack")])
+    commit([make_row("a.jpg", run_id="run-1"), make_row("b.jpg", run_id="run-1")])
+    commit([make_row("a.jpg", survey="tunnel", run_id="run-1")])
     assert rows(table, "SELECT survey, image, run_id FROM latest ORDER BY ALL") == [
-        ("bridge", "a.jpg", "new"),
-        ("bridge", "b.jpg", "old"),
-        ("tunnel", "a.jpg", "old"),
+        ("bridge", "a.jpg", "run-2"),
+        ("bridge", "b.jpg", "run-1"),
+        ("tunnel", "a.jpg", "run-1"),
     ]
 
 
-def test_latest_of_two_rows_of_one_moment_is_that_of_the_later_run_name(
-    table: ReportTable, commit: Commit
+@pytest.mark.parametrize("off", [timedelta(days=-9), timedelta(), timedelta(days=999)], ids=str)
+def test_a_worker_whose_clock_is_wrong_changes_no_order(
+    table: ReportTable, commit: Commit, off: timedelta
 ) -> None:
-    for run_id in ("run-1", "run-3", "run-2"):
-        commit([make_row("a.jpg", run_id=run_id)])
-    assert rows(table, "SELECT run_id FROM latest") == [("run-3",)]
+    for number, wrong in enumerate((timedelta(), off, timedelta())):
+        commit([make_row("a.jpg", run_id=f"run-{number}", bytes=number, scored_at=NOON + wrong)])
+        listing = make_listing(("a.jpg", number, NOON))
+        assert table.pending(listing, survey="bridge", **SCORING).num_rows == 0
+        assert rows(table, "SELECT run_id FROM latest") == [(f"run-{number}",)]
+        if number:
+            table.compact("bridge")
+        assert table.pending(listing, survey="bridge", **SCORING).num_rows == 0
+        assert rows(table, "SELECT run_id FROM latest") == [(f"run-{number}",)]
 
 
 def test_rejected_are_the_images_that_are_still_unreadable(table: ReportTable, commit: Commit) -> None:

@@ -18,7 +18,6 @@ from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_
 
 A = ("a.jpg", 1000, NOON)
 B = ("b.jpg", 1000, NOON)
-NEXT_NIGHT = NOON + timedelta(days=1)
 
 
 def left(table: ReportTable, listing: pa.Table, **changes: Any) -> list[str]:
@@ -72,7 +71,7 @@ def test_rejected_images_are_done_unless_they_are_to_be_retried(table: ReportTab
     commit([make_row("a.jpg"), make_rejected("b.jpg")])
     assert left(table, make_listing(A, B)) == []
     assert left(table, make_listing(A, B), retry_rejected=True) == ["b.jpg"]
-    commit([make_row("b.jpg", run_id="run-2", scored_at=NEXT_NIGHT)])
+    commit([make_row("b.jpg", run_id="run-2")])
     assert left(table, make_listing(A, B), retry_rejected=True) == []
 
 
@@ -83,7 +82,7 @@ def test_only_what_may_have_been_bad_luck_is_tried_again(
     commit([make_rejected("a.jpg", code)])
     again = ["a.jpg"] if code in {"vanished", "moved", "unreadable", "changed", "scoring_failed"} else []
     assert left(table, make_listing(A)) == again
-    commit([make_row("a.jpg", run_id="run-2", scored_at=NEXT_NIGHT)])
+    commit([make_row("a.jpg", run_id="run-2")])
     assert left(table, make_listing(A)) == []
 
 
@@ -91,17 +90,17 @@ def test_an_image_that_fell_ill_after_it_was_scored_is_tried_again(
     table: ReportTable, commit: Commit
 ) -> None:
     commit([make_row("a.jpg")])
-    commit([make_rejected("a.jpg", "unreadable", scored_at=NEXT_NIGHT)])
+    commit([make_rejected("a.jpg", "unreadable", run_id="run-2")])
     assert left(table, make_listing(A)) == ["a.jpg"]
 
 
 def test_a_file_that_was_replaced_and_restored_is_scored_again(table: ReportTable, commit: Commit) -> None:
     replaced = ("a.jpg", 2000, NOON + timedelta(days=1))
     commit([make_row("a.jpg", verdict="crack")])
-    commit([make_row("a.jpg", bytes=2000, modified_at=replaced[2], scored_at=NEXT_NIGHT)])
+    commit([make_row("a.jpg", bytes=2000, modified_at=replaced[2], run_id="run-2")])
     assert left(table, make_listing(replaced)) == []
     assert left(table, make_listing(A)) == ["a.jpg"]
-    commit([make_row("a.jpg", verdict="crack", scored_at=NEXT_NIGHT + timedelta(days=1))])
+    commit([make_row("a.jpg", verdict="crack", run_id="run-3")])
     assert left(table, make_listing(A)) == []
     with open_report(table.uri) as report:
         assert report.sql("SELECT verdict FROM latest")["verdict"].to_pylist() == ["crack"]
@@ -110,19 +109,19 @@ def test_a_file_that_was_replaced_and_restored_is_scored_again(table: ReportTabl
 def test_newer_rows_of_another_model_or_tiling_take_nothing_back(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg")])
     for change in ({"model": "m@2"}, {"model_sha256": "b" * 64}, {"preprocess": "other"}):
-        commit([make_rejected("a.jpg", "unreadable", bytes=7, scored_at=NEXT_NIGHT, **change)])
+        commit([make_rejected("a.jpg", "unreadable", bytes=7, run_id="run-2", **change)])
     assert left(table, make_listing(A)) == []
 
 
 def test_a_newer_row_of_another_model_that_says_it_is_gone_counts(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg"), make_row("b.jpg")])
-    commit([make_rejected("a.jpg", "vanished", model_sha256="b" * 64, scored_at=NEXT_NIGHT)])
+    commit([make_rejected("a.jpg", "vanished", model_sha256="b" * 64, run_id="run-2")])
     assert left(table, make_listing(A, B)) == ["a.jpg"]
 
 
 def test_only_files_without_any_row_are_missing(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg"), make_rejected("b.jpg", "vanished")])
-    commit([make_row("a.jpg", bytes=2, scored_at=NEXT_NIGHT)])
+    commit([make_row("a.jpg", bytes=2, run_id="run-2")])
     job = {"survey": "bridge", **SCORING}
     listing = make_listing(A, B, ("c.jpg", 1000, NOON), ("b.jpg", 999, NOON))
     assert left(table, listing) == ["a.jpg", "b.jpg", "b.jpg", "c.jpg"]

@@ -54,6 +54,7 @@ def without_lock(uri: str, kind: type[ReportTable] = ReportTable) -> ReportTable
 
 
 def ask(table: ReportTable, survey: str = "bridge") -> pa.Table:
+    table.begin(survey, "run-a")
     return table.pending(LISTING, survey=survey, **SCORING)
 
 
