@@ -1,54 +1,146 @@
-"""Which photographs a survey's name stands for: two folders called `photos` must not become one survey.
+"""Notes about a survey in a report: where its photographs are, and which runs have been announced.
 
-A note for every survey, `_surveys/<survey>.json` inside the report; the underscore keeps Parquet readers and
-Delta's vacuum away from it.
+`_surveys/<survey>.json` binds a survey's name to one folder: two folders called `photos` are two surveys.
+`_surveys/<survey>.told` lists the runs that had been announced when it was written, and stays as it is. Each
+later run gets an empty file `_surveys/<survey>.announced/<run>.<rows>`. So no note is read, changed and
+written back, and two writers cannot lose each other's notes, in a bucket without locks either.
+
+The underscore keeps Parquet readers and Delta's vacuum away from the folder.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from crackmodel.errors import ReportIncompatible, printable
+from crackmodel.errors import ReportDamaged, ReportIncompatible, printable
 from crackmodel.reports.schema import check_name, partition_folder
-from crackmodel.storage.location import Place, open_place, write_failed
+from crackmodel.storage.location import Location, open_place, write_failed
 
 SURVEY_FOLDER: Final = "_surveys"
 """Inside the report, beside the survey's rows."""
 
 
-def claim_survey(place: Place, survey: str, uri: str) -> None:
-    """Note which place a survey's name stands for, or check it; see `ReportTable.claim`."""
-    note = f"{SURVEY_FOLDER}/{check_name(survey)}.json"
+def bind_source(report: Location, survey: str, uri: str) -> None:
+    """Bind a survey's name to a folder, or check that it is; see `ReportTable.bind_source`."""
+    note = _note(report, survey, "json")
     source = _without_access(uri)
     try:
-        known = _read(place, note)
+        known = _source(_read(note))
         if known is None:
-            write_note(place, note, {"survey": survey, "uri": source})
+            _write(note, {"survey": survey, "uri": source})
     except OSError as error:
-        raise write_failed(error, place.inside(note)) from error
-    if known is not None and _read_as(known) != _read_as(source):
+        raise write_failed(error, note.uri) from error
+    if known is not None and _decoded(known) != _decoded(source):
         raise ReportIncompatible(
-            f"The report {place.uri} holds survey {survey!r} from {printable(str(known))}, "
-            f"not {printable(source)}.",
+            f"The report {report} holds survey {survey!r} from {printable(known)}, not {printable(source)}.",
             "Give this survey a name of its own with --name, or use another report; "
-            f"if the survey has moved, delete {place.inside(note)}.",
+            f"if the survey has moved, delete {note}.",
         )
 
 
 def knows_survey(report: str, survey: str) -> bool:
-    """Whether a report has rows of a survey, or had some; not even a report has to be there.
+    """Whether a report has rows of a survey, or had some; the report need not exist.
 
     Raises:
         UsageError: The report's address or the survey's name makes no sense.
         ReportError: The storage cannot be reached.
     """
     place = open_place(report)
-    rows, note = partition_folder(survey), f"{SURVEY_FOLDER}/{survey}.json"
-    return place.exists(rows) or place.exists(note)
+    return place.exists(partition_folder(survey)) or _note(place, survey, "json").exists()
+
+
+def read_announced(report: Location, survey: str) -> dict[str, int] | None:
+    """Read which runs have been announced; see `ReportTable.announced`."""
+    note = _note(report, survey, "told")
+    try:
+        content = _read(note)
+        files = list(_note(report, survey, "announced").iterdir())
+    except OSError as error:
+        raise write_failed(error, note.uri) from error
+    if content is None and not files:
+        return None
+    announced = _runs(content)
+    if announced is None:
+        raise ReportDamaged(
+            f"{note} is {'missing' if content is None else 'damaged'}, so nobody knows which runs "
+            f"of {survey} have been announced.",
+            "The next night counts all earlier runs as announced, says so, and writes the file again; "
+            "to avoid that, restore the file from a backup.",
+        )
+    for file in files:
+        run, _, rows = file.name.rpartition(".")
+        if run and rows.isdecimal():
+            run = unquote(run)
+            announced[run] = max(int(rows), announced.get(run, 0))
+    return announced
+
+
+def mark_announced(report: Location, survey: str, runs: Mapping[str, int]) -> None:
+    """Note that runs have been announced; see `ReportTable.mark_announced`."""
+    try:
+        known = read_announced(report, survey)
+    except ReportDamaged:
+        known = None
+    folder = _note(report, survey, "announced")
+    try:
+        if known is None:
+            _write(_note(report, survey, "told"), {"survey": survey, "told": dict(runs)})
+            return
+        if folder.local is not None:
+            folder.local.mkdir(parents=True, exist_ok=True)
+        for run, rows in runs.items():
+            if rows > known.get(run, 0):
+                path = folder.inside(f"{quote(run, safe='')}.{rows}")
+                folder.filesystem.open_output_stream(path).close()
+    except OSError as error:
+        raise write_failed(error, folder.uri) from error
+
+
+def damaged_notes(report: Location) -> Iterator[tuple[str, str, str]]:
+    """Find the notes that cannot be read: path inside the report, what is wrong, what to do.
+
+    Raises:
+        OSError: The storage does not give a note away.
+    """
+    notes = [note.name.rpartition(".") for note in (report / SURVEY_FOLDER).iterdir()]
+    for survey in sorted({survey for survey, _, kind in notes if kind == "json"}):
+        if _source(_read(_note(report, survey, "json"))) is None:
+            path = f"{SURVEY_FOLDER}/{survey}.json"
+            yield (
+                path,
+                f"{path} is damaged, so nobody knows where the photographs of {survey} are.",
+                "The survey's next run writes it again: make sure that it gets the right folder.",
+            )
+    for survey in sorted({survey for survey, _, kind in notes if kind in ("told", "announced")}):
+        try:
+            read_announced(report, survey)
+        except ReportDamaged as error:
+            yield f"{SURVEY_FOLDER}/{survey}.told", error.problem, error.remedy
+
+
+def _note(report: Location, survey: str, kind: str) -> Location:
+    return report / SURVEY_FOLDER / f"{check_name(survey)}.{kind}"
+
+
+def _source(content: bytes | None) -> str | None:
+    """The folder that a note names; None without a note, and of a damaged one, which binds nobody."""
+    try:
+        uri = json.loads(content or b"")["uri"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return uri if isinstance(uri, str) else None
+
+
+def _runs(content: bytes | None) -> dict[str, int] | None:
+    """The runs that a note lists, and their rows; None without a note, and of a damaged one."""
+    try:
+        return {str(run): int(rows) for run, rows in json.loads(content or b"")["told"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _without_access(uri: str) -> str:
@@ -59,31 +151,24 @@ def _without_access(uri: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
-def _read_as(source: str) -> str:
-    """Make one of the ways to write a place: `%20` in a URI is a space, in a local path it is not."""
+def _decoded(source: str) -> str:
+    """Decode `%20`, which is a space in a URI and itself in a local path."""
     return unquote(source) if "://" in source else source
 
 
-def _read(place: Place, note: str) -> str | None:
-    """Read which place is noted; None where no note is, or one that was damaged and so binds nobody."""
-    if not place.exists(note):
-        return None
-    with place.filesystem.open_input_stream(place.inside(note)) as stream:
-        content = stream.read()
+def _read(note: Location) -> bytes | None:
     try:
-        uri = json.loads(content)["uri"]
-    except (ValueError, KeyError, TypeError):
+        return note.read_bytes()
+    except FileNotFoundError:
         return None
-    return uri if isinstance(uri, str) else None
 
 
-def write_note(place: Place, note: str, content: Mapping[str, Any]) -> None:
+def _write(note: Location, content: Mapping[str, Any]) -> None:
     """Write a note, all of it or nothing; an object store shows an object when its stream is closed."""
-    final = place.inside(note)
-    target = final if place.local is None else f"{final}.{uuid.uuid4().hex[:8]}.tmp"
-    if place.local is not None:
-        place.filesystem.create_dir(place.inside(SURVEY_FOLDER), recursive=False)
-    with place.filesystem.open_output_stream(target) as stream:
+    target = note.root if note.local is None else f"{note.root}.{uuid.uuid4().hex[:8]}.tmp"
+    if note.local is not None:
+        note.local.parent.mkdir(exist_ok=True)
+    with note.filesystem.open_output_stream(target) as stream:
         stream.write(json.dumps(content, indent=2).encode() + b"\n")
-    if target != final:
-        place.filesystem.move(target, final)
+    if target != note.root:
+        note.filesystem.move(target, note.root)

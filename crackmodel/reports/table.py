@@ -16,8 +16,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
-from crackmodel.errors import ReportBusy, ReportNotFound, ReportWriteFailed
-from crackmodel.reports.announcements import add_told, read_told
+from crackmodel.errors import ReportBusy, ReportDamaged, ReportNotFound, ReportWriteFailed
 from crackmodel.reports.committed import CommittedRows
 from crackmodel.reports.compatibility import add_later_columns, is_vacant, load
 from crackmodel.reports.maintenance import compaction
@@ -26,7 +25,7 @@ from crackmodel.reports.maintenance.orphan_files import delete_orphans, sweep
 from crackmodel.reports.reading.dataset import named_files
 from crackmodel.reports.reading.run_statistics import RunCounts, TopImage, UnfamiliarImage
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
-from crackmodel.reports.survey_notes import claim_survey
+from crackmodel.reports.survey_notes import bind_source, mark_announced, read_announced
 from crackmodel.reports.writing.lock import hold_survey
 from crackmodel.reports.writing.shard_file import BOUNDED_COLUMNS, ShardFile
 from crackmodel.storage.location import open_place, write_failed
@@ -220,47 +219,48 @@ class ReportTable(CommittedRows):
         except (DeltaError, OSError) as error:
             raise write_failed(error, f"the removal of replaced files in {self.uri}") from error
 
-    def claim(self, survey: str, uri: str) -> None:
-        """Remember which photographs a survey's name stands for, or make sure that it still does.
+    def bind_source(self, survey: str, uri: str) -> None:
+        """Bind a survey's name to the folder of its photographs, or check that it still is.
 
-        Keys and options in the URI do not count and are not kept. Of a survey without rows it is noted, too,
-        that nothing is told of it yet. The caller holds the survey's lock.
+        Keys and options in the URI do not count and are not kept. The caller holds the survey's lock.
 
         Args:
             survey: Name of the survey.
             uri: Absolute path or object store URI of its photographs.
 
         Raises:
-            ReportIncompatible: The report holds a survey of that name from another place.
+            ReportIncompatible: The report holds a survey of that name from another folder.
             ReportWriteFailed: The note in `_surveys` cannot be read or written.
             UsageError: The survey's name cannot be part of a path.
         """
-        claim_survey(self._place, survey, uri)
-        if self.told(survey) is None and survey not in self.surveys():
-            self.remember_told(survey, {})
+        bind_source(self._place, survey, uri)
+        with contextlib.suppress(ReportDamaged):  # the next night says so
+            if read_announced(self._place, survey) is None and survey not in self.surveys():
+                mark_announced(self._place, survey, {})
 
-    def told(self, survey: str) -> dict[str, int] | None:
-        """The survey's runs that a night has told of, and how many rows each had then.
+    def announced(self, survey: str) -> dict[str, int] | None:
+        """The survey's runs that have been announced, and how many rows each had then.
 
         Returns:
             None where nobody has noted it: in reports of before there was such a note.
 
         Raises:
-            ReportWriteFailed: The note in `_surveys` cannot be read.
+            ReportDamaged: The note in `_surveys` is damaged.
+            ReportWriteFailed: It cannot be read.
         """
-        return read_told(self._place, survey)
+        return read_announced(self._place, survey)
 
-    def remember_told(self, survey: str, runs: Mapping[str, int]) -> None:
-        """Note that a night has told of runs; what was noted before stays.
+    def mark_announced(self, survey: str, runs: Mapping[str, int]) -> None:
+        """Note that runs have been announced, beside those noted before, or in place of a damaged note.
 
         Args:
             survey: Name of the survey.
             runs: The runs, and how many rows each had.
 
         Raises:
-            ReportWriteFailed: The note in `_surveys` cannot be read or written.
+            ReportWriteFailed: The notes in `_surveys` cannot be read or written.
         """
-        add_told(self._place, survey, runs)
+        mark_announced(self._place, survey, runs)
 
     @contextmanager
     def lock(self, survey: str, run_id: str = "") -> Iterator[None]:

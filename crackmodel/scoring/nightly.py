@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from crackmodel.errors import NightIncomplete, ReportError
+from crackmodel.errors import NightIncomplete, ReportDamaged, ReportError
 from crackmodel.reports.reading.changes import Changes, compare_untold, rows_by_run
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.result import RunResult
@@ -25,12 +25,14 @@ class Outcome:
         result: Its run; None if it failed.
         changes: What the run brought, and all runs before it that no night has told of; None if it failed.
         problem: Why it failed, and what to do; empty if it did not.
+        presumed: Runs that count as announced because the note of those that were is damaged.
     """
 
     entry: RosterEntry
     result: RunResult | None = None
     changes: Changes | None = None
     problem: str = ""
+    presumed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -68,6 +70,11 @@ class Outcome:
         if self.result is None or self.changes is None:
             yield f"failed: {self.problem}"
             return
+        if self.presumed:
+            yield (
+                f"the note of what was announced is damaged: {len(self.presumed):,} earlier runs count as "
+                "announced, and what they found may not have been"
+            )
         if self.changes.new_cracks:
             yield f"{self.changes.new_cracks:,} images with new cracks"
         if self.changes.risen:
@@ -115,7 +122,8 @@ class Night:
 def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> Outcome:
     """Compare what no night has told of yet, the finished run included, with what was told before.
 
-    In a report that does not note of what it was told, everything before this run counts as told.
+    Without a note of what was announced, everything before this run counts as announced. Where the note is
+    damaged, too, and the outcome says so.
 
     Args:
         entry: The survey.
@@ -126,12 +134,22 @@ def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> Ou
         ReportError: The report cannot be read, or the note not be made.
     """
     table = ReportTable.open(result.report)
-    told = table.told(result.survey)
-    if told is None:
-        told = rows_by_run(table, result.survey)
-        told.pop(result.run_id, None)
-        table.remember_told(result.survey, told)
-    return Outcome(entry, result, compare_untold(table, result.survey, told, step=rise))
+    presumed: dict[str, int] = {}
+    try:
+        announced = table.announced(result.survey)
+    except ReportDamaged:
+        announced = presumed = _earlier_runs(table, result)
+    if announced is None:
+        announced = _earlier_runs(table, result)
+        table.mark_announced(result.survey, announced)
+    changes = compare_untold(table, result.survey, announced, step=rise)
+    return Outcome(entry, result, changes, presumed=presumed)
+
+
+def _earlier_runs(table: ReportTable, result: RunResult) -> dict[str, int]:
+    runs = rows_by_run(table, result.survey)
+    runs.pop(result.run_id, None)
+    return runs
 
 
 def remember_night(night: Night) -> None:
@@ -144,11 +162,12 @@ def remember_night(night: Night) -> None:
     """
     failures: list[ReportError] = []
     for outcome in night.outcomes:
-        if outcome.result is None or outcome.changes is None or not outcome.changes.runs:
+        if outcome.result is None or outcome.changes is None:
             continue
+        runs = {**outcome.presumed, **outcome.changes.runs}
         try:
-            table = ReportTable.open(outcome.result.report)
-            table.remember_told(outcome.result.survey, outcome.changes.runs)
+            if runs:
+                ReportTable.open(outcome.result.report).mark_announced(outcome.result.survey, runs)
         except ReportError as error:
             failures.append(error)
     if failures:

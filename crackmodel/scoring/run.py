@@ -85,7 +85,7 @@ def score_survey(
     job = _job(chosen, listing.survey, table.uri, model_file, name_run(newest))
     with table.lock(job.survey.name, job.run_id):
         table.begin(job.survey.name, job.run_id)
-        table.claim(job.survey.name, job.survey.uri)
+        table.bind_source(job.survey.name, job.survey.uri)
         table.remove_orphans(job.survey.name)
         fresh = table.pending(
             listing.files, **_key(job), retry_rejected=chosen.retry_rejected, force=chosen.force

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow.dataset as ds
 import pytest
 
@@ -58,13 +60,22 @@ def test_of_two_runs_the_first_to_commit_goes_on(store: ReportTable) -> None:
     assert plain(store) == ["a.jpg", "b.jpg"]
 
 
-def test_what_was_told_is_noted(store: ReportTable) -> None:
-    assert store.told("bridge") is None
-    store.claim("bridge", "s3://photos/bridge")
-    assert store.told("bridge") == {}
-    store.remember_told("bridge", {"run-a": 3, "run-b": 1})
-    store.remember_told("bridge", {"run-a": 2, "run-b": 2})
-    assert ReportTable.open(store.uri).told("bridge") == {"run-a": 3, "run-b": 2}
+def test_what_was_announced_is_noted_by_two_at_once(store: ReportTable) -> None:
+    assert store.announced("bridge") is None
+    store.bind_source("bridge", "s3://photos/bridge")
+    assert store.announced("bridge") == {}
+
+    def announce(night: str) -> None:
+        table = ReportTable.open(store.uri)
+        for number in range(5):
+            table.mark_announced("bridge", {f"{night}-{number}": 3})
+
+    with ThreadPoolExecutor(2) as nights:
+        list(nights.map(announce, ("one", "other")))
+    store.mark_announced("bridge", {"one-0": 2, "one-1": 4})
+    announced = ReportTable.open(store.uri).announced("bridge") or {}
+    assert (len(announced), announced["one-0"], announced["one-1"]) == (10, 3, 4)
+    assert store.check().findings == ()
 
 
 def test_two_compactions_at_once_are_one_and_the_check_agrees(

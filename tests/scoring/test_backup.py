@@ -19,7 +19,7 @@ def test_a_copy_with_its_log_first_is_whole_and_is_gone_on_with(
     shutil.copytree(report / "_delta_log", copy / "_delta_log")
     score(patches, shard_images=2, compact_after=4, keep_hours=24)
     table = ReportTable.open(report)
-    table.remember_told("patches", rows_by_run(table, "patches"))
+    table.mark_announced("patches", rows_by_run(table, "patches"))
     shutil.copytree(report, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_delta_log"))
 
     found = ReportTable.open(copy).check()
@@ -30,5 +30,7 @@ def test_a_copy_with_its_log_first_is_whole_and_is_gone_on_with(
     assert (gone_on.skipped, gone_on.scored) == (8, 4)
     assert Counter(row["image"] for row in rows(copy)) == Counter(path.name for path in patches.iterdir())
     assert not ReportTable.open(copy).check().findings
-    news = compare_untold(ReportTable.open(copy), "patches", ReportTable.open(copy).told("patches") or {})
+    news = compare_untold(
+        ReportTable.open(copy), "patches", ReportTable.open(copy).announced("patches") or {}
+    )
     assert news.runs == {gone_on.run_id: 4}

@@ -112,6 +112,26 @@ def test_in_a_report_without_a_note_everything_before_counts_as_told(
     assert new_cracks(compare(score(survey))) == new_cracks(outcome), "this one was not published"
 
 
+def test_a_damaged_note_is_said_and_neither_swallows_nor_repeats(
+    survey: Path, report: Path, score: Score
+) -> None:
+    tell(compare(score(survey, limit=4)))
+    Path(report, "_surveys", "bridge-07.told").write_text("{")
+    before = cracks(report)
+
+    for _ in range(2):  # the first was not published
+        outcome = compare(score(survey))
+        assert "announced is damaged: " in outcome.reasons[0]
+    assert "note of what was announced is damaged" in plain_night(Night("", (outcome,)))
+    assert outcome.presumed
+    tell(outcome)
+
+    again = compare(score(survey, force=True, limit=1))
+    assert (again.presumed, len(again.changes.runs if again.changes else ())) == ({}, 1)
+    assert not ReportTable.open(report).check().findings
+    assert before > 0
+
+
 def test_a_renamed_folder_has_no_new_cracks(survey: Path, report: Path, score: Score) -> None:
     folder = survey / "span-0"
     folder.mkdir()
@@ -162,13 +182,13 @@ def test_notes_stay_when_a_report_is_compacted_checked_and_cleaned(
     survey: Path, report: Path, score: Score
 ) -> None:
     tell(compare(score(survey, shard_images=2)))
-    told = ReportTable.open(report).told("bridge-07")
+    told = ReportTable.open(report).announced("bridge-07")
     table = ReportTable.open(report)
     table.compact("bridge-07")
     table.remove_orphans("bridge-07")
 
     assert not table.check().findings
-    assert table.told("bridge-07") == told
+    assert table.announced("bridge-07") == told
     assert told
     assert sum(told.values()) == table.check().rows
     assert new_cracks(compare(score(survey))) == 0

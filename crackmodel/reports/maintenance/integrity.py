@@ -19,10 +19,11 @@ from crackmodel.reports.maintenance.compaction import replaced_files
 from crackmodel.reports.reading.dataset import CommittedFile, committed_files, committed_rows
 from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.schema import FILE_SCHEMA, LATER_COLUMNS, PARTITION_COLUMN
+from crackmodel.reports.survey_notes import damaged_notes
 from crackmodel.reports.writing.shard_file import content_hash, is_shard_name, named_hash
 from crackmodel.storage.location import Place, first_line
 
-Kind = Literal["missing", "size", "hash", "unreadable", "schema", "rows", "duplicates", "orphan"]
+Kind = Literal["missing", "size", "hash", "unreadable", "schema", "rows", "duplicates", "orphan", "note"]
 
 _READERS: Final = 4
 """Files that are read at the same time; each is in memory while it is looked at."""
@@ -120,6 +121,7 @@ def check(table: DeltaTable, place: Place) -> Check:
     unnamed = {path: there[path] for path in sorted(there.keys() - {file.path for file in files} - replaced)}
     uncommitted = {path for path, info in unnamed.items() if _may_be_committed(path, info)}
     faults += _orphans(path for path in unnamed if path not in uncommitted)
+    faults += [Finding("note", *note) for note in damaged_notes(place)]
     return Check(
         report=place.uri,
         version=int(table.version()),
