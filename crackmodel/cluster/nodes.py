@@ -1,36 +1,36 @@
-"""What the nodes of a cluster have: this package, in this version, and the disks that the driver sees."""
+"""What the nodes of a cluster must have: this package in this version, and the driver's files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from crackmodel import __version__
 from crackmodel.errors import ClusterError
 
-_PATIENCE_SECONDS: Final = 60.0
+_ANSWER_SECONDS: Final = 60.0
 """A node starts a worker process before it answers."""
 
 
-def blind_nodes(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Ask each node of a connected Ray that offers CPUs whether local paths lead somewhere there.
+def require_on_every_node(paths: Sequence[str], remedy: str) -> None:
+    """Check that each node of the cluster that offers CPUs has this package and sees local paths.
+
+    Needs a connected Ray. The first task of a node that joins later fails instead: see `node_cannot_run`.
 
     Args:
-        paths: Files and folders; with none, a node is asked for its version of this package alone.
-
-    Yields:
-        The name of a node, and the first path that it does not see.
+        paths: Files and folders that the driver sees; with none, nodes are asked for their version alone.
+        remedy: What to do where a node does not see one of them.
 
     Raises:
-        ClusterError: A node does not answer, or has no crackmodel or another version of it.
+        ClusterError: A node does not see one, has another version or none, or does not answer.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    look = ray.remote(num_cpus=0, max_retries=0)(_version_and_first_missing)
+    ask = ray.remote(num_cpus=0, max_retries=0)(_version_and_first_missing)
     asked: dict[Any, str] = {
-        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
             list(paths)
         ): f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
         for node in ray.nodes()  # type: ignore[no-untyped-call]
@@ -38,12 +38,12 @@ def blind_nodes(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
     }
     if not asked:
         return
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_PATIENCE_SECONDS)
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
     for answer in answered:
         try:
             version, missing = ray.get(answer)
         except ray.exceptions.RayTaskError as error:
-            raise unable(asked[answer], error) from error
+            raise node_cannot_run(asked[answer], error) from error
         except ray.exceptions.RayError:
             continue  # it died meanwhile, and its work goes elsewhere
         if version != __version__:
@@ -52,16 +52,16 @@ def blind_nodes(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
                 "Install the same version on every node and here.",
             )
         if missing is not None:
-            yield asked[answer], missing
+            raise ClusterError(f"The cluster's node {asked[answer]} does not see {missing}.", remedy)
     if silent:
         raise ClusterError(
-            f"The cluster's node {asked[silent[0]]} did not answer for {_PATIENCE_SECONDS:.0f} s.",
+            f"The cluster's node {asked[silent[0]]} did not answer for {_ANSWER_SECONDS:.0f} s.",
             "Check it with `ray status`, and that crackmodel is installed there as it is here.",
         )
 
 
-def lacks_the_code(error: BaseException) -> bool:
-    """Whether a task failed because its node has no such code: not this package, or not what it needs.
+def is_import_failure(error: BaseException) -> bool:
+    """Check whether a task failed because its node lacks this package, or a package that it needs.
 
     Args:
         error: What `ray.get` raised.
@@ -75,8 +75,8 @@ def lacks_the_code(error: BaseException) -> bool:
     )
 
 
-def unable(node: str, error: BaseException) -> ClusterError:
-    """Put into words that a node cannot run this package.
+def node_cannot_run(node: str, error: BaseException) -> ClusterError:
+    """Build the error for a node that cannot run this package.
 
     Args:
         node: Its name.

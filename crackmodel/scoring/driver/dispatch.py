@@ -1,4 +1,4 @@
-"""Hand shards out and yield what comes back: in this process, or to Ray tasks."""
+"""Score shards in this process or in Ray tasks, and yield their results."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import pyarrow as pa
 
 from crackmodel.arrow_memory import keep_arrow_small
 from crackmodel.cluster.capacity import Capacity, require_gpus
-from crackmodel.cluster.nodes import lacks_the_code, unable
+from crackmodel.cluster.nodes import is_import_failure, node_cannot_run, require_on_every_node
 from crackmodel.cluster.session import ray_session
 from crackmodel.errors import ClusterError, CrackmodelError
-from crackmodel.scoring.driver.node_check import require_on_every_node
 from crackmodel.scoring.driver.prometheus import RayCounters
-from crackmodel.scoring.isolation.blame import Suspicion
-from crackmodel.scoring.isolation.subprocess_scorer import LOST_CODES, score_suspect
+from crackmodel.scoring.isolation.loss_verdict import LossVerdict
+from crackmodel.scoring.isolation.subprocess_scorer import LOST_CODES, score_in_subprocess
 from crackmodel.scoring.isolation.watchdog import Deadline
 from crackmodel.scoring.plan import Shard, plan_shards
 from crackmodel.scoring.run_events import ClusterAwaited, Listener, WorkerLost, ignore
@@ -27,13 +26,13 @@ from crackmodel.scoring.worker.rows import reject_shard
 from crackmodel.settings import ScoreSettings
 
 Results = Generator[ShardResult | None, None, None]
-"""Results as they come, and None now and then while none comes, so that the caller can commit."""
+"""Results as they come, and None every second while none comes, so that the caller can commit."""
 
 _ATTEMPTS_AFTER_LOSS: Final = 1
-"""How often Ray repeats a shard whose worker or node died before it is cut; Prefect repeats nothing."""
+"""How often Ray repeats a shard whose worker or node died, before it is cut. Prefect repeats nothing."""
 
-_PROOF_SECONDS: Final = 120.0
-"""A worker starts, loads the model and scores a grey picture in ten, but may have to wait for its turn."""
+_PROBE_SECONDS: Final = 120.0
+"""A worker starts, loads the model and scores a grey picture in ten, but may have to wait for a CPU."""
 
 _TICK_SECONDS: Final = 1.0
 
@@ -54,7 +53,7 @@ def scored_on_ray(
     """Score shards in Ray tasks, a bounded number in flight, and yield results as they finish.
 
     A shard that kills its worker twice, or hangs in it, is cut in two until the image that does it is alone.
-    That one gets a process of its own: see `suspects.score_suspect`. All others are scored. Where the
+    That one is scored in a process of its own: see `score_in_subprocess`. All others are scored. Where the
     generator is closed early, what still runs ends with the Ray session, or, in one that goes on, by itself.
 
     Raises:
@@ -72,13 +71,13 @@ def scored_on_ray(
         )
         slots = capacity.slots()
         require_gpus(settings.gpus_per_task)
-        require_on_every_node(_local_paths(job, files))
+        _require_nodes(job, files)
         task = ray.remote(num_cpus=1, num_gpus=settings.gpus_per_task)(_score_shard_task)
         shared_job = ray.put(job)
         fresh = _plan(files, settings, slots)
         again: deque[Shard] = deque()
         in_flight: dict[Any, Shard] = {}
-        suspicion = Suspicion(lambda: _worker_works(shared_job, settings))
+        verdict = LossVerdict(lambda: _worker_works(shared_job, settings))
         counters = RayCounters(job.survey.name)
         # Where this ends early, what is in flight is left to the end of the session, which stops it, or, in
         # one that goes on, to itself: when a task begins or ends while `ray.cancel` is called, Ray 2.60
@@ -91,9 +90,9 @@ def scored_on_ray(
                     break
                 in_flight[task.options(max_retries=_retries(shard)).remote(shared_job, shard)] = shard
             if not in_flight:
-                for believed in suspicion.rest():
-                    counters.count(believed)
-                    yield believed
+                for accepted in verdict.held_back():
+                    counters.count(accepted)
+                    yield accepted
                 return
             finished, _ = ray.wait(list(in_flight), num_returns=1, timeout=_TICK_SECONDS)
             if not finished:
@@ -101,27 +100,41 @@ def scored_on_ray(
                 continue
             shard = in_flight.pop(finished[0])
             result = _result(finished[0])
-            survived = result is not None and not (_is_suspect(shard) and _is_lost(result))
+            survived = result is not None and not (_needs_own_process(shard) and _is_lost(result))
             if result is None:
                 on_event(WorkerLost(job.run_id, shard.number, len(shard.files), shard.files[0].image))
-                if not _is_suspect(shard):
+                if not _needs_own_process(shard):
                     _cut(shard, again)
                     continue
                 # Not in the process that was the image's own, so perhaps not by the image: memory was short.
                 result = reject_shard(job, shard, "scoring_failed", "its worker or node died, twice")
-            for believed in suspicion.pass_on(result, survived=survived):
-                counters.count(believed)
-                yield believed
+            for accepted in verdict.accept(result, survived=survived):
+                counters.count(accepted)
+                yield accepted
 
 
-def _local_paths(job: ScoringJob, files: pa.Table) -> list[str]:
-    """Name what a worker will look for on a disk; an image, because an empty mount point is a folder too."""
+def _require_nodes(job: ScoringJob, files: pa.Table) -> None:
+    """Check that all nodes can run this package, and see the survey and the report where these are local.
+
+    Raises:
+        ClusterError: A node cannot, or does not.
+    """
+    import ray
+
+    if sum(node["Alive"] for node in ray.nodes()) < 2:  # type: ignore[no-untyped-call]
+        return
+    # An image, because an empty mount point is a folder too.
     survey = [] if "://" in job.survey.uri else [f"{job.survey.uri}/{files['image'][0].as_py()}"]
-    return survey + ([] if "://" in job.report else [f"{job.report}/_delta_log"])
+    report = [] if "://" in job.report else [f"{job.report}/_delta_log"]
+    require_on_every_node(
+        survey + report,
+        "Mount the same storage under the same path on every node, or put survey and report into an "
+        "object store (s3://BUCKET/FOLDER); or unset RAY_ADDRESS to use this machine alone.",
+    )
 
 
 def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
-    """Score a shard on one CPU: a task slot is one core, so no library may start threads of its own."""
+    """Score a shard on one CPU: no library may start threads of its own."""
     keep_arrow_small()
     import cv2
 
@@ -131,18 +144,18 @@ def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
     pa.set_cpu_count(1)
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # read when TensorFlow is first used
     with Deadline(job.image_seconds) as deadline:
-        if not _is_suspect(shard):
+        if not _needs_own_process(shard):
             return score_shard(job, shard, deadline.renew)
-    return score_suspect(job, shard)
+    return score_in_subprocess(job, shard)
 
 
 def _worker_works(job: Any, settings: ScoreSettings) -> bool:
-    """Let a worker score a grey picture, and say whether it survived that."""
+    """Let a worker score a grey picture, and return whether it did."""
     import ray
 
     probe = ray.remote(num_cpus=1, num_gpus=settings.gpus_per_task, max_retries=0)(_score_grey)
     try:
-        verdict: str = ray.get(probe.remote(job), timeout=_PROOF_SECONDS)
+        verdict: str = ray.get(probe.remote(job), timeout=_PROBE_SECONDS)
     except ray.exceptions.RayError:
         return False
     return verdict != "rejected"
@@ -165,10 +178,10 @@ def _plan(files: pa.Table, settings: ScoreSettings, slots: int) -> Iterator[Shar
 
 
 def _cut(shard: Shard, again: deque[Shard]) -> None:
-    """Put halves of a shard in front; an image that was alone already becomes a suspect.
+    """Put the halves of a shard in front; a single image stays, and gets a process of its own.
 
-    In front, because where nothing can be read that comes out by the first few suspects: cut evenly, a shard
-    of 500 images takes hundreds of losses until the first one, and each takes as long as an image may.
+    In front, because where nothing can be read, the first few single images show it: cut evenly, a shard of
+    500 images takes hundreds of losses until the first one, and each takes as long as an image may.
     """
     middle = len(shard.files) // 2
     for half in (shard.files[middle:], shard.files[:middle]):
@@ -176,17 +189,17 @@ def _cut(shard: Shard, again: deque[Shard]) -> None:
             again.appendleft(Shard(shard.number, half, cut=True))
 
 
-def _is_suspect(shard: Shard) -> bool:
+def _needs_own_process(shard: Shard) -> bool:
     return shard.cut and len(shard.files) == 1
 
 
 def _is_lost(result: ShardResult) -> bool:
-    """Whether no process survives the one image of a suspect, or none has got to see it."""
+    """Whether no process survived the single image, or none could read it."""
     return not (LOST_CODES | {"unreadable"}).isdisjoint(result.rejected)
 
 
 def _retries(shard: Shard) -> int:
-    """A half is cut again rather than repeated."""
+    """Count how often Ray may repeat a shard; a half is cut again instead."""
     return 0 if shard.cut and len(shard.files) > 1 else _ATTEMPTS_AFTER_LOSS
 
 
@@ -199,8 +212,8 @@ def _result(reference: Any) -> ShardResult | None:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, CrackmodelError):
             raise error.cause from error
-        if lacks_the_code(error):  # a node that joined after all had been asked
-            raise unable(_place(error), error) from error
+        if is_import_failure(error):  # a node that joined after all had been asked
+            raise node_cannot_run(_node_address(error), error) from error
         raise
     except (
         ray.exceptions.WorkerCrashedError,
@@ -216,7 +229,7 @@ def _result(reference: Any) -> ShardResult | None:
     return result
 
 
-def _place(error: Exception) -> str:
-    """Read the node's address out of Ray's words: an error of a task has no other place for it."""
+def _node_address(error: Exception) -> str:
+    """Read the node's address in the text of a task's error, which holds it nowhere else."""
     found = re.search(r"\bip=([^\s,)]+)", str(error))
     return found[1] if found else "(Ray does not say which)"

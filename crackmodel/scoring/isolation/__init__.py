@@ -1,1 +1,1 @@
-"""What happens to an image that kills its worker or hangs in it."""
+"""Images that kill their worker or hang in it: find them, and score all others."""

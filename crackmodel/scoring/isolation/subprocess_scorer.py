@@ -1,6 +1,6 @@
 """Score one image that has killed its worker, or hung in it, in a process that may die.
 
-Whoever looks on from outside can tell what happened: which signal ended the process, or that its time was up.
+Its parent can tell what happened: which signal ended the process, or that its time was up.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ LOST_CODES: Final = frozenset({"worker_crashed", "timed_out"})
 _Answer = ShardResult | CrackmodelError
 
 _STARTING: Final = "start"
-"""Until the process says that it knows its image; after that it names what it does, as `score_shard` does."""
+"""The stage until the process has its image; the others are those of `score_shard`."""
 
 _START_SECONDS: Final = 120.0
-"""A process starts in seconds, but perhaps from a share that is slow, on a machine that has much to do."""
+"""A process starts in seconds, but perhaps from a slow share, on a busy machine."""
 
 _GRACE_SECONDS: Final = 30.0
 """How much longer the process gives itself than its parent does: it must end where its parent was killed."""
 
 
-def score_suspect(job: ScoringJob, shard: Shard) -> ShardResult:
+def score_in_subprocess(job: ScoringJob, shard: Shard) -> ShardResult:
     """Score a shard of a single image in a process of its own.
 
     Args:
@@ -55,20 +55,20 @@ def score_suspect(job: ScoringJob, shard: Shard) -> ShardResult:
         ReportWriteFailed: As `score_shard`, or the storage does not take the row in that time.
         CrackmodelError: As `score_shard`.
     """
-    answers, mouth = Pipe(duplex=False)
+    receiver, sender = Pipe(duplex=False)
     child = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(mouth.fileno())],
+        [sys.executable, "-m", __name__, str(sender.fileno())],
         stdin=subprocess.PIPE,
         stdout=2,  # what libraries print belongs into the worker's log
-        pass_fds=[mouth.fileno()],
+        pass_fds=[sender.fileno()],
         # A worker's path may have been made by its job (a working directory), not by its environment.
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
-    mouth.close()
-    with child, answers:
+    sender.close()
+    with child, receiver:
         try:
-            _ask(child, pickle.dumps((job, shard)))
-            doing, answer = _listen(child, answers, job.image_seconds)
+            _send(child, pickle.dumps((job, shard)))
+            stage, answer = _receive(child, receiver, job.image_seconds)
             ended = child.returncode
         finally:
             child.kill()
@@ -76,20 +76,20 @@ def score_suspect(job: ScoringJob, shard: Shard) -> ShardResult:
         raise answer
     if answer is not None:
         return answer
-    if doing == _STARTING:
+    if stage == _STARTING:
         raise ClusterError(
             f"A worker on {platform.node()} cannot start a process of its own: it {_ending(ended)} "
-            "before it had looked at any image.",
+            "before it had read any image.",
             "Look at Ray's logs (/tmp/ray/session_latest/logs) there; too little memory is the usual "
             "reason. Then run the same command again: what was committed stays.",
         )
     if ended is not None:
         detail = f"its process {_ending(ended)}, also with no other image in it"
         return reject_shard(job, shard, "worker_crashed", detail)
-    if doing == "fetch":
+    if stage == "fetch":
         detail = f"the storage had not given the file after {job.image_seconds:g} s"
         return reject_shard(job, shard, "unreadable", detail, stage="fetch")
-    if doing == "write":
+    if stage == "write":
         raise ReportWriteFailed(
             f"The storage of {job.report} did not take a row within {job.image_seconds:g} s.",
             "Check the storage and run again; shards that were committed stay and are not scored twice.",
@@ -98,8 +98,8 @@ def score_suspect(job: ScoringJob, shard: Shard) -> ShardResult:
     return reject_shard(job, shard, "timed_out", detail)
 
 
-def _ask(child: subprocess.Popen[bytes], question: bytes) -> None:
-    """Hand the question over without waiting: a process that hangs before it reads would never take it."""
+def _send(child: subprocess.Popen[bytes], question: bytes) -> None:
+    """Send the question without waiting: a process that hangs before it reads would never take it."""
     pipe, child.stdin = child.stdin, None  # which only the thread closes
 
     def write() -> None:
@@ -110,21 +110,21 @@ def _ask(child: subprocess.Popen[bytes], question: bytes) -> None:
     Thread(target=write, daemon=True).start()
 
 
-def _listen(
-    child: subprocess.Popen[bytes], answers: Connection, seconds: float
+def _receive(
+    child: subprocess.Popen[bytes], receiver: Connection, seconds: float
 ) -> tuple[str, _Answer | None]:
-    """Return what the process did last and its answer: None if it died, or took too long, over that."""
-    doing = _STARTING
-    while answers.poll(_START_SECONDS if doing == _STARTING else seconds):
+    """Return the process's last stage, and its answer; None if it died or took too long."""
+    stage = _STARTING
+    while receiver.poll(_START_SECONDS if stage == _STARTING else seconds):
         try:
-            heard: str | _Answer = answers.recv()
+            received: str | _Answer = receiver.recv()
         except (EOFError, OSError):  # the end of a message that had begun is an OSError
             child.wait()
-            return doing, None
-        if not isinstance(heard, str):
-            return doing, heard
-        doing = heard
-    return doing, None
+            return stage, None
+        if not isinstance(received, str):
+            return stage, received
+        stage = received
+    return stage, None
 
 
 def _ending(code: int | None) -> str:
@@ -135,26 +135,26 @@ def _ending(code: int | None) -> str:
     return f"ended with exit code {code}"
 
 
-def _answer(mouth: Connection) -> None:
-    """Be the process: read a job and a shard, score it, say what is being done and what came of it."""
+def _main(sender: Connection) -> None:
+    """Be the process: receive a job and a shard, score it, send each stage and the result."""
     from crackmodel.scoring.worker.batching import cached_engine
     from crackmodel.scoring.worker.shard import score_shard
 
     job, shard = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
     with Deadline(job.image_seconds + _GRACE_SECONDS) as deadline:
 
-        def tell(doing: str) -> None:
+        def send_stage(stage: str) -> None:
             deadline.renew()
-            mouth.send(doing)
+            sender.send(stage)
 
         try:
             cached_engine(job.model)
-            tell("fetch")
-            result: _Answer = score_shard(job, shard, on_stage=tell)
+            send_stage("fetch")
+            answer: _Answer = score_shard(job, shard, on_stage=send_stage)
         except CrackmodelError as error:
-            result = error
-    mouth.send(result)
+            answer = error
+    sender.send(answer)
 
 
 if __name__ == "__main__":
-    _answer(Connection(int(sys.argv[1]), readable=False))
+    _main(Connection(int(sys.argv[1]), readable=False))

@@ -1,4 +1,4 @@
-"""A worker that hangs ends itself, so that its shard comes back and can be cut."""
+"""End a worker that hangs, so that its shard comes back and can be cut in two."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _SECONDS_BETWEEN_RENEWALS: Final = 1.0
 
 
 class Deadline:
-    """Ends this process when `renew` is not called for so many seconds, whatever the process does then.
+    """A time limit that ends this process when `renew` is not called for too long.
 
     The timer is `faulthandler`'s: a thread that needs no interpreter lock, so that a decoder which hangs in
     native code is ended too. It writes every thread's traceback to standard error before, which Ray keeps in
     the worker's log. There is one such timer in a process.
 
     Args:
-        seconds: Longest time between two calls of `renew`; between two images, that is.
+        seconds: Longest time between two calls of `renew`, that is between two images.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -37,7 +37,7 @@ class Deadline:
         faulthandler.cancel_dump_traceback_later()
 
     def renew(self) -> None:
-        """Say that the process is alive."""
+        """Start the time limit anew."""
         now = time.monotonic()
         if now - self._renewed >= _SECONDS_BETWEEN_RENEWALS:
             faulthandler.dump_traceback_later(self._seconds + _SECONDS_BETWEEN_RENEWALS, exit=True)

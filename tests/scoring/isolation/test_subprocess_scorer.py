@@ -71,7 +71,7 @@ def shard(patches: Path) -> Shard:
 
 
 def test_an_image_that_does_nothing_is_scored(job: ScoringJob, shard: Shard) -> None:
-    result = subprocess_scorer.score_suspect(job, shard)
+    result = subprocess_scorer.score_in_subprocess(job, shard)
 
     assert (result.shard, result.images, result.rejected) == (7, 1, {})
 
@@ -81,8 +81,8 @@ def test_an_image_is_not_blamed_for_a_process_that_does_not_start(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
 
-    with pytest.raises(ClusterError, match="ended with exit code 1 before it had looked"):
-        subprocess_scorer.score_suspect(job, shard)
+    with pytest.raises(ClusterError, match="ended with exit code 1 before it had read"):
+        subprocess_scorer.score_in_subprocess(job, shard)
     assert not list(report.rglob("*part-*"))
 
 
@@ -95,22 +95,22 @@ import sys
 from multiprocessing.connection import Connection
 from crackmodel.scoring.isolation import subprocess_scorer
 subprocess_scorer._GRACE_SECONDS = 1.0
-subprocess_scorer._answer(Connection(int(sys.argv[1]), readable=False))
+subprocess_scorer._main(Connection(int(sys.argv[1]), readable=False))
 """
-    answers, mouth = Pipe(duplex=False)
+    receiver, sender = Pipe(duplex=False)
     child = subprocess.Popen(
-        [sys.executable, "-c", script, str(mouth.fileno())],
+        [sys.executable, "-c", script, str(sender.fileno())],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        pass_fds=[mouth.fileno()],
+        pass_fds=[sender.fileno()],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
     )
-    mouth.close()
+    sender.close()
     _, errors = child.communicate(pickle.dumps((replace(job, image_seconds=1.0), shard)), timeout=60)
 
-    assert (child.returncode, answers.recv(), answers.recv()) == (1, "fetch", "score")
+    assert (child.returncode, receiver.recv(), receiver.recv()) == (1, "fetch", "score")
     with pytest.raises(EOFError):
-        answers.recv()
+        receiver.recv()
     assert errors.startswith(b"Timeout")
 
 
@@ -120,7 +120,7 @@ def test_an_image_that_hangs_in_the_decoder_is_at_fault(
     (tmp_path / "sitecustomize.py").write_text(ENDLESS)
     monkeypatch.syspath_prepend(tmp_path)
 
-    result = subprocess_scorer.score_suspect(replace(job, image_seconds=3.0), shard)
+    result = subprocess_scorer.score_in_subprocess(replace(job, image_seconds=3.0), shard)
 
     assert result.rejected == {"timed_out": 1}
 
@@ -132,7 +132,7 @@ def test_an_image_that_waits_for_its_storage_is_tried_again_by_the_next_run(
     kept = image.rename(patches.with_name("kept.jpg"))
     os.mkfifo(image)  # to open it waits for ever, as on a server that does not answer
 
-    result = subprocess_scorer.score_suspect(replace(job, image_seconds=1.0), shard)
+    result = subprocess_scorer.score_in_subprocess(replace(job, image_seconds=1.0), shard)
 
     assert result.rejected == {"unreadable": 1}
     assert result.rejections == ("03.jpg: unreadable, the storage had not given the file after 1 s",)
@@ -151,7 +151,7 @@ def test_a_report_whose_storage_hangs_is_not_the_images_fault(
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(ReportWriteFailed, match="did not take a row within 3 s"):
-        subprocess_scorer.score_suspect(replace(job, image_seconds=3.0), shard)
+        subprocess_scorer.score_in_subprocess(replace(job, image_seconds=3.0), shard)
 
 
 @pytest.mark.timeout(60)
@@ -163,5 +163,5 @@ def test_a_process_that_does_not_get_to_its_image_is_not_waited_for(
     monkeypatch.setattr(subprocess_scorer, "_START_SECONDS", 1.0)
 
     assert len(pickle.dumps(job)) > 2**20  # more than a pipe takes from one who writes, before somebody reads
-    with pytest.raises(ClusterError, match="took longer than 1 s before it had looked"):
-        subprocess_scorer.score_suspect(job, shard)
+    with pytest.raises(ClusterError, match="took longer than 1 s before it had read"):
+        subprocess_scorer.score_in_subprocess(job, shard)

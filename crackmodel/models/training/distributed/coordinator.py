@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.cluster.nodes import blind_nodes
+from crackmodel.cluster.nodes import require_on_every_node
 from crackmodel.cluster.session import ray_session
 from crackmodel.errors import ClusterError
 from crackmodel.models.training.checkpoints import STATE_FILE, TILES_FILE, State
@@ -161,12 +161,11 @@ def require_shared(folder: Path) -> None:
     Raises:
         ClusterError: One does not, or does not answer.
     """
-    for node, _ in blind_nodes([str(folder / TILES_FILE)]):
-        raise ClusterError(
-            f"The node {node} does not see {folder}, where training workers meet.",
-            "Put the model registry (--models) on a file system that all nodes share, or train on "
-            "one machine: unset RAY_ADDRESS.",
-        )
+    require_on_every_node(
+        [str(folder / TILES_FILE)],
+        "Training workers meet there: put the model registry (--models) on a file system that all nodes "
+        "share, or train on one machine: unset RAY_ADDRESS.",
+    )
 
 
 def _require_processors(workers: int, gpus: int) -> None:
