@@ -14,12 +14,12 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.events import emit_event
 
+from crackmodel.cluster.capacity import ClusterAwaited
 from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.errors import printable
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run_events import (
     ClockBehind,
-    ClusterAwaited,
     CompactionFailed,
     Event,
     ReportCompacted,

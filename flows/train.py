@@ -34,6 +34,7 @@ from crackmodel.cli.options import (
     WorkersOption,
 )
 from crackmodel.cli.progress import repeated_line, stock_line
+from crackmodel.cluster.capacity import ClusterAwaited
 from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.models.card.markdown import card_to_markdown
 from crackmodel.models.evaluation.evaluate import name_datasets
@@ -74,7 +75,7 @@ def train_on_ray(datasets: Sequence[Path], settings: dict[str, Any]) -> ModelVer
                 log.log(30 if event.bad else 20, "%s", stock_line(event))
             case RecipeRepeated():
                 log.log(30 if event.differences else 20, "%s", repeated_line(event))
-            case JobStarted() | JobSaid():
+            case JobStarted() | JobSaid() | ClusterAwaited():
                 log.info("%s", event.text)
             case EpochFinished():
                 log.info(

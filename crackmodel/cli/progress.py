@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from crackmodel.cluster.capacity import ClusterAwaited
 from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.errors import printable
 from crackmodel.models.training.training_events import (
@@ -29,7 +30,6 @@ from crackmodel.models.training.training_events import (
 )
 from crackmodel.scoring.run_events import (
     ClockBehind,
-    ClusterAwaited,
     CompactionFailed,
     Event,
     ReportCompacted,
@@ -136,7 +136,7 @@ class TrainingLines:
                 text = stock_line(event)
             case RecipeRepeated():
                 text = repeated_line(event)
-            case JobStarted() | JobSaid():
+            case JobStarted() | JobSaid() | ClusterAwaited():
                 text = event.text
             case EpochFinished():
                 text = (

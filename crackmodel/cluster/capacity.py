@@ -13,9 +13,6 @@ from typing import Final
 from crackmodel.cluster.session import connected_head, ray_is_embedded
 from crackmodel.errors import ClusterError
 
-OnWait = Callable[[str, float], None]
-"""Called with the reason of a wait, and with the seconds that it may last at most."""
-
 _TASKS_PER_SLOT: Final = 2
 """One that runs and one that waits, so that a slot never idles."""
 
@@ -38,6 +35,22 @@ _RECONNECT_VARIABLE: Final = "RAY_gcs_rpc_server_reconnect_timeout_s"
 
 _ENDING_SECONDS: Final = 15.0
 """Leaving a Ray without a head takes seven, and the caller has work to finish then."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterAwaited:
+    """The cluster can take no task now; work waits for at most `seconds`."""
+
+    reason: str
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """The reason and the longest wait."""
+        return f"{self.reason}; waiting for {self.seconds:,.0f} s at most"
+
+
+OnWait = Callable[[ClusterAwaited], None]
 
 
 class Capacity:
@@ -157,7 +170,7 @@ class _GracePeriod:
             raise ClusterError(f"{self.problem}, for {now - self.since:,.0f} s.", self.remedy)
         if now - self.since >= _SECONDS_BEFORE_NOTICE and not self.reported:
             self.reported = True
-            self.on_wait(self.problem, self.seconds)
+            self.on_wait(ClusterAwaited(self.problem, self.seconds))
 
 
 def require_gpus(each: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from crackmodel.cluster.capacity import ClusterAwaited
 from crackmodel.cluster.jobs.job_events import JobEvent
 
 
@@ -54,20 +55,6 @@ class WorkerLost:
     shard: int
     images: int
     first: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterAwaited:
-    """The cluster can do nothing for the run now, which waits for so many `seconds` at most."""
-
-    run_id: str
-    reason: str
-    seconds: float
-
-    @property
-    def text(self) -> str:
-        """Say what the run waits for."""
-        return f"{self.reason}; the run waits for it, for {self.seconds:,.0f} s at most"
 
 
 @dataclass(frozen=True, slots=True)

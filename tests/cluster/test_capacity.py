@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from crackmodel.cluster import capacity
-from crackmodel.cluster.capacity import Capacity
+from crackmodel.cluster.capacity import Capacity, ClusterAwaited
 from crackmodel.cluster.session import Head
 from crackmodel.errors import ClusterError
 
@@ -24,7 +24,7 @@ class Cluster:
         self.up, self.dies_meanwhile, self.questions = True, False, 0
         self.restarted = threading.Event()
         self.resources: dict[str, float] = {"CPU": 4.0}
-        self.said: list[tuple[str, float]] = []
+        self.said: list[ClusterAwaited] = []
 
     def monotonic(self) -> float:
         return self.now
@@ -40,7 +40,7 @@ class Cluster:
         return self.resources
 
     def watched(self, **settings: Any) -> Capacity:
-        return Capacity(**settings, on_wait=lambda *said: self.said.append(said))
+        return Capacity(**settings, on_wait=self.said.append)
 
     def passes(self, seconds: int, watched: Capacity) -> list[int]:
         rooms = []
@@ -93,7 +93,7 @@ def test_a_cluster_that_can_run_nothing_is_reported_once_and_given_up_after_a_qu
     cluster.resources = there
 
     cluster.passes(900, watched)
-    assert cluster.said == [(f"No Ray node offers {needs}", 900)]
+    assert cluster.said == [ClusterAwaited(f"No Ray node offers {needs}", 900)]
     with pytest.raises(ClusterError, match=f"No Ray node offers {needs}, for 900 s"):
         cluster.passes(1, watched)
 
@@ -117,7 +117,7 @@ def test_a_head_that_is_restarted_in_time_is_waited_for(cluster: Cluster) -> Non
     cluster.up, cluster.resources = True, {"CPU": 1.0}
 
     assert cluster.passes(1, watched) == [2]
-    assert cluster.said == [("Ray's head at 192.0.2.1:6379 does not answer", 45)]
+    assert cluster.said == [ClusterAwaited("Ray's head at 192.0.2.1:6379 does not answer", 45)]
 
 
 @pytest.mark.parametrize(

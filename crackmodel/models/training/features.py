@@ -17,13 +17,15 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from crackmodel.cluster.capacity import Capacity, ClusterAwaited
 from crackmodel.cluster.session import joins_cluster, ray_session
 from crackmodel.errors import ClusterError
 from crackmodel.models.datasets.labelled import BadFile, LabelledImages, read_tiles
@@ -39,6 +41,10 @@ _RAY_FROM: Final = 100
 """Chunks from which on a machine alone starts a Ray of its own: 25,000 images, a minute on two cores."""
 
 _ATTEMPTS: Final = 2
+
+_TICK_SECONDS: Final = 1.0
+
+OnEvent = Callable[[FeaturesExtracted | ClusterAwaited], None]
 
 _LOADED: Final = threading.local()
 """The backbone that a thread has loaded: an interpreter runs one image at a time."""
@@ -67,7 +73,7 @@ def extract_features(
     *,
     cache: Path | None = None,
     workers: int | None = None,
-    on_event: Callable[[FeaturesExtracted], None] = lambda _: None,
+    on_event: OnEvent = lambda _: None,
 ) -> Features:
     """Turn every image into features.
 
@@ -75,15 +81,16 @@ def extract_features(
         images: The data set; its folder must be readable by every worker.
         backbone: The LiteRT export of the backbone.
         cache: Folder of features that are known already, and of those that become so; None for none.
-        workers: Threads, or CPUs of an embedded Ray, None for all; 0 works in this thread, and so does what
+        workers: Threads, or tasks of Ray at once, None for all CPUs; 0 works in this thread, and so does what
             is left for a single chunk.
-        on_event: Told of what the cache held, and after every chunk.
+        on_event: Called with what the cache held, after every chunk, and when Ray has no room for a while.
 
     Returns:
         Features in the data set's order, whatever order the tasks end in.
 
     Raises:
-        ClusterError: Ray cannot be reached, or a chunk failed repeatedly.
+        ClusterError: Ray cannot be reached, has no CPU for a quarter of an hour, or a chunk failed
+            repeatedly.
         ModelError: The cache cannot be written.
     """
     stored = None if cache is None else FeatureCache(cache, backbone)
@@ -95,7 +102,7 @@ def extract_features(
     places = [pending[start : start + CHUNK] for start in range(0, len(pending), CHUNK)]
     chunks = [[images.files[place] for place in chunk] for chunk in places]
     bad: dict[int, BadFile] = {}
-    for number, part in _run(images.root, chunks, backbone, workers):
+    for number, part in _run(images.root, chunks, backbone, workers, on_event):
         good = [places[number][row] for row in part.kept]
         rows |= zip(good, zip(part.sha256, part.values, strict=True), strict=True)
         bad |= zip(sorted(set(places[number]) - set(good)), part.bad, strict=True)
@@ -199,13 +206,13 @@ def _backbone(content: bytes) -> LiteRTModel:
 
 
 def _run(
-    root: Path, chunks: Sequence[Sequence[str]], backbone: bytes, workers: int | None
+    root: Path, chunks: Sequence[Sequence[str]], backbone: bytes, workers: int | None, on_event: OnEvent
 ) -> Iterator[tuple[int, Features]]:
     """Choose who works: this thread, several, or Ray."""
     if workers == 0 or len(chunks) <= 1:
         return _run_inline(root, chunks, backbone)
     if joins_cluster() or len(chunks) >= _RAY_FROM:
-        return _run_on_ray(root, chunks, backbone, workers)
+        return _run_on_ray(root, chunks, backbone, workers, on_event)
     return _run_in_threads(root, chunks, backbone, workers or os.cpu_count() or 1)
 
 
@@ -227,18 +234,27 @@ def _run_in_threads(
 
 
 def _run_on_ray(
-    root: Path, chunks: Sequence[Sequence[str]], backbone: bytes, workers: int | None
+    root: Path, chunks: Sequence[Sequence[str]], backbone: bytes, workers: int | None, on_event: OnEvent
 ) -> Iterator[tuple[int, Features]]:
     with ray_session(workers):
         import ray
 
+        capacity = Capacity(workers, on_wait=on_event)
         task = ray.remote(num_cpus=1, max_retries=_ATTEMPTS)(chunk_features)
         shared = ray.put(backbone)
-        running = {task.remote(root.absolute(), files, shared): number for number, files in enumerate(chunks)}
+        waiting = iter(enumerate(chunks))
+        running: dict[Any, int] = {}
         try:
-            while running:
-                (ready,), _ = ray.wait(list(running), num_returns=1)
-                yield running.pop(ready), ray.get(ready)
+            while True:
+                for number, files in islice(waiting, max(0, capacity.room() - len(running))):
+                    running[task.remote(root.absolute(), files, shared)] = number
+                if not running:
+                    return
+                finished, _ = ray.wait(list(running), num_returns=1, timeout=_TICK_SECONDS)
+                for reference in finished:
+                    part: Features = ray.get(reference)
+                    # A copy: what Ray gives is a view into its object store, which all of them would fill.
+                    yield running.pop(reference), replace(part, values=part.values.copy())
         except ray.exceptions.RayError as fault:
             raise ClusterError(
                 f"A chunk of {root} could not be turned into features: {' '.join(str(fault).split())[:300]}.",

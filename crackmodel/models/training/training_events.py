@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from crackmodel.cluster.capacity import ClusterAwaited
 from crackmodel.cluster.jobs.job_events import JobEvent
 from crackmodel.models.datasets.inventory import DatasetRead
 
@@ -38,4 +39,4 @@ class EpochFinished:
     val_accuracy: float
 
 
-TrainingEvent = FeaturesExtracted | DatasetRead | RecipeRepeated | EpochFinished | JobEvent
+TrainingEvent = FeaturesExtracted | DatasetRead | RecipeRepeated | EpochFinished | ClusterAwaited | JobEvent

@@ -20,7 +20,7 @@ from crackmodel.scoring.isolation.loss_verdict import LossVerdict
 from crackmodel.scoring.isolation.subprocess_scorer import LOST_CODES, score_in_subprocess
 from crackmodel.scoring.isolation.watchdog import Deadline
 from crackmodel.scoring.plan import Shard, plan_shards
-from crackmodel.scoring.run_events import ClusterAwaited, Listener, WorkerLost, ignore
+from crackmodel.scoring.run_events import Listener, WorkerLost, ignore
 from crackmodel.scoring.task import ScoringJob, ShardResult
 from crackmodel.scoring.worker.rows import reject_shard
 from crackmodel.settings import ScoreSettings
@@ -64,11 +64,7 @@ def scored_on_ray(
     with ray_session(settings.workers):
         import ray
 
-        capacity = Capacity(
-            settings.workers,
-            settings.gpus_per_task,
-            on_wait=lambda reason, seconds: on_event(ClusterAwaited(job.run_id, reason, seconds)),
-        )
+        capacity = Capacity(settings.workers, settings.gpus_per_task, on_wait=on_event)
         slots = capacity.slots()
         require_gpus(settings.gpus_per_task)
         _require_nodes(job, files)

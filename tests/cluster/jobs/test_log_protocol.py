@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from crackmodel import errors
+from crackmodel.cluster.capacity import ClusterAwaited
 from crackmodel.cluster.jobs.log_protocol import Recorder, read_record, record_error, write_result
 from crackmodel.errors import CrackmodelError
 from crackmodel.models.datasets.labelled import BadFile
@@ -21,7 +22,6 @@ from crackmodel.models.training.training_events import (
 )
 from crackmodel.scoring.run_events import (
     ClockBehind,
-    ClusterAwaited,
     CompactionFailed,
     Event,
     ReportCompacted,
@@ -36,7 +36,7 @@ _EVENTS = [
     RunPlanned("r", "Brücke\n@7", "/mnt/report", "builtin@v1", 9, 1, 8),
     ShardCommitted("r", 3, 500, 7, 1, 500, 1000, 2000, 2.5, "node-1", {"decode": 0.25}, ("a.jpg: empty",)),
     WorkerLost("r", 3, 2, "a.jpg"),
-    ClusterAwaited("r", "No Ray node offers a CPU", 900.0),
+    ClusterAwaited("No Ray node offers a CPU", 900.0),
     ClockBehind("r", "20991231T000000Z-aaaaaa", 90.5),
     ReportCompacted("r", "bridge", 200, 1),
     CompactionFailed("r", "bridge", "No room.", "Make some."),

@@ -70,7 +70,7 @@ import ray
 from ray.cluster_utils import Cluster
 from crackmodel.errors import ClusterError
 from crackmodel.cluster import capacity
-from crackmodel.scoring.run_events import ClusterAwaited
+from crackmodel.cluster.capacity import ClusterAwaited
 from crackmodel.scoring.run import score_survey
 
 node = {"num_cpus": 1, "object_store_memory": 100_000_000}
@@ -110,7 +110,7 @@ def test_a_cluster_without_a_cpu_is_waited_for_but_not_for_ever(patches: Path, r
     result = printed(done.stdout)
     assert result["scored"] == 12
     first, again, given_up = result["said"]
-    assert first == "No Ray node offers a CPU; the run waits for it, for 900 s at most"
+    assert first == "No Ray node offers a CPU; waiting for 900 s at most"
     assert again.endswith("for 5 s at most")
     assert given_up.startswith("No Ray node offers a CPU, for ")
     assert len(rows(report)) == 12
