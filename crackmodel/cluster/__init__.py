@@ -1,1 +1,1 @@
-"""Ray itself: where it comes from, what its nodes have, and commands that run as its jobs."""
+"""Ray itself: sessions, nodes, capacity, and commands that run as its jobs."""

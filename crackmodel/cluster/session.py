@@ -1,4 +1,4 @@
-"""Where Ray comes from: an embedded one on this machine, or the cluster that `RAY_ADDRESS` names."""
+"""Connect to Ray: an embedded one on this machine, or the cluster that `RAY_ADDRESS` names."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import Final
 
 from crackmodel.errors import ClusterError
 
-_KNOCK_SECONDS: Final = 2.0
-"""Longer than the way through a cluster's network takes."""
+_PROBE_SECONDS: Final = 2.0
+"""Longer than a connection within a cluster's network takes."""
 
 _OBJECT_STORE_BYTES: Final = 256 * 2**20
-"""Room for model files and small summaries; no pixel enters Ray's object store."""
+"""For model files and small summaries; no pixel enters Ray's object store."""
 
 _EMBEDDED_ENVIRONMENT: Final = {
     # Ray listens on every interface of a Linux machine by default. This switch, meant for desktops,
@@ -31,29 +31,29 @@ _EMBEDDED_ENVIRONMENT: Final = {
 }
 
 _ENVIRONMENT: Final = {
-    # Ray repeats a task that ran out of memory for ever, and a picture too large for the machine stays so.
-    # The process that submits the task decides, in a cluster too.
+    # Ray repeats a task that ran out of memory forever, and a picture too large for the machine stays so.
+    # The variable counts in the process that submits the task, in a cluster too.
     "RAY_task_oom_retries": "1",
 }
 
 
 def joins_cluster() -> bool:
-    """Tell whether `ray_session` would use a Ray that is there already: this process's, or a cluster's."""
+    """Check whether `ray_session` would use a Ray that runs already: this process's, or a cluster's."""
     ray = sys.modules.get("ray")
     return _address() != "local" or (ray is not None and bool(ray.is_initialized()))
 
 
 def jobs_address() -> str | None:
-    """Return the address of the dashboard that takes jobs, where `RAY_ADDRESS` is one.
+    """Return `RAY_ADDRESS` where it is a dashboard's, which takes jobs; else None.
 
-    Then whatever would start Ray runs on that cluster as a whole, as a job: see `crackmodel.cluster.jobs`.
+    Then a command that would start Ray runs on that cluster as a job: see `crackmodel.cluster.jobs`.
     """
     address = _address()
     return address if address.startswith(("http://", "https://")) else None
 
 
 def shown_address(address: str) -> str:
-    """Leave out of an address the name and the password that may be in it."""
+    """Remove a name and a password from an address."""
     return re.sub(r"(?<=://).*@", "", address)
 
 
@@ -66,38 +66,38 @@ _embedded: Final = threading.Event()
 
 
 def ray_is_embedded() -> bool:
-    """Whether the Ray of this process is its own, whose head nobody else would start again."""
+    """Check whether this process has started its own Ray, whose head nobody would start again."""
     return _embedded.is_set()
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of a Ray, as far as one can tell without Ray.
+    """The head of a Ray, which can be probed without Ray.
 
     Attributes:
         address: `HOST:PORT`.
-        node: Where the only node of an embedded Ray listens. Seconds after its death Ray ends this process.
+        node: `HOST:PORT` of an embedded Ray's only node. Seconds after its death Ray ends this process.
     """
 
     address: str
     node: str = ""
 
     def answers(self) -> bool:
-        """Whether somebody listens at its address, and at the node's."""
-        return all(_is_listened_at(address) for address in (self.address, self.node) if address)
+        """Check whether its address, and the node's, accept connections."""
+        return all(_accepts_connections(address) for address in (self.address, self.node) if address)
 
 
-def _is_listened_at(address: str) -> bool:
+def _accepts_connections(address: str) -> bool:
     host, port = address.rsplit(":", 1)
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS).close()
     except OSError:
         return False
     return True
 
 
 def connected_head() -> Head:
-    """Name the head of the Ray that this process is connected to."""
+    """Return the head of the Ray that this process is connected to."""
     import ray
 
     head = ray.get_runtime_context().gcs_address
@@ -106,45 +106,45 @@ def connected_head() -> Head:
 
 @cache
 def _own_node(head: str) -> str:
-    """Find the only node of an embedded Ray; a head that is gone would never answer, so it is remembered."""
+    """Return the address of an embedded Ray's only node; cached, because a head that is gone never answers."""
     import ray
 
     (node,) = ray.nodes()  # type: ignore[no-untyped-call]
     return f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
 
 
-_keepers: Final[list[ExitStack]] = []
-"""Who ends an embedded Ray in place of the session that started it; the innermost last."""
+_shared_sessions: Final[list[ExitStack]] = []
+"""The blocks that end Ray in place of the session that started it; the innermost last."""
 
 
 @contextmanager
 def kept_ray() -> Iterator[None]:
-    """Let a Ray that `ray_session` connects to within this block live until the block's end.
+    """Let all runs within this block share one Ray, which ends with the block.
 
-    For several runs one after the other: each start takes seconds, and with nothing to do none starts.
+    Each start takes seconds; a block whose runs have nothing to do starts none.
     """
-    with ExitStack() as keeper:
-        _keepers.append(keeper)
+    with ExitStack() as shared:
+        _shared_sessions.append(shared)
         try:
             yield
         finally:
-            _keepers.remove(keeper)
+            _shared_sessions.remove(shared)
 
 
 @contextmanager
 def ray_session(workers: int | None = None) -> Iterator[None]:
     """Connect to Ray for as long as the block lasts.
 
-    A Ray that this process already uses is used and left alone. Else `RAY_ADDRESS` decides, as Ray
+    A Ray that this process already uses is used and left running. Else `RAY_ADDRESS` decides, as Ray
     defines it: unset or `local` starts an embedded Ray that listens on loopback and ends with the block;
-    `host:port` joins that cluster. What could be a job is one before it comes here: see `jobs_address`.
+    `host:port` joins that cluster. A dashboard's address gets a job instead: see `jobs_address`.
 
     Args:
         workers: CPUs that an embedded Ray offers; all of the machine's if None. A cluster that is
             joined has the CPUs it has.
 
     Raises:
-        ClusterError: The address is of a kind that cannot be joined, or nothing answers there.
+        ClusterError: The address is one that cannot be joined, or nothing answers there.
     """
     with orders_to_stop(), _connected(workers):
         yield
@@ -152,9 +152,9 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def orders_to_stop() -> Iterator[None]:
-    """Let through what the handler of a signal raises while the block waits in Ray's native code.
+    """Raise what a signal's handler raised while the block was in Ray's native code.
 
-    Python makes a SystemError of it there, which looks like a failure and not like an order to stop.
+    Python turns it into a SystemError there, which looks like a failure and not like an order to stop.
     """
     try:
         yield
@@ -167,7 +167,7 @@ def _connected(workers: int | None) -> Iterator[None]:
     address = _address()
     if "://" in address:
         raise ClusterError(
-            f"RAY_ADDRESS={shown_address(address)} is an address for clients, and this work runs inside the "
+            f"RAY_ADDRESS={shown_address(address)} is a client's address, and this work runs inside the "
             "cluster.",
             "Set it to the head's HOST:6379 on a node of the cluster, or to its dashboard's http://HOST:8265 "
             "and leave --workers out to let a job do the work there, or unset it to use this machine alone.",
@@ -179,7 +179,7 @@ def _connected(workers: int | None) -> Iterator[None]:
     import ray
 
     if _embedded.is_set() and ray.is_initialized() and not connected_head().answers():
-        _end_ray()  # kept for several runs, and lost in one of them: the next one gets a new one
+        _end_ray()  # shared by several runs, and lost in one of them: the next run starts a new one
     if ray.is_initialized():
         yield
         return
@@ -197,8 +197,8 @@ def _connected(workers: int | None) -> Iterator[None]:
             "Check that the head runs (`ray status`), that RAY_ADDRESS is its HOST:PORT and that this "
             "machine has the cluster's token; or use --workers 0 to run without Ray.",
         ) from error
-    if _keepers:
-        _keepers[-1].callback(_end_ray)
+    if _shared_sessions:
+        _shared_sessions[-1].callback(_end_ray)
         yield
         return
     try:
@@ -219,13 +219,13 @@ def _end_ray() -> None:
 
 @contextmanager
 def _own_handler_of_sigterm() -> Iterator[None]:
-    """Let SIGTERM mean in this block and after it what it meant before, whatever Ray makes of it.
+    """Keep this process's handler of SIGTERM.
 
-    `ray.init` replaces the handler by one that leaves with exit code 15 and without a word.
+    `ray.init` replaces it by one that exits with code 15 and no message.
     """
     handler = signal.getsignal(signal.SIGTERM)
     if handler is None or threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread has a say in signals, and only over handlers of Python's
+        yield  # only the main thread can set handlers, and only restore Python's own
         return
     try:
         yield
@@ -239,13 +239,13 @@ def _own_handler_of_sigterm() -> Iterator[None]:
 
 
 def _start_embedded(workers: int | None) -> None:
-    """Start Ray on this machine, and once more if it was too slow.
+    """Start Ray on this machine; try twice.
 
     Ray gives its own processes 30 seconds, which nothing can change. Where its files are read for the first
     time, or the machine is busy, that is not always enough; the second time they are in memory.
 
     Raises:
-        Exception: Ray's own, of whatever kind, when it has failed twice.
+        Exception: Ray's own, of any kind, when it has failed twice.
     """
     import ray
 

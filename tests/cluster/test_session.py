@@ -71,7 +71,7 @@ def test_an_address_for_clients_is_no_place_to_drive_tasks_from(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
 
-    with pytest.raises(ClusterError, match=f"{address} is an address for clients"), ray_session():
+    with pytest.raises(ClusterError, match=f"{address} is a client's address"), ray_session():
         pytest.fail("there is no Ray")
 
 

@@ -163,7 +163,7 @@ def test_neither_a_cancelled_flow_nor_a_killed_one_loses_an_image(
 
     again = crackmodel("score", heavy, "--report", report, *options, "--json", cluster=cluster, **alone)
     assert again.returncode == 0, again.stderr
-    assert f"is being done already, by job {left['submission_id']}" in again.stderr
+    assert f"runs already, as job {left['submission_id']}" in again.stderr
     result = json.loads(again.stdout)
     assert (result["listed"], result["skipped"]) == (10, known)
     assert result["scored"] == 10 - known

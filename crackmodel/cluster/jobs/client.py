@@ -1,4 +1,4 @@
-"""A connection to a cluster's dashboard, with errors that say what to do."""
+"""A connection to a cluster's dashboard, with retries and advice in its errors."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ T = TypeVar("T")
 
 _SECONDS_TO_CONNECT: Final = 10.0
 _SECONDS_TO_ANSWER: Final = 30.0
-_SECONDS_OF_SILENCE: Final = 60.0
+_SECONDS_OF_RETRIES: Final = 60.0
 """A dashboard that restarts is back by then; the job does not notice."""
 
 _SECONDS_TO_STOP: Final = 15
-"""What a job gets to commit what is scored; well within the 30 s that Prefect gives the flow itself."""
+"""For a job to commit what is scored; well within the 30 s that Prefect gives the flow itself."""
 
-_TICK_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 0.5
 
 KEY: Final = "crackmodel"
-"""The job's metadata that says what it works on."""
+"""The entry of a job's metadata that names its subject."""
 
 
 class Cluster:
@@ -40,7 +40,7 @@ class Cluster:
             the attribute `address` lacks them.
 
     Raises:
-        ClusterError: Nothing answers there, it wants another token, or Ray's job submission is not installed.
+        ClusterError: Nothing answers there, it needs another token, or Ray's job submission is not installed.
     """
 
     def __init__(self, address: str) -> None:
@@ -51,19 +51,21 @@ class Cluster:
             self.client = _connect(address.rstrip("/"))
         except ImportError as error:
             raise _not_installed(error) from error
-        except Exception as error:  # Ray raises its own, Python's, and those of its HTTP client
+        except Exception as error:  # Ray's own, Python's, or its HTTP client's
             if "ray[default]" in str(error):
                 raise _not_installed(error) from error
             raise self._unusable(error) from error
 
-    def submit(self, job: str, entrypoint: str, environment: dict[str, str], about: dict[str, str]) -> None:
+    def submit(
+        self, job: str, entrypoint: str, environment: dict[str, str], metadata: dict[str, str]
+    ) -> None:
         """Start a job.
 
         Args:
             job: Its submission id.
             entrypoint: What a shell on the head runs.
-            environment: Variables of the job and of its tasks; whoever may look at the cluster reads them.
-            about: Metadata.
+            environment: Variables of the job and of its tasks; everybody who can open the dashboard sees them.
+            metadata: Likewise.
 
         Raises:
             ClusterError: The cluster did not take it.
@@ -74,16 +76,16 @@ class Cluster:
                 entrypoint=entrypoint,
                 submission_id=job,
                 runtime_env={"env_vars": environment},
-                metadata=about,
+                metadata=metadata,
             )
         except Exception as error:
             if not _may_have_arrived(error):
                 self._refused.add(job)
             raise self._unusable(error) from error
 
-    def working_on(self, key: str) -> list[JobDetails]:
-        """List the jobs that have not ended and work on something, oldest first."""
-        jobs = self.patiently(self.client.list_jobs)
+    def jobs_on(self, key: str) -> list[JobDetails]:
+        """List the jobs with a subject that have not ended, oldest first."""
+        jobs = self.retried(self.client.list_jobs)
         found = [
             job
             for job in jobs
@@ -91,42 +93,42 @@ class Cluster:
         ]
         return sorted(found, key=lambda job: job.start_time or 0)
 
-    def look(self, job: str) -> JobDetails:
-        """Ask for a job's state."""
-        return self.patiently(lambda: self.client.get_job_info(job))
+    def details(self, job: str) -> JobDetails:
+        """Return a job's state."""
+        return self.retried(lambda: self.client.get_job_info(job))
 
     def stop(self, job: str) -> None:
-        """Stop a job and wait until it has ended, for as long as that may take.
+        """Stop a job, and wait until it has ended or its time to do so is over.
 
-        The order is given until the cluster takes it: a job that it does not know may be on its way there.
-        Nothing happens where the job was refused or has ended.
+        Repeated until the cluster accepts it: a job that it does not know yet may be on its way. Nothing
+        happens where the job was refused or has ended.
         """
-        until, ordered = time.monotonic() + _SECONDS_TO_STOP + 5, False
+        until, accepted = time.monotonic() + _SECONDS_TO_STOP + 5, False
         while job not in self._refused and time.monotonic() < until:
             with suppress(Exception):  # what made the run stop matters more
-                ordered = ordered or self.client.stop_job(job)
+                accepted = accepted or self.client.stop_job(job)
                 if self.client.get_job_info(job).status.is_terminal():
                     return
-            time.sleep(_TICK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
-    def patiently(self, ask: Callable[[], T]) -> T:
-        """Ask until there is an answer.
+    def retried(self, request: Callable[[], T]) -> T:
+        """Repeat a request until it succeeds.
 
         Raises:
-            ClusterError: There is none for a minute, or the token is not the cluster's.
+            ClusterError: It has failed for a minute, or the token is not the cluster's.
         """
         from ray.exceptions import AuthenticationError
 
-        until = time.monotonic() + _SECONDS_OF_SILENCE
+        until = time.monotonic() + _SECONDS_OF_RETRIES
         while True:
             try:
-                return ask()
+                return request()
             except AuthenticationError as error:
                 raise self._unusable(error) from error
             except Exception as error:
                 if time.monotonic() > until:
                     raise self._unusable(error) from error
-                time.sleep(_TICK_SECONDS)
+                time.sleep(_POLL_SECONDS)
 
     def _unusable(self, error: Exception) -> ClusterError:
         from ray.exceptions import AuthenticationError
@@ -148,11 +150,11 @@ class Cluster:
 def _connect(address: str) -> JobSubmissionClient:
     from ray.job_submission import JobSubmissionClient
 
-    for chatty in ("ray.dashboard.modules.job.sdk", "ray._private.authentication"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    for name in ("ray.dashboard.modules.job.sdk", "ray._private.authentication"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     class Client(JobSubmissionClient):
-        """Ray's client waits for ever where a host takes the connection and is silent."""
+        """Ray's client with a time limit: it waits forever for a host that connects and does not answer."""
 
         def _do_request(self, *arguments: Any, **named: Any) -> Any:
             return super()._do_request(*arguments, **{"timeout": _SECONDS_TO_ANSWER} | named)
@@ -161,7 +163,7 @@ def _connect(address: str) -> JobSubmissionClient:
 
 
 def _require_answer(address: str) -> None:
-    """Make sure that something listens, in less time than the kernel takes to give up."""
+    """Check that something listens, in less time than the kernel takes to give up."""
     parts = urlsplit(address)
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -182,7 +184,7 @@ def _not_installed(error: Exception) -> ClusterError:
 
 
 def _may_have_arrived(error: Exception) -> bool:
-    """Whether a job may be there though its submission failed: without answer, or by the server's fault."""
+    """Check whether a submission that failed may have started a job: no answer, or a server's error."""
     return isinstance(error, OSError) or "status code 5" in str(error)
 
 

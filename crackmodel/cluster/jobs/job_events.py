@@ -1,4 +1,4 @@
-"""What a command that runs as a job on a cluster tells, beside what it would tell here."""
+"""The events of a job, in addition to those of its command."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class JobStarted:
-    """A job does the work from now on.
+    """A job has started, or was taken over.
 
     Attributes:
         job: Its submission id, as `ray job logs` takes it.
         cluster: Address of the cluster's dashboard.
-        resumed: It was there already, left by a run that is gone or is still waiting for it.
+        resumed: It ran already: its submitter is gone, or waits for it as well.
     """
 
     job: str
@@ -21,14 +21,14 @@ class JobStarted:
 
     @property
     def text(self) -> str:
-        """Say where the work is done."""
-        found = "is being done already, by" if self.resumed else "is done by"
+        """The event as a sentence."""
+        found = "runs already, as" if self.resumed else "runs as"
         return f"The work {found} job {self.job} on {self.cluster}"
 
 
 @dataclass(frozen=True, slots=True)
 class JobSaid:
-    """What a job has written to its log meanwhile: one or more lines for people, safe to show."""
+    """New lines of a job's log for people, safe to show."""
 
     text: str
 

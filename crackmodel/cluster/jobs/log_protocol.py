@@ -21,7 +21,7 @@ from crackmodel import errors
 from crackmodel.errors import CrackmodelError
 
 RECORDS_VARIABLE: Final = "CRACKMODEL_RECORDS"
-"""Set to 1 for a command whose events and errors a program will read."""
+"""Set to 1 for a command whose output a program reads."""
 
 _RESULT: Final = "result"
 """The tag of a command's result. No event has this name, because classes begin with a capital letter."""
@@ -30,12 +30,12 @@ _RECORD: Final = re.compile(r"@(\w+) (\{.*\})")
 
 
 def recording() -> bool:
-    """Whether this process has been asked for records in place of sentences."""
+    """Check whether this process shall write records in place of sentences."""
     return os.environ.get(RECORDS_VARIABLE) == "1"
 
 
 class Recorder:
-    """Listen to a run and write every event as a record.
+    """A listener that writes every event as a record.
 
     Args:
         stream: Where to.
@@ -45,12 +45,12 @@ class Recorder:
         self._stream = stream
 
     def __call__(self, event: Any) -> None:
-        """Take the next event, a dataclass."""
+        """Write an event, a dataclass."""
         _write(type(event).__name__, asdict(event), self._stream)
 
 
 def record_error(error: CrackmodelError, stream: TextIO) -> None:
-    """Write what stopped a command as a record."""
+    """Write the error that stopped a command as a record."""
     _write(type(error).__name__, {"problem": error.problem, "remedy": error.remedy}, stream)
 
 
@@ -73,8 +73,8 @@ def read_record(line: str, kinds: Mapping[str, type]) -> Any:
         kinds: The dataclasses that may be in it, by name.
 
     Returns:
-        An event, a `CrackmodelError`, a `dict` that is a command's result; None where it is for people,
-        or written by a version of this package with other events.
+        An event, a `CrackmodelError`, or a command's result as a `dict`; None where the line is for people,
+        or was written by a version of this package with other events.
     """
     found = _RECORD.fullmatch(line)
     values = found and _object(found[2])
@@ -84,7 +84,7 @@ def read_record(line: str, kinds: Mapping[str, type]) -> Any:
     if name == _RESULT:
         return values
     if name in kinds:
-        # Every command loads this module to report its errors, and only who follows a job needs pydantic.
+        # Every command loads this module to report its errors; only following a job needs pydantic.
         from pydantic import TypeAdapter, ValidationError
 
         try:

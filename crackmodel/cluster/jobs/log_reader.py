@@ -1,4 +1,4 @@
-"""Follow a job: its log as it is written, then how it ended."""
+"""Follow a job: read its log as it is written, then how it ended."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from crackmodel.cluster.jobs.job_events import JobSaid
 from crackmodel.cluster.jobs.log_protocol import read_record
 from crackmodel.errors import ClusterError, CrackmodelError, TooManyRejected, printable
 
-_TICK_SECONDS: Final = 0.5
-"""How long a signal or a time limit may wait for this process's attention."""
+_POLL_SECONDS: Final = 0.5
+"""How long a signal or a time limit may have to wait."""
 
-_SECONDS_BETWEEN_TELLING: Final = 5.0
-"""What is for people is told in pieces: each may be a call to Prefect."""
+_SECONDS_BETWEEN_TEXTS: Final = 5.0
+"""Lines for people come together: each event may be a call to Prefect."""
 
-_LONGEST_PIECE: Final = 50_000
+_LONGEST_TEXT: Final = 50_000
 
 _WITH_RESULT: Final = frozenset({0, TooManyRejected.exit_code})
-"""How a command ends that has printed its result."""
+"""Exit codes of a command that has printed its result."""
 
 _SECONDS_OF_SILENCE: Final = 60.0
-"""Of a log, until it is asked for anew: a head without power closes no connection, nor does a firewall that
-forgets one."""
+"""After so long without a line the log is requested anew: a head without power closes no connection, nor
+does a firewall that forgets one."""
 
 
 @dataclass(slots=True)
@@ -39,37 +39,37 @@ class Ending:
     Attributes:
         status: `SUCCEEDED`, `FAILED` or `STOPPED`.
         exit_code: Of its command; None where that did not end by itself.
-        result: The JSON result of a command that was successful; None without one.
-        error: What the command said stopped it; None if nothing did, or it could not say.
-        last_words: The log's last line for people, or Ray's.
+        result: The result of a command that was successful; None without one.
+        error: The error that stopped the command; None if there was none, or it could not be written.
+        last_line: The log's last line for people, or Ray's message.
     """
 
     status: str = ""
     exit_code: int | None = None
     result: dict[str, Any] | None = None
     error: CrackmodelError | None = None
-    last_words: str = "it said nothing"
+    last_line: str = "it printed nothing"
 
 
-def follow(cluster: Cluster, job: str, kinds: Mapping[str, type], tell: Any) -> Ending:
-    """Pass on what a job tells, until it has ended.
+def follow(cluster: Cluster, job: str, kinds: Mapping[str, type], on_event: Any) -> Ending:
+    """Read a job's log until the job has ended.
 
     Args:
         cluster: Where it runs.
         job: Its submission id.
-        kinds: The events that it may tell, by name.
-        tell: Gets these in the calling thread, and `JobSaid` every few seconds.
+        kinds: Classes of the events that may be in it, by name.
+        on_event: Called in this thread, with these and every few seconds with `JobSaid`.
 
     Raises:
         ClusterError: The cluster does not answer any more.
     """
     chunks: SimpleQueue[str | BaseException | None] = SimpleQueue()
-    # A thread, because a signal has to get through to the caller meanwhile, who may have an event loop.
+    # In a thread, so that signals reach the caller meanwhile, who may have an event loop.
     threading.Thread(
         target=lambda: asyncio.run(_tail(cluster, job, chunks)), name=f"log of {job}", daemon=True
     ).start()
     ending = Ending()
-    reader = _Reader(kinds, tell, ending)
+    reader = _Reader(kinds, on_event, ending)
     try:
         while (chunk := _next(chunks)) is not None:
             if isinstance(chunk, BaseException):
@@ -77,47 +77,47 @@ def follow(cluster: Cluster, job: str, kinds: Mapping[str, type], tell: Any) -> 
             reader.read(chunk)
     finally:
         reader.close()
-    details = cluster.look(job)
+    details = cluster.details(job)
     ending.status, ending.exit_code = str(details.status), details.driver_exit_code
     if ending.exit_code not in _WITH_RESULT:
         ending.result = None  # the command failed after it
     if ending.exit_code is None and details.message:
-        ending.last_words = " ".join(details.message.split())[:300].rstrip(".")
+        ending.last_line = " ".join(details.message.split())[:300].rstrip(".")
     return ending
 
 
 def _next(chunks: SimpleQueue[str | BaseException | None]) -> str | BaseException | None:
     while True:
         try:
-            return chunks.get(timeout=_TICK_SECONDS)
+            return chunks.get(timeout=_POLL_SECONDS)
         except Empty:
-            return ""  # so that what waits is told
+            return ""  # so that waiting lines are passed on
 
 
 async def _tail(cluster: Cluster, job: str, chunks: SimpleQueue[str | BaseException | None]) -> None:
-    """Put a job's log into a queue, each character once, then None; or what went wrong."""
+    """Put a job's log into a queue, each character once, then None; or an error."""
     seen = 0
     try:
         while True:
             position = 0
             try:
-                async with asyncio.timeout(_SECONDS_OF_SILENCE) as patience:
+                async with asyncio.timeout(_SECONDS_OF_SILENCE) as limit:
                     async for text in cluster.client.tail_job_logs(job):
-                        patience.reschedule(asyncio.get_running_loop().time() + _SECONDS_OF_SILENCE)
+                        limit.reschedule(asyncio.get_running_loop().time() + _SECONDS_OF_SILENCE)
                         new = text[max(0, seen - position) :]  # a new connection begins from the beginning
                         position += len(text)
                         seen = max(seen, position)
                         if new:
                             chunks.put(new)
-            except Exception:  # silence, or the dashboard was restarted or is gone: the next question tells
-                await asyncio.sleep(_TICK_SECONDS)
-            if cluster.look(job).status.is_terminal():
+            except Exception:  # no line, or the dashboard was restarted or is gone: the next request shows it
+                await asyncio.sleep(_POLL_SECONDS)
+            if cluster.details(job).status.is_terminal():
                 break
-            await asyncio.sleep(_TICK_SECONDS)
-        # The result is in the last lines, and a connection that breaks off on the cluster's side of the
-        # dashboard looks like one that has come to its end.
+            await asyncio.sleep(_POLL_SECONDS)
+        # The result is in the last lines, and a connection that breaks off behind the dashboard looks like
+        # one that has come to its end.
         with suppress(ClusterError):
-            chunks.put(cluster.patiently(lambda: cluster.client.get_job_logs(job))[seen:])
+            chunks.put(cluster.retried(lambda: cluster.client.get_job_logs(job))[seen:])
     except BaseException as error:
         chunks.put(error)
     else:
@@ -126,20 +126,20 @@ async def _tail(cluster: Cluster, job: str, chunks: SimpleQueue[str | BaseExcept
 
 @dataclass(slots=True)
 class _Reader:
-    """Takes a log apart: what is for programs is told at once, what is for people in pieces."""
+    """A log's reader: passes records on at once, and lines for people together."""
 
     kinds: Mapping[str, type]
-    tell: Any
+    on_event: Any
     ending: Ending
     rest: str = ""
     lines: list[str] = field(default_factory=list)
-    told: float = field(default_factory=time.monotonic)
+    passed_on: float = field(default_factory=time.monotonic)
 
     def read(self, text: str) -> None:
         *whole, self.rest = (self.rest + text).split("\n")
         for line in whole:
             self._take(line)
-        if time.monotonic() - self.told >= _SECONDS_BETWEEN_TELLING:
+        if time.monotonic() - self.passed_on >= _SECONDS_BETWEEN_TEXTS:
             self._pass_on()
 
     def close(self) -> None:
@@ -155,13 +155,13 @@ class _Reader:
         elif isinstance(record, dict):
             self.ending.result = record
         elif record is not None:
-            self.tell(record)
+            self.on_event(record)
         elif line.strip():
             self.lines.append(printable(line.expandtabs()))
-            self.ending.last_words = " ".join(line.split())[:300].rstrip(".")
+            self.ending.last_line = " ".join(line.split())[:300].rstrip(".")
 
     def _pass_on(self) -> None:
-        self.told = time.monotonic()
+        self.passed_on = time.monotonic()
         if self.lines:
             text, self.lines = "\n".join(self.lines), []
-            self.tell(JobSaid(text[-_LONGEST_PIECE:]))
+            self.on_event(JobSaid(text[-_LONGEST_TEXT:]))

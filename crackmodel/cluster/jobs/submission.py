@@ -1,9 +1,9 @@
 """Run a command as a job of a cluster: submit, follow, stop.
 
-    Command -> is one at it already? -> submit -> log, line by line -> events, sentences, result or error
+    command -> does such a job run already? -> submit -> log, line by line -> events, text, result or error
 
-A job lives on the cluster and not in this process. Whatever ends this process in order ends the job too;
-a SIGKILL does not, and then the next run of the same command takes the job over.
+A job does not end with this process by itself. Whatever stops this process in an orderly way stops the job
+too; a SIGKILL does not, and then the next run of the same command takes the job over.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 Tell = Callable[[Any], None]
 
 _NOT_FOUND: Final = frozenset({126, 127})
-"""How a shell ends that cannot run what it was told to."""
+"""Exit codes of a shell that cannot run its command."""
 
 
-def run_job(command: Command, address: str, kinds: Mapping[str, type], tell: Tell) -> dict[str, Any]:
-    """Let a cluster run a command, and wait for it.
+def run_job(command: Command, address: str, kinds: Mapping[str, type], on_event: Tell) -> dict[str, Any]:
+    """Run a command as a job of a cluster, and wait for it.
 
-    A job that works on the same thing already is waited for first. If it was the same command, it is ours
-    from then on: its result is this run's, and it is stopped with this run.
+    A job that works on the same subject already is waited for first. If it runs the same command, this run
+    takes it over: it returns its result, and stops it when it is stopped itself.
 
     Args:
         command: What to run.
         address: `http://HEAD:8265`, of the dashboard.
-        kinds: The events that the command may tell, by name.
-        tell: Gets these, and `JobStarted` and `JobSaid`.
+        kinds: Classes of the events that the command may write, by name.
+        on_event: Called with these, and with `JobStarted` and `JobSaid`.
 
     Returns:
         The command's JSON result.
@@ -54,28 +54,29 @@ def run_job(command: Command, address: str, kinds: Mapping[str, type], tell: Tel
     cluster = Cluster(address)
     entrypoint = command.entrypoint(JobSettings.read().job_python)
     environment = {**command.environment, RECORDS_VARIABLE: "1"}
-    for left in cluster.working_on(command.key):
-        job = str(left.submission_id)
-        ours = _is_same(left, entrypoint, environment)
-        with _stopped_with_us(cluster, job) if ours else nullcontext():
-            tell(JobStarted(job, cluster.address, resumed=True))
-            ending = follow(cluster, job, kinds, tell)
-        if ours and ending.result is not None:
+    for running in cluster.jobs_on(command.key):
+        job = str(running.submission_id)
+        same = _is_same(running, entrypoint, environment)
+        with _stopped_on_error(cluster, job) if same else nullcontext():
+            on_event(JobStarted(job, cluster.address, resumed=True))
+            ending = follow(cluster, job, kinds, on_event)
+        if same and ending.result is not None:
             return ending.result
     job = f"crackmodel-{command.name}-{command.key}-{uuid.uuid4().hex[:8]}"
-    with _stopped_with_us(cluster, job):
-        about = {KEY: command.key, "from": _whereabouts(), **command.subject}
-        cluster.submit(job, entrypoint, environment, about)
-        tell(JobStarted(job, cluster.address))
-        ending = follow(cluster, job, kinds, tell)
+    submitter = f"{socket.gethostname()}, process {os.getpid()}"
+    with _stopped_on_error(cluster, job):
+        metadata = {KEY: command.key, "from": submitter, **command.subject}
+        cluster.submit(job, entrypoint, environment, metadata)
+        on_event(JobStarted(job, cluster.address))
+        ending = follow(cluster, job, kinds, on_event)
     if ending.result is None:
-        raise _why(ending, job, cluster.address)
+        raise _failure(ending, job, cluster.address)
     return ending.result
 
 
 @contextmanager
-def _stopped_with_us(cluster: Cluster, job: str) -> Iterator[None]:
-    """Stop a job if the block is left before its end: by Ctrl-C, SIGTERM, a cancelled flow, a time limit."""
+def _stopped_on_error(cluster: Cluster, job: str) -> Iterator[None]:
+    """Stop a job if the block raises: by Ctrl-C, SIGTERM, a cancelled flow, a time limit."""
     try:
         yield
     except BaseException:
@@ -84,15 +85,11 @@ def _stopped_with_us(cluster: Cluster, job: str) -> Iterator[None]:
 
 
 def _is_same(job: JobDetails, entrypoint: str, environment: Mapping[str, str]) -> bool:
-    theirs = dict((job.runtime_env or {}).get("env_vars") or {})
-    return job.entrypoint == entrypoint and environment.items() <= theirs.items()
+    variables = dict((job.runtime_env or {}).get("env_vars") or {})
+    return job.entrypoint == entrypoint and environment.items() <= variables.items()
 
 
-def _whereabouts() -> str:
-    return f"{socket.gethostname()}, process {os.getpid()}"
-
-
-def _why(ending: Ending, job: str, address: str) -> CrackmodelError:
+def _failure(ending: Ending, job: str, address: str) -> CrackmodelError:
     if ending.error is not None:
         return ending.error
     if ending.status == "STOPPED":
@@ -102,11 +99,11 @@ def _why(ending: Ending, job: str, address: str) -> CrackmodelError:
         )
     if ending.status == "SUCCEEDED":
         return ClusterError(
-            f"Job {job} on {address} ended well, and its result cannot be read from its log.",
-            "What it did is kept: score again, which finds nothing left to do and says so, or look for the "
-            "trained model with `crackmodel models list`.",
+            f"Job {job} on {address} succeeded, but its result cannot be read from its log.",
+            "What it did is kept: score again, which finds nothing left to do, or look for the trained model "
+            "with `crackmodel models list`. Install the same version of crackmodel there and here.",
         )
-    problem = f"Job {job} on {address} failed: {ending.last_words}."
+    problem = f"Job {job} on {address} failed: {ending.last_line}."
     if ending.exit_code in _NOT_FOUND:
         return ClusterError(
             problem, "Set CRACKMODEL_JOB_PYTHON to the interpreter on the head that has crackmodel installed."

@@ -65,10 +65,10 @@ class _Flaky:
     def get_job_logs(self, job: str) -> str:
         return "".join(_LOG)
 
-    def patiently(self, ask: Callable[[], Any]) -> Any:
+    def retried(self, ask: Callable[[], Any]) -> Any:
         return ask()
 
-    def look(self, job: str) -> Any:
+    def details(self, job: str) -> Any:
         over = self.connections == 4
         return SimpleNamespace(
             status=SimpleNamespace(is_terminal=lambda: over), driver_exit_code=0, message=""
@@ -125,7 +125,7 @@ def cluster_of(head: _Head, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
     monkeypatch.setattr(client, "_require_answer", lambda address: None)
     monkeypatch.setattr(client, "_connect", connect)
-    monkeypatch.setattr(client, "_TICK_SECONDS", 0.001)
+    monkeypatch.setattr(client, "_POLL_SECONDS", 0.001)
     return Cluster("http://me:secret@head:8265/")
 
 

@@ -47,7 +47,7 @@ class MadeUp:
         self.submit("left", command.entrypoint(python), {"CRACKMODEL_RECORDS": "1"}, {})
         self.logs["left"] = log
 
-    def working_on(self, key: str) -> list[Any]:
+    def jobs_on(self, key: str) -> list[Any]:
         return [job for name, job in self.jobs.items() if name == "left"]
 
     async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
@@ -56,10 +56,10 @@ class MadeUp:
     def get_job_logs(self, job: str) -> str:
         return self.logs[job]
 
-    def look(self, job: str) -> Any:
+    def details(self, job: str) -> Any:
         return self.jobs[job]
 
-    def patiently(self, ask: Callable[[], Any]) -> Any:
+    def retried(self, ask: Callable[[], Any]) -> Any:
         return ask()
 
     def stop(self, job: str) -> None:
@@ -140,7 +140,7 @@ def test_a_job_s_own_error_is_raised_here() -> None:
         ("sh: 1: /none/python: not found\n", "FAILED", 127, "Set CRACKMODEL_JOB_PYTHON"),
         ("No module named crackmodel\n", "FAILED", 1, "failed: No module named crackmodel. What was"),
         ('{"level": "info"}\nKilled\n', "FAILED", -9, "failed: Killed. What was"),
-        ("", "SUCCEEDED", 0, "ended well, and its result cannot be read"),
+        ("", "SUCCEEDED", 0, "succeeded, but its result cannot be read"),
     ],
 )
 def test_a_job_without_a_result_is_an_error_that_says_why(
