@@ -12,7 +12,6 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from crackmodel.cli.exits import reported
 from flows.plain_errors import say_errors_plainly
 
 T = TypeVar("T")
@@ -20,15 +19,13 @@ T = TypeVar("T")
 say_errors_plainly()  # also in a worker's process, which loads the flows and calls nothing here
 
 
-def run_embedded(flow: Callable[[], T], check: Callable[[], object] = lambda: None) -> T:
+def run_embedded(flow: Callable[[], T]) -> T:
     """Call a flow; without `PREFECT_API_URL` Prefect starts its own server on loopback while it runs.
 
-    What stops it is said on stderr and becomes the exit code: see `crackmodel.cli.exits`. The embedded server
-    sends no telemetry, and gets time to start on a busy machine.
+    The embedded server sends no telemetry, and gets time to start on a busy machine.
 
     Args:
         flow: Calls it.
-        check: Called before any server is started; raises what would stop the flow at once.
     """
     embedded = temporary_settings(
         {
@@ -37,7 +34,5 @@ def run_embedded(flow: Callable[[], T], check: Callable[[], object] = lambda: No
             PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
         }
     )
-    with reported():
-        check()
-        with embedded:
-            return flow()
+    with embedded:
+        return flow()

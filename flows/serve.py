@@ -29,26 +29,11 @@ from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
-from crackmodel.cli.exits import reported
-from crackmodel.cli.options import (
-    EngineOption,
-    GpusPerTaskOption,
-    LimitOption,
-    MarkMissingOption,
-    ModelOption,
-    NightMaxRejectedOption,
-    OverlapOption,
-    ReportOption,
-    RetryOption,
-    RiseOption,
-    RootArgument,
-    SinceOption,
-    TileOption,
-    WorkersOption,
-)
+from crackmodel.cli.exits import run_command
+from crackmodel.cli.options import RootArgument, with_options
 from crackmodel.cluster.jobs.command import from_anywhere
 from crackmodel.errors import SchedulerError, SurveyError, UsageError, printable
-from crackmodel.settings import ScoreSettings
+from crackmodel.settings import NightlySettings
 from crackmodel.surveys.discovery import find_surveys
 from crackmodel.surveys.listing import open_location
 from flows.nightly import nightly
@@ -161,23 +146,12 @@ def end_interrupted_runs(name: str = DEPLOYMENT) -> None:
             client.set_flow_run_state(run.id, Crashed(message=message), force=True)
 
 
+@with_options
 def main(
     root: RootArgument,
+    settings: NightlySettings,
     cron: CronOption = "0 2 * * *",
     timezone: TimezoneOption = "UTC",
-    report: ReportOption = None,
-    model: ModelOption = None,
-    tile: TileOption = None,
-    overlap: OverlapOption = None,
-    engine: EngineOption = None,
-    workers: WorkersOption = None,
-    gpus_per_task: GpusPerTaskOption = None,
-    limit: LimitOption = None,
-    since: SinceOption = None,
-    retry_rejected: RetryOption = False,
-    mark_missing: MarkMissingOption = False,
-    max_rejected: NightMaxRejectedOption = None,
-    rise: RiseOption = 0.2,
     name: DeploymentOption = DEPLOYMENT,
 ) -> None:
     """Score every survey below a folder every night, for as long as this command runs.
@@ -186,32 +160,16 @@ def main(
 
     Example: `python -m flows.serve photos --report report --cron "0 2 * * *" --timezone Europe/Berlin`
     """
-    given = {
-        "report": report,
-        "model": model,
-        "tile": tile,
-        "overlap": overlap,
-        "engine": engine,
-        "workers": workers,
-        "gpus_per_task": gpus_per_task,
-        "limit": limit,
-        "since": since,
-        "retry_rejected": retry_rejected,
-        "mark_missing": mark_missing,
-        "max_rejected": max_rejected,
-    }
-    with reported():
-        settings = ScoreSettings.read(**given)
-        _require_surveys(root, settings)
-        places = {"root": from_anywhere(root), "report": from_anywhere(settings.report)}
-        deployment = plan(cron, timezone, given | places | {"rise": rise}, name)
-        # Whoever stops it before it serves has stopped it as well.
-        with suppress(KeyboardInterrupt), scheduling_server() as server:
-            take_over(deployment, alone=server is not None)
-            if server:
-                end_interrupted_runs(name)
-            print(_announced(deployment, f"{cron} ({timezone})"), file=sys.stderr)
-            asyncio.run(_serve(deployment, server))
+    _require_surveys(root, settings)
+    places = {"root": from_anywhere(root), "report": from_anywhere(settings.report)}
+    deployment = plan(cron, timezone, settings.given() | places, name)
+    # Whoever stops it before it serves has stopped it as well.
+    with suppress(KeyboardInterrupt), scheduling_server() as server:
+        take_over(deployment, alone=server is not None)
+        if server:
+            end_interrupted_runs(name)
+        print(_announced(deployment, f"{cron} ({timezone})"), file=sys.stderr)
+        asyncio.run(_serve(deployment, server))
 
 
 def _announced(deployment: RunnerDeployment, when: str) -> str:
@@ -269,7 +227,7 @@ def _in_words(error: BaseException | None) -> str:
     return f": {type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": .") if error else ""
 
 
-def _require_surveys(root: str, settings: ScoreSettings) -> None:
+def _require_surveys(root: str, settings: NightlySettings) -> None:
     """Make sure that there is something to score.
 
     Raises:
@@ -279,10 +237,10 @@ def _require_surveys(root: str, settings: ScoreSettings) -> None:
     """
     open_location(root)
     try:
-        find_surveys(root, apart=(settings.report, str(settings.models)))
+        find_surveys(root, apart=(settings.report, settings.models))
     except UsageError as error:
         raise SurveyError(error.problem, error.remedy) from error
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -2,7 +2,7 @@
 
 Tests that start a service have the mark `integration`; `make check` leaves them out. Tests that use a fixture
 of `_STARTING` get the mark by themselves, and so do all tests of a file that begins with
-`pytest.importorskip("tensorflow")`, which `make check` does not even import. Only a test that starts something
+`pytest.importorskip("tensorflow")`, which `make check` does not import. Only a test that starts something
 in its own way is marked by hand, and one that starts Ray or loads TensorFlow without the mark fails.
 """
 

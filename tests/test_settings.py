@@ -77,18 +77,37 @@ def test_a_senseless_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_settings_do_not_change_after_they_were_built() -> None:
     settings = TrainSettings.read(models=Path("registry"))
+    assert settings.models == "registry"
 
     with pytest.raises(ValidationError):
-        settings.models = Path("elsewhere")  # type: ignore[misc]
+        settings.models = "elsewhere"  # type: ignore[misc]
 
 
 def test_since_is_a_date_of_this_place_or_an_age() -> None:
     now = datetime.now(UTC)
-    day = ScoreSettings.read(since="2026-11-01").since
-    assert day == datetime(2026, 11, 1).astimezone()
-    assert ScoreSettings.read(since="2026-11-01T18:00+02:00").since == datetime(2026, 11, 1, 16, tzinfo=UTC)
-    week = ScoreSettings.read(since="7d").since
+    assert ScoreSettings.read(since="2026-11-01").modified_since == datetime(2026, 11, 1).astimezone()
+    evening = ScoreSettings.read(since="2026-11-01T18:00+02:00")
+    assert evening.modified_since == datetime(2026, 11, 1, 16, tzinfo=UTC)
+    assert ScoreSettings.read(since=evening.modified_since) == evening
+    week = ScoreSettings.read(since="7d").modified_since
     assert week is not None
     assert timedelta(days=7) <= datetime.now(UTC) - week <= timedelta(days=7) + (datetime.now(UTC) - now)
     with pytest.raises(UsageError, match=r"written 2026-11-01 .* 36h, 7d or 2w.*--since"):
         ScoreSettings.read(since="yesterday")
+
+
+def test_an_age_means_another_time_in_each_run_and_stays_the_same_setting() -> None:
+    assert ScoreSettings.read(since="36h") == ScoreSettings.read(since="36h")
+    assert ScoreSettings.read(since="36h").given() == {"since": "36h"}
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(UsageError, match=r"there is no such setting.* tile, overlap"):
+        ScoreSettings.read(tiel=227)
+
+
+def test_one_class_or_several_mean_cracks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TrainSettings.read(positive="cracked").positive == ["cracked"]
+    assert TrainSettings.read(positive=("cracked", "decks=riss")).positive == ["cracked", "decks=riss"]
+    monkeypatch.setenv("CRACKMODEL_POSITIVE", '["cracked"]')
+    assert TrainSettings.read().positive == ["cracked"]

@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from crackmodel.cli.options import JsonOption, ModelArgument, with_options
+from crackmodel.settings import EvaluateSettings, ModelsSettings
+
 if TYPE_CHECKING:
     from crackmodel.models.evaluation.evaluate import Evaluation
 
-ModelsFolder = Annotated[
-    str | None, typer.Option("--models", help="Folder or URI of the model registry. [default: models]")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 
-
+@with_options
 def evaluate(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, NAME@ALIAS or builtin.")],
+    model: ModelArgument,
     datasets: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(metavar="DATASET...", help="Labelled folders or manifests; each is measured alone."),
     ],
-    positive: Annotated[
-        str | None, typer.Option(help="The class that means crack. [default: by its name]")
-    ] = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(help="Regular expression; its first ( ) in an image's path names its photograph."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the page. [default: evaluation-MODEL-DATASET]")
-    ] = None,
-    models: ModelsFolder = None,
-    as_json: AsJson = False,
+    settings: EvaluateSettings,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure a model on labelled images: metrics with 95 % intervals, pictures, one page to look at.
 
@@ -42,18 +30,20 @@ def evaluate(
     """
     from crackmodel.models.evaluation.evaluate import evaluate_model
     from crackmodel.models.registry.registry import Registry
-    from crackmodel.settings import TrainSettings
 
-    version = Registry(TrainSettings.read(models=models).models).resolve(model)
-    found = evaluate_model(version, datasets, positive=positive, group_by=group_by, out=out)
+    version = Registry(settings.models).resolve(model)
+    found = evaluate_model(
+        version, datasets, positive=settings.positive, group_by=settings.group_by, out=settings.out
+    )
     typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else evaluation_lines(found))
 
 
+@with_options
 def compare_models(
-    first: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, NAME@ALIAS or builtin.")],
+    first: ModelArgument,
     second: Annotated[str, typer.Argument(help="Another one.")],
-    models: ModelsFolder = None,
-    as_json: AsJson = False,
+    settings: ModelsSettings,
+    as_json: JsonOption = False,
 ) -> None:
     """Show two models' metrics side by side, from their cards.
 
@@ -61,9 +51,8 @@ def compare_models(
     """
     from crackmodel.models.registry.promotion import compare_versions
     from crackmodel.models.registry.registry import Registry
-    from crackmodel.settings import TrainSettings
 
-    registry = Registry(TrainSettings.read(models=models).models)
+    registry = Registry(settings.models)
     found = compare_versions(registry.resolve(first), registry.resolve(second))
     typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else "\n".join(found.lines()))
 

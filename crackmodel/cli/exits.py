@@ -7,10 +7,13 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import typer
+import typer.core
 
 from crackmodel.cluster.jobs.log_protocol import record_error, recording
 from crackmodel.errors import CrackmodelError, printable
@@ -59,6 +62,31 @@ def reported() -> Iterator[None]:
         _say(f"The output cannot be written: {error}.", "Write it somewhere else, or free some space.")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+
+
+class ReportedCommand(typer.core.TyperCommand):
+    """A command that ends as `reported` says."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it."""
+        with reported():
+            return super().invoke(ctx)
+
+
+class ReportedGroup(typer.core.TyperGroup):
+    """A group of commands that end as `reported` says."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        with reported():
+            return super().invoke(ctx)
+
+
+def run_command(command: Callable[..., Any]) -> None:
+    """Run a function as the only command of this process, with the options of its signature."""
+    app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+    app.command(cls=ReportedCommand)(command)
+    app()
 
 
 def _say(problem: str, remedy: str) -> None:

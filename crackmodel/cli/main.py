@@ -10,80 +10,31 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-import typer.core
 
 import crackmodel
 from crackmodel.cli.evaluate_command import compare_models, evaluate
-from crackmodel.cli.exits import reported
+from crackmodel.cli.exits import ReportedGroup
 from crackmodel.cli.model_commands import list_models, model_summary, print_model, promote_model, show_model
 from crackmodel.cli.options import (
     DatasetsArgument,
-    EngineOption,
-    EpochsOption,
-    FeaturesOption,
-    ForceOption,
-    GpusPerTaskOption,
-    GpusPerWorkerOption,
-    GroupByOption,
-    Int8Option,
     JsonOption,
-    LikeOption,
-    LimitOption,
-    MarkMissingOption,
-    MaxRejectedOption,
     ModelNameOption,
-    ModelOption,
-    ModelsOption,
-    ModeOption,
-    NameOption,
-    OverlapOption,
-    PositiveOption,
-    PrecisionOption,
-    PromoteOption,
-    ReportOption,
-    RetryOption,
-    SeedOption,
-    SinceOption,
-    SplitOption,
     SurveyArgument,
-    TargetRecallOption,
-    TestOption,
-    TileOption,
-    TrainWorkersOption,
-    WeightsOption,
-    WorkersOption,
+    SurveyNameOption,
+    with_options,
 )
 from crackmodel.cli.report_commands import check_report, compact_report, show_history, summarise_report
-
-
-class _Commands(typer.core.TyperGroup):
-    def invoke(self, ctx: Any) -> Any:
-        with reported():
-            return super().invoke(ctx)
-
+from crackmodel.settings import ReportSettings, ScoreSettings, TrainSettings
 
 app = typer.Typer(
     name="crackmodel",
-    cls=_Commands,
+    cls=ReportedGroup,
     help="Find cracks in concrete, in any number of inspection photographs.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-models_app = typer.Typer(help="List, show and promote trained models.", no_args_is_help=True)
-app.add_typer(models_app, name="models")
-app.command()(evaluate)
-report_app = typer.Typer(help="Check, compact and summarise a report.", no_args_is_help=True)
-app.add_typer(report_app, name="report")
-report_app.command("summary")(summarise_report)
-report_app.command("check")(check_report)
-report_app.command("compact")(compact_report)
-report_app.command("history")(show_history)
-models_app.command("list")(list_models)
-models_app.command("show")(show_model)
-models_app.command("promote")(promote_model)
-models_app.command("compare")(compare_models)
 
 
 def _version(asked: bool) -> None:
@@ -102,23 +53,11 @@ def _root(
 
 
 @app.command()
+@with_options
 def score(
     survey: SurveyArgument,
-    report: ReportOption = None,
-    model: ModelOption = None,
-    models: ModelsOption = None,
-    name: NameOption = None,
-    tile: TileOption = None,
-    overlap: OverlapOption = None,
-    engine: EngineOption = None,
-    workers: WorkersOption = None,
-    gpus_per_task: GpusPerTaskOption = None,
-    limit: LimitOption = None,
-    since: SinceOption = None,
-    retry_rejected: RetryOption = False,
-    force: ForceOption = False,
-    mark_missing: MarkMissingOption = False,
-    max_rejected: MaxRejectedOption = None,
+    settings: ScoreSettings,
+    name: SurveyNameOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a survey's photographs for cracks into a report.
@@ -138,33 +77,17 @@ def score(
 
     # Ray writes what its cluster has to say to stdout, which belongs to the result.
     with redirect_stdout(sys.stderr), ProgressBar(sys.stderr) as progress:
-        result = score_survey(
-            survey,
-            report=report,
-            model=model,
-            models=models,
-            name=name,
-            tile=tile,
-            overlap=overlap,
-            engine=engine,
-            workers=workers,
-            gpus_per_task=gpus_per_task,
-            limit=limit,
-            since=since,
-            retry_rejected=retry_rejected or None,
-            force=force or None,
-            mark_missing=mark_missing or None,
-            max_rejected=max_rejected,
-            on_event=Recorder(sys.stderr) if recording() else progress,
-        )
+        listener = Recorder(sys.stderr) if recording() else progress
+        result = score_survey(survey, name=name, on_event=listener, **settings.given())
     _print(result.as_dict(), as_json, lambda: typer.echo(plain_summary(result)))
     result.check_rejected()
 
 
 @app.command()
+@with_options
 def query(
     sql: Annotated[str, typer.Argument(help="One read-only SQL statement (DuckDB's dialect).")],
-    report: ReportOption = None,
+    settings: ReportSettings,
     format: Annotated[  # noqa: A002 - the option's name
         Literal["table", "json", "csv", "parquet"], typer.Option(help="How to print the rows.")
     ] = "table",
@@ -175,9 +98,8 @@ def query(
     """
     from crackmodel.reports.reading.output import LONGEST_TABLE, write_result
     from crackmodel.reports.reading.query import open_report
-    from crackmodel.settings import ReportSettings
 
-    opened = open_report(ReportSettings.read(report=report).report)
+    opened = open_report(settings.report)
     rows = opened.sql(sql, limit=LONGEST_TABLE + 1 if format == "table" else None)
     write_result(rows, format, sys.stdout.buffer if format == "parquet" else sys.stdout)
 
@@ -205,27 +127,11 @@ def sample(
 
 
 @app.command()
+@with_options
 def train(
     datasets: DatasetsArgument,
+    settings: TrainSettings,
     name: ModelNameOption = None,
-    like: LikeOption = None,
-    mode: ModeOption = None,
-    split: SplitOption = None,
-    group_by: GroupByOption = None,
-    positive: PositiveOption = None,
-    test: TestOption = None,
-    weights: WeightsOption = None,
-    models: ModelsOption = None,
-    features: FeaturesOption = None,
-    epochs: EpochsOption = None,
-    seed: SeedOption = None,
-    workers: WorkersOption = None,
-    train_workers: TrainWorkersOption = None,
-    target_recall: TargetRecallOption = None,
-    gpus_per_worker: GpusPerWorkerOption = 0,
-    precision: PrecisionOption = None,
-    int8: Int8Option = True,
-    promote: PromoteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a crack classifier on labelled images and put it into the registry.
@@ -234,35 +140,28 @@ def train(
     """
     from crackmodel.cli.progress import TrainingLines
     from crackmodel.cluster.jobs.log_protocol import Recorder, recording
-    from crackmodel.models.evaluation.evaluate import name_datasets
     from crackmodel.models.training.train import train_model
-    from crackmodel.settings import TrainSettings
 
-    settings = TrainSettings.read(weights=weights, models=models, features=features)
-    version = train_model(
-        datasets,
-        name=name,
-        like=like,
-        mode=mode,
-        split=split,
-        group_by=group_by,
-        positive=positive,
-        test_sets=name_datasets(test or ()),
-        weights=settings.weights,
-        models=settings.models,
-        features=settings.features,
-        epochs=epochs,
-        seed=seed,
-        workers=workers,
-        train_workers=train_workers,
-        target_recall=target_recall,
-        gpus_per_worker=gpus_per_worker,
-        precision=precision,
-        int8=int8,
-        promote=promote,
-        on_event=Recorder(sys.stderr) if recording() else TrainingLines(sys.stderr),
-    )
+    # As for score: stdout belongs to the result.
+    with redirect_stdout(sys.stderr):
+        listener = Recorder(sys.stderr) if recording() else TrainingLines(sys.stderr)
+        version = train_model(datasets, name=name, on_event=listener, **settings.given())
     _print(model_summary(version), as_json, lambda: print_model(version))
+
+
+app.command()(evaluate)
+models_app = typer.Typer(help="List, show and promote trained models.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+report_app = typer.Typer(help="Check, compact and summarise a report.", no_args_is_help=True)
+app.add_typer(report_app, name="report")
+report_app.command("summary")(summarise_report)
+report_app.command("check")(check_report)
+report_app.command("compact")(compact_report)
+report_app.command("history")(show_history)
+models_app.command("list")(list_models)
+models_app.command("show")(show_model)
+models_app.command("promote")(promote_model)
+models_app.command("compare")(compare_models)
 
 
 def _print(values: dict[str, Any], as_json: bool, for_people: Callable[[], None]) -> None:

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crackmodel.cli.options import JsonOption, ModelsOption
+from crackmodel.cli.options import JsonOption, ModelArgument, with_options
+from crackmodel.settings import ModelsSettings
 
 if TYPE_CHECKING:
     from crackmodel.models.registry.registry import ModelVersion, Registry
 
 
-def list_models(models: ModelsOption = None, as_json: JsonOption = False) -> None:
+@with_options
+def list_models(settings: ModelsSettings, as_json: JsonOption = False) -> None:
     """List models, their versions and aliases.
 
     Example: `crackmodel models list`
     """
-    registry = _registry(models)
+    from crackmodel.models.registry.registry import Registry
+
+    registry = Registry(settings.models)
     found = [registry.resolve("builtin")]
     for name in registry.names():
         found += [registry.resolve(f"{name}@{version}") for version in registry.versions(name)]
@@ -36,9 +40,10 @@ def list_models(models: ModelsOption = None, as_json: JsonOption = False) -> Non
         )
 
 
+@with_options
 def show_model(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@VERSION, NAME@ALIAS or builtin.")],
-    models: ModelsOption = None,
+    model: ModelArgument,
+    settings: ModelsSettings,
     as_json: JsonOption = False,
 ) -> None:
     """Show a model's card: data, metrics, threshold, limits; with `--json` everything in it.
@@ -46,19 +51,21 @@ def show_model(
     Example: `crackmodel models show builtin`
     """
     from crackmodel.models.card.card import card_to_json
+    from crackmodel.models.registry.registry import Registry
 
-    version = _registry(models).resolve(model)
+    version = Registry(settings.models).resolve(model)
     if as_json:
         typer.echo(card_to_json(version.card), nl=False)
     else:
         print_model(version)
 
 
+@with_options
 def promote_model(
     model: Annotated[str, typer.Argument(help="NAME@VERSION to point the alias at.")],
+    settings: ModelsSettings,
     alias: Annotated[str, typer.Option(help="Alias to move.")] = "production",
     force: Annotated[bool, typer.Option("--force", help="Promote it though it is worse.")] = False,
-    models: ModelsOption = None,
 ) -> None:
     """Point an alias at a version; `crackmodel score --model NAME` uses `production`.
 
@@ -68,18 +75,12 @@ def promote_model(
     Example: `crackmodel models promote walls@v2`
     """
     from crackmodel.models.registry.promotion import promote_version
+    from crackmodel.models.registry.registry import Registry
 
-    registry = _registry(models)
+    registry = Registry(settings.models)
     version = registry.resolve(model)
     promote_version(registry, version, alias, force=force)
     typer.echo(f"{version.name}@{alias} is now {version.reference}")
-
-
-def _registry(models: str | None) -> Registry:
-    from crackmodel.models.registry.registry import Registry
-    from crackmodel.settings import TrainSettings
-
-    return Registry(TrainSettings.read(models=models).models)
 
 
 def _aliases(registry: Registry, version: ModelVersion) -> list[str]:

@@ -1,166 +1,166 @@
-"""The options that the command line and the flows share, each described once."""
+"""Options and parameters, made from the settings: each is described in `crackmodel.settings` alone.
+
+    def score(survey: SurveyArgument, settings: ScoreSettings, as_json: JsonOption = False) -> None: ...
+
+`with_options(score)` is the same command for Typer, with an option for each field of `ScoreSettings` in place
+of `settings`; `with_parameters(score)` is it for Prefect, whose deployments describe flat parameters.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, TypeVar, cast, get_args, get_type_hints
 
 import typer
+from annotated_types import Ge, Le
+from pydantic.fields import FieldInfo
 
+from crackmodel.settings import Settings
+
+Result = TypeVar("Result")
+
+TUNING: Final = "Limits and tuning"
+"""Where `--help` shows the options that few people change."""
+
+SurveyArgument = Annotated[str, typer.Argument(help="Folder or s3://, gs://, abfss:// URI with photographs.")]
+RootArgument = Annotated[
+    str, typer.Argument(help="Folder or s3://, gs:// URI with a folder per survey, or a surveys.toml.")
+]
 DatasetsArgument = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
         metavar="DATASET...", help="Folder with one folder of images per class, or a manifest; or several."
+    ),
+]
+ModelArgument = Annotated[str, typer.Argument(help="NAME, NAME@VERSION, NAME@ALIAS or builtin.")]
+SurveyNameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        help="The survey's name in the report; two surveys of one report need two names. "
+        "[default: the folder's]",
     ),
 ]
 ModelNameOption = Annotated[
     str | None, typer.Option("--name", help="Name in the registry. [default: the folder's]")
 ]
-LikeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--like", help="NAME@VERSION whose recipe is repeated; the options given here go before it."
-    ),
-]
-ModeOption = Annotated[
-    Literal["frozen", "finetune"] | None,
-    typer.Option("--mode", help="Train the head on frozen features, or most layers. [default: frozen]"),
-]
-SplitOption = Annotated[
-    Literal["random", "grouped"] | None,
-    typer.Option(
-        "--split", help="How 70:24:6 is divided: image by image, or by whole groups. [default: random]"
-    ),
-]
-GroupByOption = Annotated[
-    str | None,
-    typer.Option(
-        "--group-by",
-        help="Regular expression; its first group in an image's path names what stays together.",
-    ),
-]
-PositiveOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--positive",
-        help="The class that means crack, or SET=CLASS for one of several sets; repeatable. "
-        "[default: by its name]",
-    ),
-]
-TestOption = Annotated[
-    list[Path] | None, typer.Option("--test", help="Further labelled folder to evaluate on; repeatable.")
-]
-WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", help="ImageNet weights of MobileNetV2 without top, an .h5 file.")
-]
-EpochsOption = Annotated[
-    int | None, typer.Option("--epochs", min=1, help="Passes over the training images. [default: 10]")
-]
-SeedOption = Annotated[
-    int | None, typer.Option("--seed", help="Decides the split and the order of images. [default: 0]")
-]
-GpusPerWorkerOption = Annotated[
-    int, typer.Option("--gpus-per-worker", help="GPUs of each training worker, 0 or 1; for --mode finetune.")
-]
-PrecisionOption = Annotated[
-    Literal["float32", "mixed"] | None,
-    typer.Option("--precision", help="For --mode finetune: mixed calculates in bfloat16. [default: float32]"),
-]
-TrainWorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        "--train-workers", help="Processes that fine-tune together, on Ray. [default: this one alone]"
-    ),
-]
-TargetRecallOption = Annotated[
-    float | None,
-    typer.Option(
-        "--target-recall",
-        help="Choose the threshold for this share of the cracks, such as 0.95. [default: best F1]",
-    ),
-]
-Int8Option = Annotated[
-    bool, typer.Option("--int8/--no-int8", help="Make an int8 model too; published where it passes.")
-]
-PromoteOption = Annotated[bool, typer.Option("--promote", help="Point the alias `production` at it.")]
-SurveyArgument = Annotated[str, typer.Argument(help="Folder or s3://, gs://, abfss:// URI with photographs.")]
-RootArgument = Annotated[
-    str, typer.Argument(help="Folder or s3://, gs:// URI with a folder per survey, or a surveys.toml.")
-]
-RiseOption = Annotated[
-    float, typer.Option("--rise", help="Tell images whose probability rose by this much.", min=0.0, max=1.0)
-]
-ReportOption = Annotated[
-    str | None, typer.Option("--report", "-r", help="Folder or s3://, gs://, abfss:// URI. [default: report]")
-]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", "-m", help="NAME, NAME@VERSION, NAME@ALIAS. [default: builtin]")
-]
-ModelsOption = Annotated[
-    str | None,
-    typer.Option("--models", help="Folder of the model registry; to score also a URI. [default: models]"),
-]
-FeaturesOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--features", help="Folder that keeps features for the next training. [default: MODELS/.features]"
-    ),
-]
-NameOption = Annotated[
-    str | None, typer.Option("--name", help="The survey's name in the report. [default: the folder's]")
-]
-TileOption = Annotated[int | None, typer.Option("--tile", help="Edge of a tile in pixels. [default: 227]")]
-OverlapOption = Annotated[
-    int | None, typer.Option("--overlap", help="Overlap of tiles in pixels. [default: 0]")
-]
-EngineOption = Annotated[
-    Literal["litert", "litert-int8", "tensorflow"] | None,
-    typer.Option("--engine", help="What runs the model. [default: litert]"),
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", help="Parallel tasks; 0 works in this process without Ray. [default: all CPUs]"
-    ),
-]
-GpusPerTaskOption = Annotated[
-    float | None,
-    typer.Option(
-        "--gpus-per-task", help="GPUs of each task, or a share; for --engine tensorflow. [default: 0]"
-    ),
-]
-LimitOption = Annotated[
-    int | None, typer.Option("--limit", help="Score at most this many images now. [default: all]")
-]
-SinceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        help="Score only files modified since a date (2026-11-01, 2026-11-01T18:00) or for 36h, 7d, 2w. "
-        "[default: all]",
-    ),
-]
-ForceOption = Annotated[
-    bool, typer.Option("--force", help="Score images again though the report holds them.")
-]
-MarkMissingOption = Annotated[
-    bool,
-    typer.Option(
-        "--mark-missing", help="Let images that are gone from the survey count as vanished in the report."
-    ),
-]
-RetryOption = Annotated[
-    bool, typer.Option("--retry-rejected", help="Read rejected images again though unchanged.")
-]
-MaxRejectedOption = Annotated[
-    int | None,
-    typer.Option("--max-rejected", help="Exit with 3 if more images are rejected. [default: no limit]"),
-]
-NightMaxRejectedOption = Annotated[
-    int | None,
-    typer.Option(
-        "--max-rejected",
-        help="Let the night fail at its end if a survey has more rejected images. [default: no limit]",
-    ),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
+
+
+def with_options(command: Callable[..., Result]) -> Callable[..., Result]:
+    """Give a command an option for every field of its settings.
+
+    Args:
+        command: A function with one parameter whose type is a `Settings`, besides arguments of its own.
+    """
+    return _flat(command, _typer_option)
+
+
+def with_parameters(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Give a flow a parameter for every field of its settings, described in its docstring.
+
+    Args:
+        function: As for `with_options`; its docstring describes `settings` in one line.
+    """
+    flat = _flat(function, _plain_parameter)
+    lines = [f"    {name}: {describe(field)}" for name, field in settings_of(function).model_fields.items()]
+    flat.__doc__ = re.sub(r" +settings: .*", "\n".join(lines), inspect.getdoc(function) or "", count=1)
+    return flat
+
+
+def settings_of(function: Callable[..., Any]) -> type[Settings]:
+    """Return the class of a function's settings."""
+    found: type[Settings] = next(hint for hint in get_type_hints(function).values() if _is_settings(hint))
+    return found
+
+
+def describe(field: FieldInfo) -> str:
+    """Describe a setting in one sentence, with its default."""
+    default = _extra(field)["unset"] if field.default is None else field.default
+    shown = ("on" if default else "off") if isinstance(default, bool) else default
+    return f"{field.description}. [default: {shown}]"
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    return cast(dict[str, Any], field.json_schema_extra)
+
+
+def _is_settings(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Settings)
+
+
+def _flat(
+    function: Callable[..., Result], parameter: Callable[[str, FieldInfo], Any]
+) -> Callable[..., Result]:
+    """Replace the parameter of a function that takes settings by one for each field."""
+    hints = get_type_hints(function, include_extras=True)
+    kind = settings_of(function)
+    own = inspect.signature(function).parameters
+    (holder,) = (name for name in own if hints[name] is kind)
+    mine = [own[name].replace(annotation=hints[name]) for name in own if name != holder]
+    theirs = [
+        inspect.Parameter(
+            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=parameter(name, field)
+        )
+        for name, field in kind.model_fields.items()
+    ]
+    required = [each for each in mine if each.default is inspect.Parameter.empty]
+    signature = inspect.Signature(
+        [*required, *theirs, *mine[len(required) :]], return_annotation=hints.get("return", None)
+    )
+
+    @functools.wraps(function)
+    def flat(*args: Any, **kwargs: Any) -> Result:
+        given = signature.bind(*args, **kwargs).arguments
+        settings = {name: given.pop(name) for name in kind.model_fields if name in given}
+        return function(**given, **{holder: kind.read(**settings)})
+
+    vars(flat).update(__signature__=signature, settings=kind)
+    flat.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
+    del vars(flat)["__wrapped__"]  # whose parameters are others
+    return flat
+
+
+def _plain_parameter(name: str, field: FieldInfo) -> Any:
+    """Annotate a parameter with a setting's type and bounds."""
+    kind: Any = field.annotation
+    return (Annotated[(kind, *field.metadata)] if field.metadata else kind) | None
+
+
+def _typer_option(name: str, field: FieldInfo) -> Any:
+    """Annotate a parameter as the option of a setting; without it the environment decides."""
+    extra = _extra(field)
+    kind, bounds = _bare(field)
+    flag = f"--{name.replace('_', '-')}"
+    return Annotated[
+        kind | None,
+        typer.Option(
+            *([extra["short"]] if extra["short"] else []),
+            f"{flag}/--no-{name.replace('_', '-')}" if kind is bool else flag,
+            help=describe(field),
+            rich_help_panel=TUNING if extra["tuning"] else None,
+            **bounds,
+        ),
+    ]
+
+
+def _bare(field: FieldInfo) -> tuple[Any, dict[str, Any]]:
+    """Strip a setting's type to what Typer knows, and find its bounds."""
+    kind: Any = field.annotation
+    metadata = list(field.metadata)
+    while parts := [part for part in get_args(kind) if part is not type(None)]:
+        if hasattr(kind, "__metadata__"):
+            metadata += kind.__metadata__
+        elif len(parts) == len(get_args(kind)):  # a list or a Literal, and not an optional type
+            break
+        kind = parts[0]
+    flat = [part for each in metadata for part in (each.metadata if isinstance(each, FieldInfo) else [each])]
+    low = next((part.ge for part in flat if isinstance(part, Ge)), None)
+    high = next((part.le for part in flat if isinstance(part, Le)), None)
+    numeric = kind in (int, float)
+    bounds = {"min": low, "max": high} if numeric else {}
+    return (str if kind is Path else kind), {key: value for key, value in bounds.items() if value is not None}

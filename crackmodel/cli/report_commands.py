@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from crackmodel.cli.options import JsonOption, ReportOption
+from crackmodel.cli.options import JsonOption, with_options
 from crackmodel.errors import ReportBusy, UsageError, printable
+from crackmodel.settings import CompactSettings, ReportSettings
 
 if TYPE_CHECKING:
     from crackmodel.reports.table import ReportTable
@@ -27,7 +28,8 @@ _SUMMARY: Final = """
 """
 
 
-def summarise_report(report: ReportOption = None, as_json: JsonOption = False) -> None:
+@with_options
+def summarise_report(settings: ReportSettings, as_json: JsonOption = False) -> None:
     """Count the images of every survey by what the report says of them now.
 
     Images that are known to be gone from the survey, or to have another name there, count as departed alone.
@@ -36,9 +38,8 @@ def summarise_report(report: ReportOption = None, as_json: JsonOption = False) -
     """
     from crackmodel.reports.reading.output import write_result
     from crackmodel.reports.reading.query import open_report
-    from crackmodel.settings import ReportSettings
 
-    with open_report(ReportSettings.read(report=report).report) as opened:
+    with open_report(settings.report) as opened:
         surveys = opened.sql(_SUMMARY)
         known = {"report": opened.uri, "version": opened.version}
     if as_json:
@@ -48,7 +49,8 @@ def summarise_report(report: ReportOption = None, as_json: JsonOption = False) -
         write_result(surveys, "table", sys.stdout)
 
 
-def check_report(report: ReportOption = None, as_json: JsonOption = False) -> None:
+@with_options
+def check_report(settings: ReportSettings, as_json: JsonOption = False) -> None:
     """Read every file of a report and compare it with the log; exit with 1 if anything is wrong.
 
     Looks for rows that are there twice, and for files that are missing, altered, of another schema or
@@ -56,7 +58,7 @@ def check_report(report: ReportOption = None, as_json: JsonOption = False) -> No
 
     Example: `crackmodel report check --report report`
     """
-    checked = _open(report).check()
+    checked = _open(settings).check()
     if as_json:
         typer.echo(json.dumps(checked.as_dict()))
     else:
@@ -84,20 +86,10 @@ def check_report(report: ReportOption = None, as_json: JsonOption = False) -> No
     checked.require_sound()
 
 
+@with_options
 def compact_report(
-    report: ReportOption = None,
+    settings: CompactSettings,
     survey: Annotated[str | None, typer.Option("--survey", help="Only this one. [default: all]")] = None,
-    target_size: Annotated[
-        int | None, typer.Option("--target-size", help="Size of files afterwards, MiB. [default: 64]")
-    ] = None,
-    keep_hours: Annotated[
-        int | None,
-        typer.Option(
-            "--keep-hours",
-            help="Keep replaced files so long, for those who read earlier versions; readers of Parquet "
-            "folders count their rows twice. At most 168. [default: 0, delete them at once]",
-        ),
-    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put the small files of a report together, and delete what they replaced.
@@ -108,10 +100,7 @@ def compact_report(
 
     Example: `crackmodel report compact --report report`
     """
-    from crackmodel.settings import CompactSettings
-
-    settings = CompactSettings.read(report=report, target_size=target_size, keep_hours=keep_hours)
-    table = _open(settings.report)
+    table = _open(settings)
     surveys = table.surveys()
     if survey is not None and survey not in surveys:
         raise UsageError(
@@ -140,8 +129,9 @@ def compact_report(
         raise busy[0]
 
 
+@with_options
 def show_history(
-    report: ReportOption = None,
+    settings: ReportSettings,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many commits at most.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -153,7 +143,7 @@ def show_history(
 
     from crackmodel.reports.reading.output import write_result
 
-    table = _open(report)
+    table = _open(settings)
     commits = [commit.as_dict() for commit in table.history(limit)]
     if as_json:
         typer.echo(json.dumps({"report": table.uri, "commits": commits}))
@@ -169,8 +159,7 @@ def _history_columns() -> Any:
     return pa.schema({"version": pa.int64()} | texts | numbers)
 
 
-def _open(report: str | None) -> ReportTable:
+def _open(settings: ReportSettings) -> ReportTable:
     from crackmodel.reports.table import ReportTable
-    from crackmodel.settings import ReportSettings
 
-    return ReportTable.open(ReportSettings.read(report=report).report)
+    return ReportTable.open(settings.report)

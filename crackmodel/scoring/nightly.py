@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from crackmodel.errors import NightIncomplete, ReportDamaged, ReportError
 from crackmodel.reports.reading.changes import Changes, compare_untold, rows_by_run
@@ -100,6 +101,14 @@ class Night:
 
     root: str
     outcomes: tuple[Outcome, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, with the state, headline and reasons of each survey."""
+        shown = ("state", "headline", "reasons")
+        outcomes = [
+            asdict(outcome) | {name: getattr(outcome, name) for name in shown} for outcome in self.outcomes
+        ]
+        return {"root": self.root, "outcomes": outcomes}
 
     def check(self) -> None:
         """Complain about what is not as it should be; everything else is done.

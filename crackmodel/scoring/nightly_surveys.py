@@ -9,23 +9,22 @@ from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.discovery import RosterEntry, find_surveys
 
 
-def surveys_tonight(root: str, report: str | None = None) -> tuple[RosterEntry, ...]:
+def surveys_tonight(root: str, settings: ScoreSettings) -> tuple[RosterEntry, ...]:
     """Find the surveys below a root, without the report, the models, and folders that are empty so far.
 
     An empty folder stays a survey if the report knows it, so that the night says what is wrong with it.
 
     Args:
         root: Folder or URI that holds the surveys' folders, or a `surveys.toml`.
-        report: Where the Delta table is or shall be; `CRACKMODEL_REPORT`, else `report`.
+        settings: Say where the report and the models are.
 
     Raises:
         SurveyError: There is no such root, it cannot be read, or no survey is in it.
         UsageError: An address, a setting or the roster makes no sense.
         ReportError: The report's storage cannot be reached.
     """
-    settings = ScoreSettings.read(report=report)
     return find_surveys(
         root,
-        apart=(settings.report, str(settings.models)),
+        apart=(settings.report, settings.models),
         is_known=partial(knows_survey, settings.report),
     )

@@ -92,7 +92,7 @@ def score_survey(
         )
         if newest is not None and (behind := run_time(newest) - datetime.now(UTC)) > _CLOCK_TOLERANCE:
             on_event(ClockBehind(job.run_id, newest, behind.total_seconds()))
-        to_score = _modified_since(fresh, chosen.since).slice(0, chosen.limit)
+        to_score = _modified_since(fresh, chosen.modified_since).slice(0, chosen.limit)
         on_event(
             RunPlanned(
                 run_id=job.run_id,

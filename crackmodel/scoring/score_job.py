@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,12 +15,6 @@ from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.listing import survey_name
 
 _KINDS: Final = {kind.__name__: kind for kind in get_args(Event)}
-
-_OPTIONS: Final = (
-    "model", "tile", "overlap", "engine", "workers", "gpus_per_task", "limit", "since",
-    "retry_rejected", "force", "mark_missing", "max_rejected",
-)  # fmt: skip
-"""Settings that `crackmodel score` has options for; the others travel as variables of the environment."""
 
 
 def score_as_job(
@@ -52,14 +46,9 @@ def score_as_job(
 def scoring_command(survey: str, name: str | None, settings: ScoreSettings) -> Command:
     """Write the command of a run, with every setting that was given here, in whatever way."""
     place, report = from_anywhere(survey), from_anywhere(settings.report)
-    given: dict[str, Any] = settings.model_dump(exclude_unset=True)
-    given |= {"since": settings.since and settings.since.isoformat()}
-    known = {"report": report, "models": from_anywhere(settings.models), "name": name}
-    arguments = options(known | {option: given.get(option) for option in _OPTIONS})
-    others = given.keys() - known.keys() - set(_OPTIONS)
+    given = settings.given() | {"report": report, "models": from_anywhere(settings.models), "name": name}
     return Command(
         name="score",
-        arguments=(*arguments, *positional([place])),
-        environment={f"CRACKMODEL_{other.upper()}": str(given[other]) for other in others},
+        arguments=(*options(given), *positional([place])),
         subject={"survey": name or survey_name(place), "report": report},
     )

@@ -14,7 +14,6 @@ import typer
 
 from crackmodel.cli.main import app
 
-_README = Path(__file__).resolve().parents[2] / "README.md"
 _COMMANDS = typer.main.get_command(app)
 
 
@@ -175,14 +174,12 @@ def test_every_command_shows_an_example_and_every_option_its_help(
     assert not [option.name for option in command.params if not getattr(option, "help", None)]
 
 
-@pytest.mark.parametrize(("name", "command"), _every_command(), ids=str)
-def test_every_command_and_option_is_in_the_readme(name: str, command: typer.core.TyperCommand) -> None:
-    readme = _README.read_text(encoding="utf-8")
+def test_what_the_environment_switches_on_an_option_switches_off(
+    scored: Path, sample_survey: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRACKMODEL_FORCE", "1")
+    arguments = ("score", sample_survey, "--workers", "0", "--limit", "1", "--json")
+    forced, known = (json.loads(run(*arguments, *flag, cwd=scored).stdout) for flag in ((), ("--no-force",)))
 
-    assert f"crackmodel {name}" in readme
-    missing = [
-        option.opts[0]
-        for option in command.params
-        if option.opts[0].startswith("--") and not re.search(rf"{option.opts[0]}\b", readme)
-    ]
-    assert not missing
+    assert forced["scored"] + forced["rejected"] == 1
+    assert known["scored"] + known["rejected"] == 0

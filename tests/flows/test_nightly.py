@@ -8,10 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from inspect import signature
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -104,21 +101,6 @@ def test_too_many_rejected_images_are_told_after_everything_is_done(
         nightly(str(root), report=str(tmp_path / "report"), workers=0, max_rejected=0)
 
     assert [outcome.state for outcome in caught.value.night.outcomes] == ["done", "too many rejected"]
-
-
-def test_a_night_takes_the_options_of_a_survey() -> None:
-    from crackmodel import cli
-    from flows import nightly, score, serve
-
-    def options(command: Callable[..., Any]) -> set[str]:
-        return set(signature(command).parameters)
-
-    one = options(cli.score) - {"survey", "name", "models"}
-    assert options(nightly.main) - {"root", "rise"} == one
-    assert options(score.main) - {"survey", "name"} == one - {"as_json"}
-    assert options(nightly.nightly.fn) - {"root", "rise"} == one - {"as_json"}
-    # Every night, and for nobody who waits for an answer.
-    assert options(serve.main) - {"root", "rise", "cron", "timezone", "name"} == one - {"as_json", "force"}
 
 
 def test_what_is_given_for_a_night_counts_for_each_survey(prefect: None, root: Path, tmp_path: Path) -> None:

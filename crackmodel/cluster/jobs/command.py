@@ -19,13 +19,11 @@ class Command:
     Attributes:
         name: `score` or `train`.
         arguments: The command line after the name, without `--json`.
-        environment: Settings that no option gives.
         subject: What only one job at a time may work on, in words for whoever lists jobs.
     """
 
     name: str
     arguments: tuple[str, ...]
-    environment: Mapping[str, str]
     subject: Mapping[str, str]
 
     @property
@@ -44,17 +42,15 @@ class Command:
 
 
 def options(values: Mapping[str, object]) -> list[str]:
-    """Write options as a command line takes them: None and False leave one out, a list repeats it."""
+    """Write options as a command line takes them: None leaves one out, a list repeats it."""
     written = []
     for name, value in values.items():
-        flag = f"--{name.replace('_', '-')}"
-        if value is None or value is False:
-            continue
-        if value is True:
-            written.append(flag)
-        else:
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            written.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
             several = value if isinstance(value, list | tuple) else [value]
-            written += [f"{flag}={each}" for each in several]
+            written += [f"--{flag}={each}" for each in several]
     return written
 
 

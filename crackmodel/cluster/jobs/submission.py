@@ -53,7 +53,7 @@ def run_job(command: Command, address: str, kinds: Mapping[str, type], on_event:
     """
     cluster = Cluster(address)
     entrypoint = command.entrypoint(JobSettings.read().job_python)
-    environment = {**command.environment, RECORDS_VARIABLE: "1"}
+    environment = {RECORDS_VARIABLE: "1"}
     for running in cluster.jobs_on(command.key):
         job = str(running.submission_id)
         same = _is_same(running, entrypoint, environment)

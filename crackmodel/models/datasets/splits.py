@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,10 @@ from crackmodel.models.datasets.duplicates import refuse_two_labels, share_with_
 from crackmodel.models.datasets.grouped_split import EXAMPLE, name_groups, split_groups
 from crackmodel.models.datasets.labelled import Split, split_70_24_6
 from crackmodel.models.datasets.several import TrainingImages
+from crackmodel.settings import SplitKind
 
 PARTS: Final = ("train", "validation", "test")
 
-SplitKind = Literal["random", "grouped"]
 Rows = npt.NDArray[np.int64]
 
 

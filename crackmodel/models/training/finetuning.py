@@ -13,9 +13,10 @@ import numpy.typing as npt
 from crackmodel.models.augmentation.variations import Augmentation, augment_tile, replace_tile
 from crackmodel.models.network import BACKBONE
 from crackmodel.models.training.checkpoints import State
-from crackmodel.models.training.precision import Precision, in_precision
+from crackmodel.models.training.precision import in_precision
 from crackmodel.models.training.tile_batches import in_batches, prefetched
 from crackmodel.models.training.training_events import EpochFinished
+from crackmodel.settings import Precision
 
 if TYPE_CHECKING:
     import keras

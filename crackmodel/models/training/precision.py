@@ -7,13 +7,12 @@ Study of BFLOAT16 for Deep Learning Training", 2019.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
+
+from crackmodel.settings import Precision
 
 if TYPE_CHECKING:
     import keras
-
-Precision = Literal["float32", "mixed"]
-"""How a network calculates while it is trained."""
 
 _POLICY: Final = "mixed_bfloat16"
 

@@ -6,18 +6,17 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from crackmodel.errors import ModelError, UsageError
 from crackmodel.models.card.card import Card, record_from_json
-from crackmodel.models.datasets.splits import SplitKind, SplitRule
+from crackmodel.models.datasets.splits import SplitRule
 from crackmodel.models.evaluation.metrics import check_target_recall
 from crackmodel.models.registry.versions import ModelVersion
 from crackmodel.models.training.finetuning import FinetuneRecipe
 from crackmodel.models.training.frozen_head import HEAD_LEARNING_RATE
 from crackmodel.models.training.training_events import DatasetRead
-
-Mode = Literal["frozen", "finetune"]
+from crackmodel.settings import SplitKind, TrainSettings
 
 _DECIDING_PACKAGES: Final = ("tensorflow", "keras", "numpy", "opencv-python-headless", "scikit-learn")
 
@@ -62,12 +61,12 @@ class Recipe:
         return record
 
 
-def choose_recipe(like: ModelVersion | None, given: Mapping[str, Any]) -> Recipe:
+def choose_recipe(like: ModelVersion | None, settings: TrainSettings) -> Recipe:
     """Take what is given, else what another model was trained with, else the reference recipe.
 
     Args:
         like: The other model.
-        given: Fields of `Recipe`, and `precision` of its `finetune`; None means "not given".
+        settings: Those that are fields of `Recipe`, and the precision; None means "not given".
 
     Returns:
         A recipe that makes sense.
@@ -77,28 +76,22 @@ def choose_recipe(like: ModelVersion | None, given: Mapping[str, Any]) -> Recipe
         ModelError: The other model's card has no recipe, or one that this software cannot repeat.
     """
     base = Recipe() if like is None else recipe_of(like)
-    told = {name: value for name, value in given.items() if value is not None}
-    precision = told.pop("precision", None)
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    told = settings.model_dump(include=fields, exclude_none=True)
+    if settings.positive is not None:
+        told["positive"] = tuple(settings.positive)
+    precision = settings.precision
     if told.get("mode", base.mode) == "finetune" and base.finetune is None:
         told.setdefault("batch_size", FinetuneRecipe().batch_size)  # what its learning rate goes with
     if told.get("split", base.split) == "random" and "group_by" not in told:
         told["group_by"] = None
     recipe = dataclasses.replace(base, **told)
-    if recipe.split not in ("random", "grouped"):
-        raise UsageError(f"There is no split {recipe.split!r}.", "Take random or grouped.")
     recipe.rule.check()
     check_target_recall(recipe.target_recall)
-    if recipe.mode not in ("frozen", "finetune"):
-        raise UsageError(f"There is no training mode {recipe.mode!r}.", "Take frozen or finetune.")
-    if recipe.epochs < 1 or recipe.batch_size < 1:
-        raise UsageError(
-            f"{recipe.epochs} epochs of batches of {recipe.batch_size} cannot be trained.",
-            "Give at least 1 of each.",
-        )
-    if precision not in (None, "float32", "mixed") or (precision == "mixed" and recipe.mode == "frozen"):
+    if precision == "mixed" and recipe.mode == "frozen":
         raise UsageError(
             f"A training of mode {recipe.mode} has no precision {precision!r}.",
-            "Take float32, or mixed with --mode finetune.",
+            "Take --mode finetune, or leave --precision out.",
         )
     if recipe.mode == "frozen":
         return dataclasses.replace(recipe, finetune=None)

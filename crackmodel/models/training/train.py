@@ -16,21 +16,19 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from crackmodel.cluster.session import jobs_address
 from crackmodel.errors import ModelError, UsageError
 from crackmodel.models.card.card import TEST_OF
 from crackmodel.models.datasets.labelled import LabelledImages, split_70_24_6
 from crackmodel.models.datasets.several import combine, find_datasets
-from crackmodel.models.datasets.splits import SplitKind
 from crackmodel.models.evaluation.evaluate import name_datasets
 from crackmodel.models.network import find_weights, require_training
 from crackmodel.models.registry.promotion import promote_version
 from crackmodel.models.registry.registry import BUILTIN, ModelVersion, Registry
 from crackmodel.models.training.fit import OnEvent, fit_network
-from crackmodel.models.training.precision import Precision
-from crackmodel.models.training.recipe import Mode, Recipe, choose_recipe, differences
+from crackmodel.models.training.recipe import Recipe, choose_recipe, differences
 from crackmodel.models.training.train_job import train_as_job
 from crackmodel.models.training.training_events import DatasetRead, RecipeRepeated, TrainingEvent
 from crackmodel.models.training.version_files import Origin, installed_software, write_version
@@ -44,29 +42,13 @@ Datasets = Path | str | Sequence[Path | str] | Mapping[str, Path | str]
 def train_model(
     datasets: Datasets,
     *,
-    like: ModelVersion | str | None = None,
-    mode: Mode | None = None,
-    split: SplitKind | None = None,
-    group_by: str | None = None,
     name: str | None = None,
-    positive: str | Sequence[str] | None = None,
-    weights: Path | str | None = None,
-    models: Path | str | None = None,
-    features: Path | str | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    seed: int | None = None,
-    workers: int | None = None,
-    train_workers: int | None = None,
-    target_recall: float | None = None,
-    gpus_per_worker: int = 0,
-    precision: Precision | None = None,
-    int8: bool = True,
-    promote: bool = False,
+    like: ModelVersion | str | None = None,
     test_sets: Mapping[str, Path | str] | None = None,
     dataset_name: str | None = None,
     attribution: Sequence[str] = (),
     on_event: OnEvent | None = None,
+    **settings: Any,
 ) -> ModelVersion:
     """Train a model and publish it as the next version of `name`.
 
@@ -78,37 +60,15 @@ def train_model(
         datasets: A folder with two class folders of images, or a CSV or Parquet manifest; several of
             these, also by the names they get in the card. Several are trained on together, split alike,
             and measured one by one as `test:NAME` too.
+        name: The model's name; that of `like`, or the data set's, if None.
         like: A model whose recipe is repeated, as a version or a reference in `models`; what is given here
             goes before it. `RecipeRepeated` tells what differs besides: images, weights, software.
-        mode: `frozen`, the default, trains a head on the features of the ImageNet backbone, in minutes;
-            `finetune` trains most layers on augmented tiles, which lie in a file meanwhile (77 kB each).
-        split: `random`, the default: the 70:24:6 reference split, alike in classes; or `grouped`, which
-            keeps the images of a group in one part.
-        group_by: With `grouped`, see `splitting.SplitRule`.
-        name: The model's name; that of `like`, or the data set's, if None.
-        positive: Classes that mean cracks: `CLASS`, or `NAME=CLASS` for one of several data sets; recognised
-            by their names if None.
-        weights: ImageNet weights of the backbone, see `network.find_weights`; `CRACKMODEL_WEIGHTS` if None.
-        models: The registry's folder, a local one; `CRACKMODEL_MODELS` if None, else `models`.
-        features: Folder where features are kept for the next training on the same pictures;
-            `CRACKMODEL_FEATURES` if None, else `.features` in the registry's folder.
-        epochs: Passes over the training part, 10 by default; fine-tuning may stop earlier.
-        batch_size: Images a step; by default 16, and 32 with `finetune`.
-        seed: 0 by default; of the split, the head's first weights, the order and the augmentation.
-        workers: CPUs of an embedded Ray for the features of `frozen`, None for all; 0 works without Ray.
-        train_workers: Processes that fine-tune together, a CPU of Ray's each; None or 0 fine-tunes in this
-            process. On several nodes `models` has to be on a file system that all of them share.
-        target_recall: Choose the threshold for this share of the validation part's cracks, in place of the
-            best F1: see `evaluation.choose_threshold`.
-        gpus_per_worker: GPUs of each training worker, 0 or 1.
-        precision: Of fine-tuning: `float32`, the default, or `mixed` for convolutions in bfloat16. What is
-            published is float32 in either case.
-        int8: Make a `model-int8.tflite` too, published where it passes: see `quantisation.check_int8`.
-        promote: Let the alias `production` point at the new version, unless it is worse.
-        test_sets: Further labelled folders to evaluate, by the name they get in the card.
+        test_sets: Further labelled folders to evaluate, by the name they get in the card; those of the
+            setting `test` are named after their folders.
         dataset_name: The name of the data in the card, the folder's name if None.
         attribution: Whom to credit for the data, for the card.
         on_event: Told about every chunk of features and every epoch.
+        **settings: Any other field of `crackmodel.settings.TrainSettings`, e.g. `mode="finetune", epochs=3`.
 
     Returns:
         The published version.
@@ -124,55 +84,26 @@ def train_model(
             the one in production is better.
         ClusterError: Ray failed.
     """
-    places = TrainSettings.read(models=models, weights=weights, features=features)
-    if (cluster := jobs_address()) and workers != 0:
+    reference = like.reference if isinstance(like, ModelVersion) else like
+    chosen = TrainSettings.read(like=reference, **settings)
+    test_sets = {**name_datasets(chosen.test or ()), **(test_sets or {})}
+    if (cluster := jobs_address()) and chosen.workers != 0:
         return train_as_job(
             datasets,
+            chosen,
             address=cluster,
-            models=places.models,
-            like=like,
-            weights=places.weights,
-            features=places.features,
-            test_sets=test_sets or {},
-            int8=int8,
-            on_event=on_event or (lambda _: None),
-            mode=mode,
-            split=split,
-            group_by=group_by,
             name=name,
-            positive=positive,
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed,
-            workers=workers,
-            train_workers=train_workers,
-            target_recall=target_recall,
-            gpus_per_worker=gpus_per_worker,
-            precision=precision,
-            promote=promote,
-            dataset_name=dataset_name,
-            attribution=attribution,
+            test_sets=test_sets,
+            without_option={"dataset_name": dataset_name, "attribution": attribution},
+            on_event=on_event or (lambda _: None),
         )
     # Everything that can be refused is refused before the hours of work.
     tell: OnEvent = on_event or (lambda _: None)
-    registry = Registry(places.models)
+    registry = Registry(chosen.models)
     folder = registry.local_root()
-    model = registry.resolve(like) if isinstance(like, str) else like
-    recipe = choose_recipe(
-        model,
-        {
-            "mode": mode,
-            "split": split,
-            "group_by": group_by,
-            "seed": seed,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "target_recall": target_recall,
-            "precision": precision,
-            "positive": None if positive is None else _classes(positive),
-        },
-    )
-    _check_workers(train_workers, gpus_per_worker, recipe.mode)
+    model = like if isinstance(like, ModelVersion) else registry.resolve(chosen.like) if chosen.like else None
+    recipe = choose_recipe(model, chosen)
+    _check_workers(chosen.train_workers, chosen.gpus_per_worker, recipe.mode)
     named, data_name = _name(datasets, dataset_name)
     if model is not None and model.name != BUILTIN:
         name = name or model.name
@@ -180,20 +111,20 @@ def train_model(
     with registry.staging(name) as staged:
         require_training()
         asked = recipe.positive
-        not_ours = {f"{test_set}=" for test_set in (test_sets or {}).keys() - named.keys()}
+        not_ours = {f"{test_set}=" for test_set in test_sets.keys() - named.keys()}
         ours = [cls for cls in asked if not cls.startswith(tuple(not_ours))]
-        listed = find_datasets(named, ours, all_used=positive is not None)
+        listed = find_datasets(named, ours, all_used=chosen.positive is not None)
         recipe = replace(recipe, positive=_told(listed))
         images = combine(listed)
-        further = find_datasets(test_sets or {}, _anywhere(asked, test_sets or {}), all_used=False)
+        further = find_datasets(test_sets, _anywhere(asked, test_sets), all_used=False)
         _check_names(further)
         if recipe.split == "random":
             split_70_24_6(images.labels, recipe.seed)  # too few files are too few images
-        weights_file = find_weights(places.weights)
+        weights_file = find_weights(chosen.weights)
         weights_sha256 = hashlib.sha256(weights_file.read_bytes()).hexdigest()
         software = installed_software()
         started = time.monotonic()
-        cache = folder / ".features" if places.features is None else places.features.expanduser()
+        cache = folder / ".features" if chosen.features is None else chosen.features.expanduser()
 
         def listen(event: TrainingEvent) -> None:
             tell(event)
@@ -205,9 +136,9 @@ def train_model(
             images,
             recipe,
             weights_file,
-            workers,
-            train_workers,
-            gpus_per_worker,
+            chosen.workers,
+            chosen.train_workers,
+            chosen.gpus_per_worker,
             staged,
             cache,
             listen,
@@ -223,14 +154,14 @@ def train_model(
             attribution=tuple(attribution),
         )
         try:
-            card = write_version(staged, fitted, origin, further, started, int8=int8)
+            card = write_version(staged, fitted, origin, further, started, int8=chosen.int8)
             version = registry.publish(name, staged, card)
         except OSError as fault:
             raise ModelError(
                 f"The model cannot be written below {folder}: {fault.strerror}.",
                 "Free space or choose another folder with --models; the training has to be run again.",
             ) from fault
-    if promote:
+    if chosen.promote:
         promote_version(registry, version)
     return version
 
@@ -260,10 +191,6 @@ def _check_names(test_sets: Iterable[str]) -> None:
             )
 
 
-def _classes(positive: str | Sequence[str]) -> tuple[str, ...]:
-    return (positive,) if isinstance(positive, str) else tuple(positive)
-
-
 def _told(listed: Mapping[str, LabelledImages]) -> tuple[str, ...]:
     """Say every data set's class of cracks, so that a card tells it without the data."""
     if len(listed) == 1:
@@ -283,7 +210,7 @@ def _check_workers(train_workers: int | None, gpus: int, mode: str) -> None:
             f"{train_workers} training workers cannot share a training of mode {mode}.",
             "Give --train-workers 2 or more with --mode finetune, or leave it out to train in one process.",
         )
-    if gpus not in (0, 1) or (gpus and not train_workers):
+    if gpus and not train_workers:
         raise UsageError(
             f"{gpus} GPUs per worker cannot be used by {train_workers or 'no'} training workers.",
             "Give --gpus-per-worker 1 with as many --train-workers as there are GPUs.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 from crackmodel.cluster.jobs.command import Command, from_anywhere, options, positional
 from crackmodel.cluster.jobs.submission import Tell, run_job
@@ -12,60 +12,46 @@ from crackmodel.errors import ClusterError, ModelNotFound, UsageError
 from crackmodel.models.evaluation.evaluate import name_datasets
 from crackmodel.models.registry.registry import ModelVersion, Registry
 from crackmodel.models.training.training_events import TrainingEvent
+from crackmodel.settings import TrainSettings
 
 _KINDS: Final = {kind.__name__: kind for kind in get_args(TrainingEvent)}
 
-_WITHOUT_OPTION: Final = ("batch_size", "dataset_name", "attribution")
+Datasets = Path | str | Sequence[Path | str] | Mapping[str, Path | str]
 
 
 def train_as_job(
-    datasets: Path | str | Sequence[Path | str] | Mapping[str, Path | str],
+    datasets: Datasets,
+    settings: TrainSettings,
     *,
     address: str,
-    models: Path | str,
-    like: ModelVersion | str | None,
-    weights: Path | None,
-    features: Path | None,
+    name: str | None,
     test_sets: Mapping[str, Path | str],
-    int8: bool,
+    without_option: Mapping[str, object],
     on_event: Tell,
-    **given: Any,
 ) -> ModelVersion:
     """Do what `train_model` does, in a job.
 
     Args:
         datasets: As for `train_model`; local paths have to lead to the same place on every node there.
+        settings: Everything that `train_model` was given; the registry is on a file system that this machine
+            and the cluster share.
         address: Of the cluster's dashboard.
-        models: As for `train_model`, on a file system that this machine and the cluster share.
-        like: As for `train_model`.
-        weights: As for `train_model`.
-        features: As for `train_model`.
-        test_sets: As for `train_model`.
-        int8: As for `train_model`.
+        name: As for `train_model`.
+        test_sets: All test sets, by the names that their folders give them.
+        without_option: Arguments of `train_model` that no command can be given.
         on_event: Gets the events of the training, and the job's.
-        **given: The other arguments of `train_model`.
 
     Raises:
         UsageError: `crackmodel train` has no option for something that is given.
         CrackmodelError: As `train_model`.
     """
-    if homeless := [name for name in _WITHOUT_OPTION if given.pop(name)]:
+    if homeless := [argument for argument, value in without_option.items() if value]:
         raise UsageError(
             f"A job cannot be given {', '.join(homeless)}: crackmodel train has no option for it.",
             "Leave it out, or set RAY_ADDRESS to the head's HOST:6379 on a node of the cluster.",
         )
-    command = training_command(
-        datasets,
-        test_sets,
-        {
-            **given,
-            "like": like.reference if isinstance(like, ModelVersion) else like,
-            "models": from_anywhere(models),
-            "weights": _file(weights),
-            "features": features and from_anywhere(features),
-            "no_int8": not int8,
-        },
-    )
+    command = training_command(datasets, test_sets, settings, name)
+    models = settings.models
     reference = str(run_job(command, address, _KINDS, on_event).get("model", ""))
     try:
         return Registry(models).resolve(reference)
@@ -78,9 +64,7 @@ def train_as_job(
 
 
 def training_command(
-    datasets: Path | str | Sequence[Path | str] | Mapping[str, Path | str],
-    test_sets: Mapping[str, Path | str],
-    settings: Mapping[str, object],
+    datasets: Datasets, test_sets: Mapping[str, Path | str], settings: TrainSettings, name: str | None = None
 ) -> Command:
     """Write the command of a training.
 
@@ -88,12 +72,18 @@ def training_command(
         UsageError: A data set has a name that the command line cannot give it.
     """
     places = [from_anywhere(each) for each in _paths(datasets)]
-    tests = [from_anywhere(each) for each in _paths(test_sets)]
-    arguments = (*options({**settings, "test": tests}), *positional(places))
-    return Command("train", arguments, {}, {"training": " ".join(arguments)})
+    given = settings.given() | {
+        "name": name,
+        "models": from_anywhere(settings.models),
+        "test": [from_anywhere(each) for each in _paths(test_sets)],
+        "weights": _file(settings.weights),
+        "features": settings.features and from_anywhere(settings.features),
+    }
+    arguments = (*options(given), *positional(places))
+    return Command("train", arguments, {"training": " ".join(arguments)})
 
 
-def _paths(datasets: Path | str | Sequence[Path | str] | Mapping[str, Path | str]) -> list[Path | str]:
+def _paths(datasets: Datasets) -> list[Path | str]:
     if isinstance(datasets, str | Path):
         return [datasets]
     if not isinstance(datasets, Mapping):

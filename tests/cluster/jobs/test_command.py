@@ -16,9 +16,12 @@ from crackmodel.cluster.jobs.command import Command, from_anywhere
 from crackmodel.errors import UsageError
 from crackmodel.models.training.train_job import training_command
 from crackmodel.scoring.score_job import scoring_command
-from crackmodel.settings import ScoreSettings
+from crackmodel.settings import ScoreSettings, TrainSettings
 
 _COMMANDS: Any = typer.main.get_command(app)
+
+
+TRAINING = TrainSettings.read()
 
 
 def parsed(entrypoint: str) -> dict[str, Any]:
@@ -39,8 +42,6 @@ def test_every_setting_of_a_run_travels(monkeypatch: pytest.MonkeyPatch, tmp_pat
     )  # fmt: skip
     command = scoring_command("-photos", "bridge", chosen)
     options = parsed(command.entrypoint("/opt/my python"))
-    for variable, value in command.environment.items():
-        monkeypatch.setenv(variable, value)
 
     assert options.pop("survey") == f"{tmp_path}/-photos"
     assert options.pop("name") == "bridge"
@@ -48,7 +49,24 @@ def test_every_setting_of_a_run_travels(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert ScoreSettings.read(**options) == chosen.model_copy(
         update={"report": f"{tmp_path}/my report", "models": f"{tmp_path}/my models"}
     )
-    assert chosen.since == datetime(2026, 11, 1, 9, tzinfo=UTC)
+    assert chosen.given().keys() == ScoreSettings.model_fields.keys()
+    assert ScoreSettings.read(**options).modified_since == datetime(2026, 11, 1, 9, tzinfo=UTC)
+
+
+def test_the_age_of_files_is_the_same_in_every_call() -> None:
+    """Or the next caller would not know the job of the last one."""
+    first, second = (scoring_command("/photos", None, ScoreSettings.read(since="36h")) for _ in range(2))
+
+    assert "--since=36h" in first.arguments
+    assert first == second
+
+
+def test_a_flag_that_was_switched_off_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = scoring_command("/photos", None, ScoreSettings.read(force=False))
+    monkeypatch.setenv("CRACKMODEL_FORCE", "1")  # of the head
+
+    options = parsed(command.entrypoint("/opt/my python"))
+    assert options["force"] is False
 
 
 def test_a_default_travels_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,8 +74,8 @@ def test_a_default_travels_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CRACKMODEL_IMAGE_SECONDS", str(default.image_seconds))
     command = scoring_command("/photos", None, ScoreSettings.read(tile=default.tile))
 
-    assert parsed(command.entrypoint("/opt/my python"))["tile"] == default.tile
-    assert command.environment == {"CRACKMODEL_IMAGE_SECONDS": "300.0"}
+    options = parsed(command.entrypoint("/opt/my python"))
+    assert (options["tile"], options["image_seconds"]) == (default.tile, default.image_seconds)
 
 
 def test_defaults_are_left_to_the_cluster_and_uris_stay() -> None:
@@ -66,7 +84,6 @@ def test_defaults_are_left_to_the_cluster_and_uris_stay() -> None:
 
     assert options.keys() == {"survey", "report", "models", "as_json"}
     assert (options["survey"], options["report"]) == ("s3://photos/deck", "s3://reports/all")
-    assert command.environment == {}
 
 
 def test_a_run_is_known_by_its_survey_and_report_and_a_training_by_everything() -> None:
@@ -75,24 +92,26 @@ def test_a_run_is_known_by_its_survey_and_report_and_a_training_by_everything() 
 
     assert deck.key == scoring_command("/elsewhere", "deck", ScoreSettings.read(report="/r", force=True)).key
     assert deck.key != scoring_command("/photos/deck", None, ScoreSettings.read(report="/s")).key
-    assert training_command(["/a"], {}, {}).key == training_command("/a", {}, {}).key
-    assert training_command(["/a"], {}, {}).key != training_command(["/a"], {}, {"seed": 1}).key
+    assert training_command(["/a"], {}, TRAINING).key == training_command("/a", {}, TRAINING).key
+    assert training_command(["/a"], {}, TRAINING) != training_command(["/a"], {}, TrainSettings.read(seed=1))
 
 
 def test_every_option_of_a_training_travels(tmp_path: Path) -> None:
     given = {
-        "name": "walls", "mode": "finetune", "split": "grouped", "group_by": "(.)/", "epochs": 3, "seed": 1,
+        "mode": "finetune", "split": "grouped", "group_by": "(.)/", "epochs": 3, "seed": 1,
         "positive": ["damaged", "b=cracked"], "train_workers": 2, "gpus_per_worker": 0, "target_recall": 0.95,
         "precision": "mixed", "promote": True, "like": "walls@v1", "models": "/m", "features": "/f",
-        "workers": 4, "weights": "/w.h5",
+        "workers": 4, "weights": "/w.h5", "batch_size": 8, "int8": False,
     }  # fmt: skip
     test = {"metu": tmp_path / "metu", "sdnet": tmp_path / "sdnet"}
-    command = training_command({"a": "/data/a", "b": "/data/b"}, test, {**given, "no_int8": True})
+    settings = TrainSettings.read(**given)
+    command = training_command({"a": "/data/a", "b": "/data/b"}, test, settings, "walls")
     options = parsed(command.entrypoint("/opt/my python"))
 
     assert [str(each) for each in options.pop("datasets")] == ["/data/a", "/data/b"]
     assert [str(each) for each in options.pop("test")] == [str(place) for place in test.values()]
-    assert options.pop("int8") is False
+    assert settings.given().keys() | {"test"} == TrainSettings.model_fields.keys()
+    assert options.pop("name") == "walls"
     assert options.pop("as_json") is True
     assert {name: str(value) for name, value in options.items()} == {
         name: str(value) for name, value in given.items()
@@ -101,7 +120,7 @@ def test_every_option_of_a_training_travels(tmp_path: Path) -> None:
 
 def test_names_that_no_option_can_give_are_refused() -> None:
     with pytest.raises(UsageError, match="names of their own: mine"):
-        training_command({"mine": "/data/a"}, {}, {})
+        training_command({"mine": "/data/a"}, {}, TRAINING)
 
 
 _KEYS = "s3://AKIAEXAMPLE:wJalrXUtnFEMI@photos/deck"
@@ -113,8 +132,8 @@ _KEYS = "s3://AKIAEXAMPLE:wJalrXUtnFEMI@photos/deck"
         lambda: scoring_command(_KEYS, None, ScoreSettings.read()),
         lambda: scoring_command("/photos", None, ScoreSettings.read(report=_KEYS)),
         lambda: scoring_command("/photos", None, ScoreSettings.read(models=_KEYS)),
-        lambda: training_command([_KEYS], {}, {}),
-        lambda: training_command(["/a"], {"deck": _KEYS}, {}),
+        lambda: training_command([_KEYS], {}, TRAINING),
+        lambda: training_command(["/a"], {"deck": _KEYS}, TRAINING),
     ],
 )
 def test_keys_in_a_uri_are_refused_before_a_cluster_hears_of_them(command: Callable[[], Command]) -> None:

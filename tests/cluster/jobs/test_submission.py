@@ -13,8 +13,8 @@ from crackmodel.cluster.jobs.command import Command
 from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.errors import ClusterError, SurveyError
 
-_SCORE = Command("score", ("--report=/r", "--", "/photos"), {}, {"survey": "photos", "report": "/r"})
-_FORCED = Command("score", ("--report=/r", "--force", "--", "/photos"), {}, _SCORE.subject)
+_SCORE = Command("score", ("--report=/r", "--", "/photos"), {"survey": "photos", "report": "/r"})
+_FORCED = Command("score", ("--report=/r", "--force", "--", "/photos"), _SCORE.subject)
 _RESULT = '@result {"run_id": "r1"}\n'
 _THEIRS = '@result {"run_id": "theirs"}\n'
 _RAY_JSON = '{"asctime": "2026-11-25 02:00:00,000", "levelname": "INFO", "message": "Shutting down."}\n'
