@@ -64,7 +64,7 @@ class Cluster:
         Args:
             job: Its submission id.
             entrypoint: What a shell on the head runs.
-            environment: Variables of the job and of its tasks; everybody who can open the dashboard sees them.
+            environment: Variables of the job and of its tasks; the dashboard shows them to everybody.
             metadata: Likewise.
 
         Raises:
