@@ -1,1 +1,1 @@
-"""How a survey is scored: shards, workers and the run that drives them."""
+"""One run over one survey, and one night over many surveys."""

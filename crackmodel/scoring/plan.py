@@ -1,4 +1,4 @@
-"""Cut what is to be scored into shards: the images that one Ray task scores and writes as one file."""
+"""Cut a listing into shards: the images that one Ray task scores and writes as one file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _BYTES_PER_TILE: Final = 20_000
 at least one tile of scoring, so a shard of small patches is not taken for cheap because it is light."""
 
 _SHARDS_PER_SLOT: Final = 4
-"""A small survey is cut finer, so that every slot has work and none waits long for the last one."""
+"""A small survey is cut finer, so that every slot has work and the last shard does not take long."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ListedFile(NamedTuple):
-    """One file as the listing saw it: path within the survey, size, modification time (UTC)."""
+    """A file of the listing: path within the survey, size, modification time (UTC)."""
 
     image: str
     bytes: int
@@ -35,7 +35,7 @@ class Shard:
     Args:
         number: Position in the run, from 0; part of the name of the shard's file.
         files: The images, in the order of the listing.
-        cut: It is a part of a planned shard that killed its worker.
+        cut: Whether it is a part of a shard that killed its worker.
     """
 
     number: int
@@ -73,7 +73,7 @@ def plan_shards(pending: pa.Table, *, max_images: int, max_bytes: int, slots: in
 
 
 def listed_files(rows: pa.Table) -> Iterator[ListedFile]:
-    """Take rows out of a listing, four times as fast as `to_pylist`, which looks every time's zone up."""
+    """Convert rows of a listing, four times as fast as `to_pylist`, which looks up the zone of each time."""
     microseconds = rows.column("modified_at").cast(pa.int64())
     times = (_EPOCH + timedelta(microseconds=since) for since in microseconds.to_pylist())
     return map(ListedFile, rows.column("image").to_pylist(), rows.column("bytes").to_pylist(), times)

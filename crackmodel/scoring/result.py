@@ -1,4 +1,4 @@
-"""What a run did, in numbers."""
+"""The result of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crackmodel.reports.table import TopImage, UnfamiliarImage
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What one run did. `listed == scored + rejected + skipped + postponed`, checked against the report.
+    """The result of one run. `listed == scored + rejected + skipped + postponed`, checked against the report.
 
     Attributes:
         run_id: Name of the run; the `run_id` column of its rows.
@@ -22,7 +22,7 @@ class RunResult:
         listed: Files found in the survey.
         scored: Images that got a verdict: `cracks` and `clear`.
         cracks: Images with at least one tile over the threshold.
-        clear: Images with none.
+        clear: Images without.
         rejected: Files that could not be scored, `not_images` among them; by reason in `reject_codes`.
         reject_codes: Count of rejected files by `reject_code`.
         skipped: Files that the report already holds for this model and tiling.
@@ -35,9 +35,9 @@ class RunResult:
         top: The images with the highest probability of a crack, highest first.
         too_many_rejected: More images were rejected than `max_rejected` allows; files that are not images
             by name or content do not count.
-        unfamiliar: Scored images that look unlike what the model was trained on; None where the model cannot
-            tell. Their verdicts count in `cracks` and `clear` all the same.
-        least_familiar: Those that look least like it, highest `ood_score` first.
+        unfamiliar: Scored images that look unlike the model's training images; None for a model without a
+            threshold for that. Their verdicts count in `cracks` and `clear` all the same.
+        least_familiar: Those that look least like them, highest `ood_score` first.
         moved: Images of the report that are gone from the survey, and whose content has another name there.
         missing: Images of the report that are gone; marked as `vanished` only with `mark_missing`.
         nameless: Folders of an object store ignored, with all that is in them, because their name is empty.
@@ -86,7 +86,7 @@ class RunResult:
         return f" ({self.not_images:,} not {'an image' if self.not_images == 1 else 'images'})"
 
     def check_rejected(self) -> None:
-        """Complain about too many rejected images; everything else of the run is done.
+        """Raise an error if too many images were rejected; the run itself is done.
 
         Raises:
             TooManyRejected: `too_many_rejected` is true.

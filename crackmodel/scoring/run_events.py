@@ -1,4 +1,4 @@
-"""What happens during a run, as frozen records.
+"""The events of a run.
 
 Progress bars, logs and Prefect artifacts all listen to the same events; the core prints nothing.
 """
@@ -27,10 +27,10 @@ class RunPlanned:
 
 @dataclass(frozen=True, slots=True)
 class ShardCommitted:
-    """The rows of one shard are in the report for good.
+    """The rows of one shard are committed to the report.
 
-    `images` and `tiles` belong to this shard; `done` of `pending` images are committed so far. `stages` says
-    how many of its `seconds` on `node` went where, `rejections` names the first of its rejected images.
+    `images` and `tiles` belong to this shard; `done` of `pending` images are committed so far. `stages` are
+    its `seconds` on `node` by stage; `rejections` names the first of its rejected images.
     """
 
     run_id: str
@@ -49,7 +49,7 @@ class ShardCommitted:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A shard's worker or node died or hung, as often as Ray repeats it; it is tried in halves."""
+    """A shard's worker or node died or hung, as often as Ray repeats it; the shard is cut in two."""
 
     run_id: str
     shard: int
@@ -76,7 +76,7 @@ class ClockBehind:
 
 @dataclass(frozen=True, slots=True)
 class ReportCompacted:
-    """The survey had so many small files that they were put together."""
+    """The survey's small files were compacted."""
 
     run_id: str
     survey: str
@@ -86,7 +86,7 @@ class ReportCompacted:
 
 @dataclass(frozen=True, slots=True)
 class CompactionFailed:
-    """Orphans could not be deleted, or small files not be compacted; the run has lost nothing."""
+    """Orphan files could not be deleted, or small files not be compacted; the run has lost nothing."""
 
     run_id: str
     survey: str
@@ -108,4 +108,4 @@ Listener = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """Listen to nothing."""
+    """Ignore all events."""

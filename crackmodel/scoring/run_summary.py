@@ -1,4 +1,4 @@
-"""The result of a run in words, for a terminal and for a Markdown artifact."""
+"""The result of a run as text, for a terminal and for a Markdown artifact."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _is_near(image: TopImage) -> bool:
 
 
 def _queries(result: RunResult) -> Iterator[str]:
-    """Yield what somebody wants to know next of this survey; a report may hold others too."""
+    """Yield the queries that are useful next; a report may hold other surveys, too."""
     survey = f"survey = '{result.survey}'"  # a name has no quotes: see `check_name`
     if result.cracks:
         where = f"crack and {survey} order by probability desc limit 20"
@@ -132,7 +132,7 @@ def _queries(result: RunResult) -> Iterator[str]:
 
 
 def _program() -> str:
-    """Name the command as it can be typed here: an environment need not be on the PATH."""
+    """Return the command as it can be typed here: an environment need not be on the PATH."""
     if shutil.which("crackmodel"):
         return "crackmodel"
     return shlex.quote(os.path.relpath(Path(sys.executable).with_name("crackmodel")))

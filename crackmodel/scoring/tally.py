@@ -1,4 +1,4 @@
-"""What a run has done so far, for whoever shows it now and then and not shard by shard."""
+"""Progress of a run, summed up for a display that is updated now and then."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _SHOWN_NOTICES: Final = 10
 _SLOW_SECONDS: Final = 60.0
 _SLOW_FACTOR: Final = 5.0
 _SHARDS_TO_COMPARE: Final = 4
-"""A shard is slow that takes a minute, and for a tile five times as long as the run's others did."""
+"""A shard is slow if it takes a minute, and five times as long a tile as the run's other shards."""
 
 
 class Tally:
     """Sums up the events of one run.
 
     Args:
-        planned: What there is to do.
+        planned: The run.
     """
 
     def __init__(self, planned: RunPlanned) -> None:
@@ -29,19 +29,19 @@ class Tally:
         self._done = self._cracks = self._rejected = self._shards = 0
         self._seconds, self._work = 0.0, 0
         self._notices: list[str] = []
-        self._untold = 0
+        self._left_out = 0
         self._first: tuple[float, int] | None = None
 
     def take(self, event: ShardCommitted | WorkerLost) -> None:
-        """Add what happened."""
+        """Add an event."""
         if isinstance(event, WorkerLost):
             self._note(loss_line(event))
             return
         for rejection in event.rejections:
             self._note(f"rejected {rejection}")
         if event.rejections:
-            self._untold += event.rejected - len(event.rejections)
-        self._look_for_slowness(event)
+            self._left_out += event.rejected - len(event.rejections)
+        self._check_pace(event)
         self._done = event.done
         self._first = self._first or (time.monotonic(), event.done)
         self._cracks += event.cracks
@@ -49,7 +49,7 @@ class Tally:
 
     @property
     def finished(self) -> bool:
-        """Whether everything is committed."""
+        """Whether all images are committed."""
         return self._done >= self._pending
 
     @property
@@ -59,7 +59,7 @@ class Tally:
 
     @property
     def found(self) -> str:
-        """What came out so far."""
+        """Images with cracks and rejected images so far."""
         return f"{self._cracks:,} with cracks, {self._rejected:,} rejected"
 
     @property
@@ -68,7 +68,7 @@ class Tally:
         return f"{self._done:,} of {self._pending:,} images, {self._pace()}{self.found}"
 
     def _pace(self) -> str:
-        """Say how fast it goes: the whole run, or, as Ray takes its time to start, since the first commit."""
+        """Images a second: of the whole run, or, as Ray takes seconds to start, since the first commit."""
         if self.finished:
             return f"{self._done / max(time.monotonic() - self._started, 1e-9):,.1f} images/s, "
         if self._first is None or self._done == self._first[1]:
@@ -77,18 +77,18 @@ class Tally:
         return f"{pace:,.1f} images/s, {(self._pending - self._done) / pace:,.0f} s left, "
 
     def notices(self) -> list[str]:
-        """Give away what a person may want to know of the time since the last call, the first ten of it."""
-        told, untold = self._notices, self._untold
-        self._notices, self._untold = [], 0
-        return [*told, f"{untold:,} more, which the report has"] if untold else told
+        """Return the first ten notices since the last call."""
+        notices, left_out = self._notices, self._left_out
+        self._notices, self._left_out = [], 0
+        return [*notices, f"{left_out:,} more, which the report has"] if left_out else notices
 
     def _note(self, notice: str) -> None:
         if len(self._notices) < _SHOWN_NOTICES:
             self._notices.append(printable(notice))
         else:
-            self._untold += 1
+            self._left_out += 1
 
-    def _look_for_slowness(self, event: ShardCommitted) -> None:
+    def _check_pace(self, event: ShardCommitted) -> None:
         work = max(event.tiles, event.images)
         usual = self._seconds / max(self._work, 1)
         factor = event.seconds / work / usual if usual else 0.0
@@ -105,7 +105,7 @@ class Tally:
 
 
 def loss_line(lost: WorkerLost) -> str:
-    """Say whose worker is gone."""
+    """Describe the loss of a worker in one line."""
     if lost.images > 1:
         what = f"{lost.images:,} images from {lost.first} on"
         return f"the worker of {what} died or hung; they are tried in halves"

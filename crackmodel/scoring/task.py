@@ -1,4 +1,4 @@
-"""What a run hands to its workers, and what they hand back."""
+"""The input and the output of a scoring task."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ScoringJob:
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """What became of a shard: the file that waits for its commit, counts, and what a log should say.
+    """The result of a shard: its file, which is not committed yet, and counts.
 
-    `stages` are seconds by stage, see `stages.STAGES`; `rejections` are its first rejected images, and why.
+    `stages` are seconds by stage, see `stages.STAGES`; `rejections` are its first rejected images and why.
     """
 
     shard: int

@@ -1,1 +1,1 @@
-"""What runs beside Ray's tasks: hand shards out, commit what comes back."""
+"""The part of a run outside of Ray's tasks: hand out shards, commit their results."""

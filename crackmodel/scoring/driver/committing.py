@@ -1,4 +1,4 @@
-"""Put what workers have scored into force: shards become rows of the report, a few at a time."""
+"""Commit scored shards to the report, a few at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ twentieth of a run; a slow shard waits for nobody."""
 
 @dataclass(slots=True)
 class Totals:
-    """What a run has committed so far: images by what became of them, tiles, and commits."""
+    """Counts of what a run has committed so far."""
 
     images: int = 0
     cracks: int = 0
@@ -37,7 +37,7 @@ class Totals:
     rejected: Counter[str] = field(default_factory=Counter)
 
     def add(self, result: ShardResult) -> None:
-        """Count a shard that is in force."""
+        """Add a committed shard."""
         self.images += result.images
         self.cracks += result.cracks
         self.tiles += result.tiles
@@ -48,7 +48,7 @@ class Totals:
 def score_and_commit(
     table: ReportTable, job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener
 ) -> Totals:
-    """Commit shards as they come, in any order, a few at a time; what is scored, also when it is stopped."""
+    """Score files and commit their shards, in any order; when stopped, commit what is scored."""
     totals = Totals()
     if not files.num_rows:
         return totals
@@ -81,7 +81,7 @@ def score_and_commit(
                 if waiting and enough and since >= took * _SCORING_PER_COMMITTING:
                     commit()
         except BaseException as stop:
-            # Ctrl-C and a cancelled flow are no `Exception`; what else is one says that the run is wrong.
+            # Ctrl-C and a cancelled flow are no `Exception`; any other means that the run itself is wrong.
             orderly = isinstance(stop, ClusterError | SurveyError) or not isinstance(stop, Exception)
             if waiting and orderly:
                 with suppress(ReportError):  # why the run stops matters more

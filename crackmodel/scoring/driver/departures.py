@@ -1,4 +1,4 @@
-"""Images that the report knows and the survey has no more: what became of them, and how the report says so.
+"""Mark images of the report that are gone from the survey as moved or vanished.
 
 A row is never deleted. A newer row of the same image, rejected as `moved` or `vanished`, takes its place in
 the view `latest`, so that no crack counts twice because its photograph was renamed.
@@ -31,8 +31,7 @@ class Departures:
 
     Attributes:
         moved: Their content has another name now, under which it was scored.
-        missing: Their content is not known to be anywhere; their rows stay in `latest` unless they were to
-            be marked.
+        missing: Their content is nowhere in the survey; their rows stay in `latest` unless they are marked.
     """
 
     moved: int = 0
@@ -42,7 +41,7 @@ class Departures:
 def record_departures(
     table: ReportTable, job: ScoringJob, listing: pa.Table, *, mark_missing: bool, sequence: int
 ) -> Departures:
-    """Find the survey's images that are gone, and write rows for those that moved, or for all.
+    """Find images that are gone, and write rows for those that moved, or for all.
 
     Args:
         table: The report; the run's own rows are committed.
@@ -67,7 +66,7 @@ def record_departures(
 
 
 def _rejected(job: ScoringJob, moved: pa.Table, vanished: pa.Table) -> Iterator[ShardResult]:
-    """Write files of a bounded number of rows, one after the other."""
+    """Write files of a bounded number of rows."""
     for some in _slices(moved):
         details = [f"the same content is called {now} now" for now in some["now"].to_pylist()]
         yield reject_shard(job, _shard(some), "moved", details, _STAGE)

@@ -1,4 +1,4 @@
-"""Counters that Ray's own endpoint gives to Prometheus, beside Ray's own: `ray_crackmodel_*` on every node.
+"""Counters for Prometheus on Ray's own endpoint: `ray_crackmodel_*` on every node.
 
 Only a run on Ray counts. The driver counts a shard once, when it hands it on to be committed, so that a shard
 which Ray repeats is not counted twice and no image costs a call. Where Ray was installed without its metrics
@@ -11,7 +11,7 @@ from crackmodel.scoring.task import ShardResult
 
 
 class RayCounters:
-    """Counts what a run does; needs a connected Ray.
+    """The counters of a run; needs a connected Ray.
 
     Args:
         survey: Name of the survey, a label of every counter.
@@ -31,7 +31,7 @@ class RayCounters:
         )
 
     def count(self, result: ShardResult) -> None:
-        """Add what one shard brought."""
+        """Add the result of a shard."""
         rejected = sum(result.rejected.values())
         clear = result.images - result.cracks - rejected
         for verdict, images in (("crack", result.cracks), ("clear", clear), ("rejected", rejected)):

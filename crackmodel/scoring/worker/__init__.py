@@ -1,1 +1,1 @@
-"""What runs inside a Ray task: fetch, decode, tile, run the model, write rows."""
+"""The part of a run inside a Ray task: fetch, decode, tile, run the model, write rows."""

@@ -1,4 +1,4 @@
-"""Decoded pictures: cut them into tiles, run the model on them, and say what that means for each picture."""
+"""Cut pictures into tiles, run the model on batches of them, and decide on each picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOADED: Final = threading.local()
 
 
 def cached_engine(model: ModelFile) -> Engine:
-    """Load a model once per thread, the last one only; `content` takes no part in that, the SHA-256 does.
+    """Return a model's engine, built once per thread; the last one is kept, compared by its SHA-256.
 
     Raises:
         ModelError: The engine cannot be built.
@@ -52,7 +52,7 @@ class PictureScorer:
         engine: What runs it, and how many tiles it wants at once.
         tile: Edge of the windows in pixels.
         overlap: What neighbouring windows share.
-        watch: Told when tiles are cut and when the model has run.
+        watch: Measures cutting and running the model.
     """
 
     def __init__(
@@ -82,9 +82,9 @@ class PictureScorer:
 
         Args:
             pixels: uint8 [height, width, 3] RGB.
-            on_columns: Given, once, the columns that say what the model saw and said, or why it could not.
-            on_features: Given the features float32 [n, 1280] of the tiles, some at a time in order, by models
-                that return them.
+            on_columns: Called once, with the columns of the model's verdict or of the rejection.
+            on_features: Called with the features float32 [n, 1280] of the tiles, some at a time in order,
+                for models that return them.
 
         Raises:
             ImageRejected: The picture cannot be tiled.
@@ -110,7 +110,7 @@ class PictureScorer:
         try:
             self._run(spans)
         except _ENGINE_FAULTS:
-            for span in spans:  # one at a time: who is to blame?
+            for span in spans:  # one at a time, to find which picture it is
                 try:
                     self._run([span])
                 except _ENGINE_FAULTS as error:
@@ -134,7 +134,7 @@ class PictureScorer:
 
 @dataclass(slots=True)
 class _Picture:
-    """A picture whose tiles are being scored; `done` of them are."""
+    """A picture, `done` of whose tiles are scored."""
 
     grid: TileGrid
     probabilities: npt.NDArray[np.float32]
@@ -184,7 +184,7 @@ class _Picture:
 
 
 class _Span(NamedTuple):
-    """The rows of a batch that a picture has."""
+    """The tiles of a picture in a batch."""
 
     picture: _Picture
     start: int
@@ -192,7 +192,7 @@ class _Span(NamedTuple):
 
 
 def rejection(why: ImageRejected) -> Columns:
-    """Fill the columns of a report that say that there is no verdict, and why."""
+    """Return the columns of a rejected image."""
     return {
         "verdict": "rejected",
         "reject_code": why.code,

@@ -1,4 +1,4 @@
-"""Which pictures of a shard look unlike the images that the model was trained on."""
+"""Find pictures of a shard that look unlike the model's training images."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ TOGETHER: Final = 256
 """Tiles that are measured at once. Right after the network one alone takes 130 us, of 32 each takes 9."""
 
 
-class DistanceMeter:
-    """Collects the features of a shard's pictures, and fills in the columns that come of them.
+class OutOfDistribution:
+    """Collects the features of a shard's pictures, and computes their `ood_*` columns.
 
     Features are kept no longer than until some hundred tiles are together: 5 kB a tile.
 
     Args:
-        model: Whose threshold and statistics count; without any nothing is filled in.
+        model: Its threshold and statistics count; without them there are no columns.
     """
 
     def __init__(self, model: ModelFile) -> None:
@@ -33,7 +33,7 @@ class DistanceMeter:
         self._distances: dict[int, list[npt.NDArray[np.float32]]] = {}
 
     def listener(self, picture: int) -> OnFeatures | None:
-        """Return what wants to hear the features of a picture; None where they are of no use."""
+        """Return the function that takes a picture's features; None where they are of no use."""
         if self._distribution is None or self._limit is None:
             return None
         return partial(self._add, picture)
@@ -76,6 +76,6 @@ class DistanceMeter:
 
 
 def is_unfamiliar(row: Mapping[str, Any]) -> bool:
-    """Say whether the columns of a picture flag it as unlike the training images."""
+    """Check whether the columns of a picture mark it as unlike the training images."""
     score = row.get("ood_score")
     return score is not None and bool(score > row["ood_threshold"])

@@ -20,20 +20,20 @@ from crackmodel.scoring.worker.ood import is_unfamiliar
 from crackmodel.scoring.worker.stages import StageWatch
 
 _NAMED_REJECTIONS: Final = 3
-"""How many rejected images of a shard are told by name; the report has them all."""
+"""How many rejected images of a shard are named in its result; the report has them all."""
 
 
 def reject_shard(
     job: ScoringJob, shard: Shard, code: str, detail: str | Sequence[str], stage: str = "score"
 ) -> ShardResult:
-    """Write rows for images that nobody may read, because they kill the process that does, or are gone.
+    """Write rows for images that cannot be read: they kill the process that does, or are gone.
 
     Args:
         job: The run.
         shard: The images.
         code: Why.
-        detail: The same for people; one for all or one for each.
-        stage: Where it came out.
+        detail: The reason in words; one for all or one for each.
+        stage: Where they were rejected.
 
     Raises:
         ReportWriteFailed: The storage does not take the file; nothing half-written is left.
@@ -50,14 +50,14 @@ def reject_shard(
 def write_rows(
     job: ScoringJob, shard: Shard, rows: list[dict[str, Any]], started: float, watch: StageWatch
 ) -> ShardResult:
-    """Write the finished rows of a shard to one hidden Parquet file, and sum up what they say.
+    """Write the rows of a shard to one hidden Parquet file, and count them.
 
     Args:
         job: The run.
         shard: Its images, in the order of the rows.
         rows: A dictionary of the report's columns for each image; what is absent is null.
         started: `time.monotonic()` when the shard was begun.
-        watch: What its stages took so far.
+        watch: The times of its stages.
 
     Raises:
         ReportWriteFailed: As `score_shard`.

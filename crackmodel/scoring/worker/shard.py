@@ -19,7 +19,7 @@ from crackmodel.scoring.plan import Shard
 from crackmodel.scoring.task import ScoringJob, ShardResult
 from crackmodel.scoring.worker.batching import OnFeatures, PictureScorer, cached_engine, rejection
 from crackmodel.scoring.worker.fetching import Fetched, fetch_ahead
-from crackmodel.scoring.worker.ood import DistanceMeter
+from crackmodel.scoring.worker.ood import OutOfDistribution
 from crackmodel.scoring.worker.rows import key_columns, write_rows
 from crackmodel.scoring.worker.stages import StageWatch
 from crackmodel.surveys.decoding import read_photograph
@@ -52,7 +52,7 @@ def score_shard(
     """
     started, engine, watch = time.monotonic(), cached_engine(job.model), StageWatch()
     scorer = PictureScorer(job.model, engine, tile=job.tile, overlap=job.overlap, watch=watch)
-    meter = DistanceMeter(job.model)
+    meter = OutOfDistribution(job.model)
     storage, root = open_location(job.survey.uri)
     with warnings.catch_warnings():
         # Pillow warns of oddities in damaged files; what matters of it is in the rows.

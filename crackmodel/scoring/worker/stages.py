@@ -1,4 +1,4 @@
-"""How long the stages of a shard take."""
+"""Measure how long the stages of a shard take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STAGES: Final = ("fetch", "decode", "tile", "engine", "write")
 
 
 class StageWatch:
-    """One watch for all stages: what has passed since the last lap belongs to the stage that ends.
+    """A stopwatch for all stages: the time since the last lap counts for the stage that ends.
 
     A lap takes 0.2 us and an image has five, which is less than a thousandth of what scoring it takes.
     """
@@ -22,7 +22,7 @@ class StageWatch:
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Say that a stage ends now."""
+        """End a stage."""
         now = time.perf_counter()
         self.seconds[stage] += now - self._last
         self._last = now

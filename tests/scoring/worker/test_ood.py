@@ -9,7 +9,7 @@ import pytest
 
 from crackmodel.models.inference.model_file import ModelFile
 from crackmodel.models.inference.out_of_distribution import TrainingDistribution
-from crackmodel.scoring.worker.ood import TOGETHER, DistanceMeter, is_unfamiliar
+from crackmodel.scoring.worker.ood import TOGETHER, OutOfDistribution, is_unfamiliar
 
 pytest.importorskip("sklearn")
 
@@ -32,7 +32,7 @@ def model(distribution: TrainingDistribution | None, threshold: float | None = 2
     return ModelFile("m@v1", "0" * 64, "litert", 1.0, 0.5, b"", threshold, distribution)
 
 
-def tell(meter: DistanceMeter, picture: int, *batches: np.ndarray) -> None:
+def tell(meter: OutOfDistribution, picture: int, *batches: np.ndarray) -> None:
     listener = meter.listener(picture)
     assert listener is not None
     for batch in batches:
@@ -40,7 +40,7 @@ def tell(meter: DistanceMeter, picture: int, *batches: np.ndarray) -> None:
 
 
 def test_picture_of_something_else_is_flagged(grey: TrainingDistribution) -> None:
-    meter = DistanceMeter(model(grey))
+    meter = OutOfDistribution(model(grey))
     tell(meter, 0, features(100, 6))
     tell(meter, 1, features(9, 6))
 
@@ -52,7 +52,7 @@ def test_picture_of_something_else_is_flagged(grey: TrainingDistribution) -> Non
 
 
 def test_odd_corner_shows_in_the_share_and_does_not_flag_the_picture(grey: TrainingDistribution) -> None:
-    meter = DistanceMeter(model(grey))
+    meter = OutOfDistribution(model(grey))
     tell(meter, 0, np.concatenate([features(100, 4), features(9, 2)]))
 
     assert meter.columns(0)["ood_fraction"] == pytest.approx(1 / 3)
@@ -61,12 +61,12 @@ def test_odd_corner_shows_in_the_share_and_does_not_flag_the_picture(grey: Train
 
 def test_company_changes_no_distance(grey: TrainingDistribution) -> None:
     pictures = [features(60 + number, size, number) for number, size in enumerate((1, 300, 1, 40, TOGETHER))]
-    together = DistanceMeter(model(grey))
+    together = OutOfDistribution(model(grey))
     for number, tiles in enumerate(pictures):
         tell(together, number, *np.array_split(tiles, max(1, len(tiles) // 32)))
 
     for number, tiles in enumerate(pictures):
-        alone = DistanceMeter(model(grey))
+        alone = OutOfDistribution(model(grey))
         tell(alone, 0, tiles)
         found, expected = together.columns(number), alone.columns(0)
         assert found["ood_score"] == pytest.approx(expected["ood_score"], rel=1e-5)
@@ -74,7 +74,7 @@ def test_company_changes_no_distance(grey: TrainingDistribution) -> None:
 
 
 def test_picture_without_features_has_no_columns(grey: TrainingDistribution) -> None:
-    meter = DistanceMeter(model(grey))
+    meter = OutOfDistribution(model(grey))
     tell(meter, 1, features(100, 1))
 
     assert meter.columns(0) == {}
@@ -82,7 +82,7 @@ def test_picture_without_features_has_no_columns(grey: TrainingDistribution) -> 
 
 
 def test_model_that_cannot_tell_wants_no_features() -> None:
-    meter = DistanceMeter(model(None, None))
+    meter = OutOfDistribution(model(None, None))
 
     assert meter.listener(0) is None
     assert meter.columns(0) == {}
