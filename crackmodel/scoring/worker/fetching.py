@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,8 +47,8 @@ class _Pace:
 
 
 _NOT_DELETED: Final = 10
-"""A shard of so many files, not one of which is there any more, was rather taken away: a share below the
-survey was unmounted, or a folder moved. The next run's listing knows which."""
+"""Where all of so many files in a shard are gone, they were not deleted one by one: a share below the survey
+was unmounted, or a folder moved. The next run's listing shows which."""
 
 _DISK: Final = _Pace(threads=1, group_bytes=2**20, groups_ahead=1, bytes_ahead=2**20)
 """Handing a small file to a thread costs more than reading it."""
@@ -71,15 +71,17 @@ def fetch_ahead(
         limits: Larger files are not read.
 
     Raises:
-        SurveyError: The survey is gone, or its storage gives nothing away any more.
+        SurveyError: The survey is gone, or its storage cannot be read any more.
     """
     vanished = 0
     pace = _DISK if isinstance(storage, LocalFileSystem) else _STORE
+
+    def fetch(group: _Group) -> list[bytes | ImageRejected]:
+        return [_fetch(storage, root, listed, limits) for listed in group]
+
     with ThreadPoolExecutor(pace.threads, thread_name_prefix="fetch") as pool:
-        queue = _Queue(pool, pace, storage, root, files, limits)
         try:
-            while coming := queue.next():
-                group, contents = coming
+            for group, contents in _read_ahead(files, limits, pace, lambda group: pool.submit(fetch, group)):
                 for listed, content in zip(group, contents.result(), strict=True):
                     vanished += isinstance(content, ImageRejected) and content.code == "vanished"
                     yield listed, content
@@ -89,46 +91,31 @@ def fetch_ahead(
         raise _went_away(root, f"not one of {vanished} files is there, {files[0].image} to {files[-1].image}")
 
 
-class _Queue:
-    """The groups that are read ahead, in order."""
+def _read_ahead(
+    files: Sequence[ListedFile], limits: DecodeLimits, pace: _Pace, submit: Callable[[_Group], _Contents]
+) -> Iterator[tuple[_Group, _Contents]]:
+    """Yield groups of files in order, the next ones submitted already."""
+    left = deque(_group_by_bytes(files, pace.group_bytes))
+    ahead: deque[tuple[_Group, int, _Contents]] = deque()
+    bytes_ahead = 0
 
-    def __init__(
-        self,
-        pool: ThreadPoolExecutor,
-        pace: _Pace,
-        storage: FileSystem,
-        root: str,
-        files: Sequence[ListedFile],
-        limits: DecodeLimits,
-    ) -> None:
-        self._pool, self._pace = pool, pace
-        self._storage, self._root, self._limits = storage, root, limits
-        self._left = deque(_group_by_bytes(files, pace.group_bytes))
-        self._coming: deque[tuple[_Group, int, _Contents]] = deque()
-        self._bytes = 0
-
-    def next(self) -> tuple[_Group, _Contents] | None:
-        """Take the next group, and have others read meanwhile; None after the last one."""
-        self._read_ahead()
-        if not self._coming:
-            return None
-        group, size, contents = self._coming.popleft()
-        self._bytes -= size
-        self._read_ahead()
-        return group, contents
-
-    def _read_ahead(self) -> None:
-        while self._left and len(self._coming) < self._pace.groups_ahead:
-            # What is too large is refused unread, and takes no room.
-            size = sum(listed.bytes for listed in self._left[0] if listed.bytes <= self._limits.max_bytes)
-            if self._coming and self._bytes + size > self._pace.bytes_ahead:
+    def fill() -> None:
+        nonlocal bytes_ahead
+        while left and len(ahead) < pace.groups_ahead:
+            # What is too large is rejected unread, and takes no room.
+            size = sum(listed.bytes for listed in left[0] if listed.bytes <= limits.max_bytes)
+            if ahead and bytes_ahead + size > pace.bytes_ahead:
                 return
-            group = self._left.popleft()
-            self._coming.append((group, size, self._pool.submit(self._fetch_group, group)))
-            self._bytes += size
+            group = left.popleft()
+            ahead.append((group, size, submit(group)))
+            bytes_ahead += size
 
-    def _fetch_group(self, group: _Group) -> list[bytes | ImageRejected]:
-        return [_fetch(self._storage, self._root, listed, self._limits) for listed in group]
+    fill()
+    while ahead:
+        group, size, contents = ahead.popleft()
+        bytes_ahead -= size
+        fill()
+        yield group, contents
 
 
 def _group_by_bytes(files: Sequence[ListedFile], least: int) -> Iterator[_Group]:
@@ -141,7 +128,7 @@ def _group_by_bytes(files: Sequence[ListedFile], least: int) -> Iterator[_Group]
 
 
 def _fetch(storage: FileSystem, root: str, listed: ListedFile, limits: DecodeLimits) -> bytes | ImageRejected:
-    """Read one file; what goes wrong is returned, because it is the image's fate and not the shard's."""
+    """Read one file; what is wrong with it is returned, because it concerns the image and not the shard."""
     if listed.bytes > limits.max_bytes:
         detail = f"{listed.bytes} bytes, and the limit is {limits.max_bytes}"
         return ImageRejected("too_many_bytes", "fetch", detail)
@@ -166,7 +153,7 @@ def _fetch(storage: FileSystem, root: str, listed: ListedFile, limits: DecodeLim
 
 
 def _require_survey(storage: FileSystem, root: str) -> None:
-    """Tell a file that was deleted from a survey that is gone: an unmounted share leaves an empty folder."""
+    """Check that the survey is still there; an unmounted share leaves an empty folder."""
     try:
         with _answering(root):
             there = storage.get_file_info(root).type == FileType.Directory
@@ -187,9 +174,9 @@ def _went_away(root: str, how: str) -> SurveyError:
 
 
 def _require_answer(storage: FileSystem, root: str, image: str) -> None:
-    """Tell a file that cannot be read from a storage that gives nothing away, which is no image's fault.
+    """Check that the storage answers, so that the image is to blame for an error and not the storage.
 
-    A disk is asked for the folder of the file, as the listing asked: what it would stop at, stops the run.
+    On a disk the file's folder is read, as by the listing: what would stop a listing stops the run.
     """
     try:
         with _answering(root):
@@ -203,7 +190,7 @@ def _require_answer(storage: FileSystem, root: str, image: str) -> None:
 
 @contextmanager
 def _answering(root: str) -> Iterator[None]:
-    """Turn what a storage answers instead of looking into an error that ends the run."""
+    """Turn an error of the storage into one that ends the run."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
