@@ -33,9 +33,10 @@ from crackmodel.cli.exits import run_command
 from crackmodel.cli.options import RootArgument, with_options
 from crackmodel.cluster.jobs.command import from_anywhere
 from crackmodel.errors import SchedulerError, SurveyError, UsageError, printable
+from crackmodel.scoring.own_folders import own_folders
 from crackmodel.settings import NightlySettings
+from crackmodel.storage.location import Location
 from crackmodel.surveys.discovery import find_surveys
-from crackmodel.surveys.listing import open_location
 from flows.nightly import nightly
 from flows.serving.own_server import scheduling_server
 from flows.serving.stop_runs import drain, runs_of
@@ -235,9 +236,9 @@ def _require_surveys(root: str, settings: NightlySettings) -> None:
         SurveyError: It holds no surveys, or its roster makes no sense: no fault of the command's, so systemd
             starts it again and again until somebody has mended it.
     """
-    open_location(root)
+    place, apart = Location.parse(root), own_folders(settings)
     try:
-        find_surveys(root, apart=(settings.report, settings.models))
+        find_surveys(place, apart=apart)
     except UsageError as error:
         raise SurveyError(error.problem, error.remedy) from error
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from crackmodel.reports.survey_notes import knows_survey
+from crackmodel.scoring.own_folders import own_folders
 from crackmodel.settings import ScoreSettings
+from crackmodel.storage.location import Location
 from crackmodel.surveys.discovery import RosterEntry, find_surveys
 
 
@@ -24,7 +26,7 @@ def surveys_tonight(root: str, settings: ScoreSettings) -> tuple[RosterEntry, ..
         ReportError: The report's storage cannot be reached.
     """
     return find_surveys(
-        root,
-        apart=(settings.report, settings.models),
+        Location.parse(root),
+        apart=own_folders(settings),
         is_known=partial(knows_survey, settings.report),
     )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow.fs import LocalFileSystem
 
 import crackmodel
 from crackmodel.cluster.session import jobs_address
-from crackmodel.errors import ReconciliationError, ReportError, SurveyError
+from crackmodel.errors import ReconciliationError, ReportError
 from crackmodel.models.inference.model_file import ModelFile, read_model_file
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry.registry import Registry
@@ -22,6 +20,7 @@ from crackmodel.reports.run_names import name_run, run_time
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.driver.committing import Totals, score_and_commit
 from crackmodel.scoring.driver.departures import record_departures
+from crackmodel.scoring.own_folders import own_folders
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run_events import (
     ClockBehind,
@@ -35,7 +34,7 @@ from crackmodel.scoring.score_job import score_as_job
 from crackmodel.scoring.task import ScoringJob
 from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.decode_limits import DecodeLimits
-from crackmodel.surveys.listing import Listing, Survey, list_survey, open_location
+from crackmodel.surveys.listing import Survey, list_survey
 
 _TOP_IMAGES: Final = 10
 
@@ -44,7 +43,7 @@ _CLOCK_TOLERANCE: Final = timedelta(minutes=1)
 
 
 def score_survey(
-    survey: str | Path,
+    survey: str | Path | Survey,
     *,
     report: str | Path | None = None,
     model: str | None = None,
@@ -59,7 +58,8 @@ def score_survey(
     `http://` address of a cluster's dashboard, a job there does it: see `crackmodel.scoring.score_job`.
 
     Args:
-        survey: Folder or `s3://`, `gs://` URI; every file below it is looked at.
+        survey: Folder or `s3://`, `gs://` URI; every file below it is looked at, but the report's and the
+            models'.
         report: Where the Delta table is or shall be; `report` by default.
         model: Model reference; the model that ships by default.
         name: Name of the survey in the report; the last part of its path by default.
@@ -75,11 +75,12 @@ def score_survey(
     """
     started = time.monotonic()
     chosen = ScoreSettings.read(report=str(report) if report is not None else None, model=model, **settings)
+    found = Survey.parse(survey, name)
     if (cluster := jobs_address()) and chosen.workers != 0:
-        return score_as_job(str(survey), name, chosen, cluster, on_event)
+        return score_as_job(found, chosen, cluster, on_event)
     version = Registry(chosen.models).resolve(chosen.model)
     model_file = read_model_file(version, chosen.engine)
-    listing = _without_report(list_survey(str(survey), name), chosen.report)
+    listing = list_survey(found, own_folders(chosen))
     table = ReportTable.open_or_create(chosen.report)
     newest = table.newest_run(listing.survey.name)
     job = _job(chosen, listing.survey, table.uri, model_file, name_run(newest))
@@ -148,24 +149,6 @@ def _modified_since(files: pa.Table, since: datetime | None) -> pa.Table:
     if since is None:
         return files
     return files.filter(pc.greater_equal(files.column("modified_at"), pa.scalar(since)))
-
-
-def _without_report(listing: Listing, report: str) -> Listing:
-    """Leave the report's own files out where it lies inside the survey, as in `crackmodel score .`."""
-    inside, outside = (
-        str(Path(path).resolve()) if isinstance(storage, LocalFileSystem) else path.rstrip("/")
-        for storage, path in (open_location(report), open_location(listing.survey.uri))
-    )
-    if not inside.startswith(f"{outside}/"):
-        return listing
-    own = pc.starts_with(listing.files.column("image"), inside.removeprefix(f"{outside}/") + "/")
-    files = listing.files.filter(pc.invert(own))
-    if not files.num_rows:
-        raise SurveyError(
-            f"There are no files to score in {listing.survey.uri} besides the report {report}.",
-            "Give the folder that holds the photographs.",
-        )
-    return replace(listing, files=files)
 
 
 def _job(settings: ScoreSettings, survey: Survey, report: str, model: ModelFile, run_id: str) -> ScoringJob:

@@ -6,25 +6,23 @@ from typing import Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from crackmodel.cluster.jobs.command import Command, from_anywhere, options, positional
+from crackmodel.cluster.jobs.command import Command, options, positional
 from crackmodel.cluster.jobs.submission import run_job
 from crackmodel.errors import ClusterError
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run_events import Event, Listener
 from crackmodel.settings import ScoreSettings
-from crackmodel.surveys.listing import survey_name
+from crackmodel.storage.location import Location
+from crackmodel.surveys.listing import Survey
 
 _KINDS: Final = {kind.__name__: kind for kind in get_args(Event)}
 
 
-def score_as_job(
-    survey: str, name: str | None, settings: ScoreSettings, address: str, on_event: Listener
-) -> RunResult:
+def score_as_job(survey: Survey, settings: ScoreSettings, address: str, on_event: Listener) -> RunResult:
     """Do what `score_survey` does, in a job.
 
     Args:
-        survey: As for `score_survey`; a local path has to lead to the same place on every node there.
-        name: As for `score_survey`.
+        survey: The survey; a local path has to lead to the same place on every node there.
         settings: Everything else.
         address: Of the cluster's dashboard.
         on_event: Gets the events of the run, and the job's.
@@ -32,7 +30,7 @@ def score_as_job(
     Raises:
         CrackmodelError: As `score_survey`.
     """
-    result = run_job(scoring_command(survey, name, settings), address, _KINDS, on_event)
+    result = run_job(scoring_command(survey, settings), address, _KINDS, on_event)
     try:
         return TypeAdapter(RunResult).validate_python(result)
     except ValidationError as error:
@@ -43,12 +41,12 @@ def score_as_job(
         ) from error
 
 
-def scoring_command(survey: str, name: str | None, settings: ScoreSettings) -> Command:
+def scoring_command(survey: Survey, settings: ScoreSettings) -> Command:
     """Write the command of a run, with every setting that was given here, in whatever way."""
-    place, report = from_anywhere(survey), from_anywhere(settings.report)
-    given = settings.given() | {"report": report, "models": from_anywhere(settings.models), "name": name}
+    report = Location.parse(settings.report).uri
+    places = {"report": report, "models": Location.parse(settings.models).uri}
     return Command(
         name="score",
-        arguments=(*options(given), *positional([place])),
-        subject={"survey": name or survey_name(place), "report": report},
+        arguments=(*options(settings.given() | places | {"name": survey.name}), *positional([survey.uri])),
+        subject={"survey": survey.name, "report": report},
     )

@@ -126,6 +126,16 @@ class Location:
         """The last part of the path; empty for the root of a disk."""
         return self.path.rpartition("/")[2]
 
+    @property
+    def scheme(self) -> str:
+        """The URI's scheme; empty for a local path."""
+        return "" if self.local is not None else self.uri.partition("://")[0]
+
+    @property
+    def real_path(self) -> str:
+        """The path free of symbolic links."""
+        return self.path if self.local is None else os.path.realpath(self.local)
+
     def __truediv__(self, name: str) -> Location:
         """Go one level, or several, down to what has this name."""
         if self.local is not None:
@@ -134,7 +144,7 @@ class Location:
         opened, written = self.store or self.__dict__.get("_opened"), name.translate(_WRITTEN)
         if opened is not None:
             opened = replace(opened, path=f"{opened.path}/{name}", delta_uri=f"{opened.delta_uri}/{written}")
-        return Location(self.resolve(written).uri, store=opened)
+        return Location(self._below(written), store=opened)
 
     def resolve(self, reference: str) -> Location:
         """Find what an address that may be relative to this one means.
@@ -150,10 +160,12 @@ class Location:
             return Location.parse(reference)
         if self.local is not None:
             return Location.parse(self.local / reference)
-        inside = reference.removesuffix(".") if reference == "." else reference.removesuffix("/.")
+        return Location.parse(self._below("" if reference == "." else reference.removesuffix("/.")))
+
+    def _below(self, written: str) -> str:
         place, mark, options = self.uri.partition("?")
-        below = f"{place}/{inside}"
-        return Location.parse(below if "?" in inside else below.rstrip("/") + mark + options)
+        below = f"{place}/{written}"
+        return below if "?" in written else below.rstrip("/") + mark + options
 
     def inside(self, relative: str) -> str:
         """Name something below, for `filesystem`."""

@@ -1,21 +1,23 @@
-"""Which surveys there are to score tonight: a list that somebody wrote, or every folder below a root."""
+"""Which surveys there are below a root: a list that somebody wrote, or every folder."""
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 from pyarrow import fs
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from crackmodel.errors import SurveyError, UsageError, printable
+from crackmodel.errors import SurveyError, UsageError
 from crackmodel.settings import TilePixels
-from crackmodel.surveys.listing import open_location, survey_name
+from crackmodel.storage.advice import first_line, remedy
+from crackmodel.storage.location import Location
+from crackmodel.surveys.listing import Survey, folders_apart
+from crackmodel.text import printable
 
 ROSTER_FILE: Final = "surveys.toml"
 
@@ -32,33 +34,37 @@ _NO_SURVEYS: Final = frozenset(
 )
 """What file systems and storage devices put into a folder by themselves, in lower case."""
 
-_WRITTEN: Final = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
-"""How a folder's own name is written in a URI, where these characters mean something else."""
-
-_KEYS: Final = {"uri": str, "name": str, "tile": int, "owner": str}
-
 
 @dataclass(frozen=True, slots=True)
-class RosterEntry:
-    """One survey of a roster.
+class RosterEntry(Survey):
+    """A survey of a roster.
 
     Attributes:
-        uri: Where its photographs are: absolute path, or `s3://`, `gs://` URI.
-        name: Its name in the report.
         tile: Edge of a tile in pixels; None for the night's own.
-        owner: Whom to tell; may be empty.
+        owner: Who is responsible; may be empty.
     """
 
-    uri: str
-    name: str
     tile: int | None = None
     owner: str = ""
 
 
+class _Listed(BaseModel, extra="forbid", strict=True):
+    """A `[[survey]]` of the roster."""
+
+    uri: str = Field(min_length=1)
+    name: str = ""
+    tile: TilePixels | None = None
+    owner: str = ""
+
+
+class _Roster(BaseModel, extra="forbid", strict=True):
+    survey: list[_Listed] = []
+
+
 def find_surveys(
-    root: str | Path,
+    root: Location,
     *,
-    apart: Sequence[str] = (),
+    apart: Iterable[Location] = (),
     is_known: Callable[[str], bool] | None = None,
 ) -> tuple[RosterEntry, ...]:
     """Find the surveys below a root.
@@ -70,8 +76,8 @@ def find_surveys(
     its own.
 
     Args:
-        root: Folder, or `s3://`, `gs://` URI of one.
-        apart: Folders or URIs that are no surveys though they may be in the root: the report, the models.
+        root: Folder that holds the surveys' folders.
+        apart: Folders that are no surveys though they may be in the root: the report, the models.
         is_known: Says of a survey's name whether there were images of it before. A local folder without any
             is then left out while it is empty; one that is known is not, for its share may not be mounted.
 
@@ -80,64 +86,50 @@ def find_surveys(
 
     Raises:
         SurveyError: There is no such root, it cannot be read, or no survey is in it.
-        UsageError: An address makes no sense, the roster is no TOML, or says something that makes no sense.
+        UsageError: The roster is not TOML, or says something that makes no sense.
     """
-    storage, folder = open_location(str(root))
-    local = isinstance(storage, fs.LocalFileSystem)
-    base = folder if local else _below(str(root), "")
+    roster = root / ROSTER_FILE
     try:
+        storage, folder = root.filesystem, root.root
         inside = storage.get_file_info(fs.FileSelector(folder))
         if any(entry.base_name == ROSTER_FILE for entry in inside):
-            with storage.open_input_stream(f"{folder}/{ROSTER_FILE}") as stream:
-                return _read_roster(stream.read(), base)
+            return _checked(_read_roster(roster, root), root)
     except (OSError, pa.ArrowException) as error:
         raise SurveyError(
-            f"{printable(str(root))} cannot be looked into ({' '.join(str(error).split())[:200]}).",
-            "Give the folder that holds the surveys' folders, and check that it is mounted.",
-        ) from None
-    others = {_real(place) for place in apart if local == _is_local(place)}
-    names = sorted(
-        entry.base_name
-        for entry in inside
+            f"The folder {printable(root.uri)} cannot be read: {first_line(error)}.",
+            remedy(error, "Give the folder that holds the surveys' folders, and check that it is mounted."),
+        ) from error
+    others = folders_apart(root, apart)
+    found = [
+        RosterEntry(survey.name, survey.location)
+        for entry in sorted(inside, key=lambda entry: str(entry.base_name))
         if entry.type == fs.FileType.Directory
         and not entry.base_name.startswith((".", "_"))
         and entry.base_name.lower() not in _NO_SURVEYS
         and entry.path[len(folder) :].strip("/")  # what // in a key makes pyarrow call a folder in itself
-        and (os.path.realpath(entry.path) if local else entry.path) not in others
-        and not _is_table(storage, entry.path)
-    )
-    places = [_below(base, name if local else name.translate(_WRITTEN)) for name in names]
-    found = [RosterEntry(place, survey_name(place)) for place in places]
-    if not local or is_known is None:
-        return _checked(found, base)
+        and (survey := Survey.parse(root / entry.base_name)).location.real_path not in others
+        and not _is_table(survey.location)
+    ]
+    if root.local is None or is_known is None:
+        return _checked(found, root)
     filled = [entry for entry in found if not _is_empty(entry.uri) or is_known(entry.name)]
     if found and not filled:
         raise SurveyError(
-            f"All folders in {base} are empty.", "Put photographs there, or check that the disk is mounted."
+            f"All folders in {root} are empty.", "Put photographs there, or check that the disk is mounted."
         )
-    return _checked(filled, base)
+    return _checked(filled, root)
 
 
-def _is_table(storage: fs.FileSystem, folder: str) -> bool:
-    """Whether a folder is a Delta table: a report, or a copy of one."""
+def _is_table(folder: Location) -> bool:
+    """Say whether a folder is a Delta table: a report, or a copy of one."""
     try:
-        return bool(storage.get_file_info(f"{folder}/_delta_log").type == fs.FileType.Directory)
+        return (folder / "_delta_log").is_dir()
     except OSError:
         return False  # whoever lists it as a survey says what is wrong
 
 
-def _is_local(place: str) -> bool:
-    return "://" not in place or place.startswith("file://")
-
-
-def _real(place: str) -> str:
-    """The path of a place in its storage, free of links."""
-    path = open_location(place)[1]
-    return os.path.realpath(path) if _is_local(place) else path
-
-
 def _is_empty(folder: str) -> bool:
-    """Whether a folder and those in it hold no file but hidden ones. What cannot be read may hold some."""
+    """Say whether a folder and those in it hold only hidden files. What cannot be read may hold others."""
     try:
         with os.scandir(folder) as entries:
             return all(
@@ -148,63 +140,38 @@ def _is_empty(folder: str) -> bool:
         return False
 
 
-def _below(base: str, relative: str) -> str:
-    """Name something below a folder; what stands behind an address's question mark holds there as well."""
-    if "://" not in base:
-        return f"{base}/{relative}"
-    place, mark, options = base.partition("?")
-    inside = f"{place.rstrip('/')}/{relative}".rstrip("/")
-    return inside if "?" in relative else inside + mark + options
-
-
-def _read_roster(content: bytes, base: str) -> tuple[RosterEntry, ...]:
+def _read_roster(file: Location, root: Location) -> list[RosterEntry]:
+    content = file.read_bytes()
     try:
-        listed = tomllib.loads(content.decode())
+        listed = _Roster.model_validate(tomllib.loads(content.decode())).survey
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{_below(base, ROSTER_FILE)} is not TOML: {error}.", "Mend that line.") from error
-    entries = listed.pop("survey", [])
-    if listed or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UsageError(
-            f"{_below(base, ROSTER_FILE)} holds something else than [[survey]] tables: {', '.join(listed)}.",
-            'Write [[survey]] and below it uri = "FOLDER" for each survey.',
-        )
-    return _checked([_entry(entry, number, base) for number, entry in enumerate(entries, 1)], base)
-
-
-def _entry(entry: dict[str, Any], number: int, base: str) -> RosterEntry:
-    wrong = [key for key, value in entry.items() if type(value) is not _KEYS.get(key)]
-    if wrong or not entry.get("uri"):
-        raise UsageError(
-            f"Survey {number} of {_below(base, ROSTER_FILE)} has {', '.join(wrong) or 'no uri'}"
-            + (", which is unknown or of the wrong type." if wrong else "."),
-            "It takes uri, name and owner as text, and tile as a whole number of pixels.",
-        )
-    try:
-        TypeAdapter(TilePixels | None).validate_python(entry.get("tile"))
+        raise UsageError(f"{file} is not TOML: {error}.", "Correct that line.") from error
     except ValidationError as error:
+        first = error.errors()[0]
+        where = [f"survey {part + 1}" if isinstance(part, int) else part for part in first["loc"]]
         raise UsageError(
-            f"tile = {entry['tile']} of survey {number} in {_below(base, ROSTER_FILE)} cannot be used: "
-            f"{error.errors()[0]['msg']}.",
-            "Correct it there.",
+            f"{' of '.join(where[:0:-1]) or where[0]} in {file} cannot be used: {first['msg']}.",
+            'Write [[survey]] and below it uri = "FOLDER" for each survey; it may also have name and owner, '
+            "as text, and tile, a whole number of pixels.",
         ) from error
-    uri = str(entry["uri"])
-    if "://" not in uri and not uri.startswith(("/", "~")):
-        inside = uri.removesuffix("/.")
-        uri = base if inside == "." else _below(base, inside)
-    return RosterEntry(uri, entry.get("name") or survey_name(uri), entry.get("tile"), entry.get("owner", ""))
+    entries = []
+    for entry in listed:
+        survey = Survey.parse(root.resolve(entry.uri), entry.name or None)
+        entries.append(RosterEntry(survey.name, survey.location, entry.tile, entry.owner))
+    return entries
 
 
-def _checked(entries: list[RosterEntry], base: str) -> tuple[RosterEntry, ...]:
+def _checked(entries: list[RosterEntry], root: Location) -> tuple[RosterEntry, ...]:
     names = [entry.name for entry in entries]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(
-            f"Two surveys below {base} have the same name: {', '.join(twice)}.",
-            f"Give each a name of its own in {_below(base, ROSTER_FILE)}.",
+            f"Two surveys below {root} have the same name: {', '.join(twice)}.",
+            f"Give each a name of its own in {root / ROSTER_FILE}.",
         )
     if not entries:
         raise SurveyError(
-            f"There is no survey in {base}.",
+            f"There is no survey in {root}.",
             f"Give the folder that holds the surveys' folders, or list them in {ROSTER_FILE} there.",
         )
     return tuple(entries)

@@ -6,8 +6,8 @@ import hashlib
 import os
 import re
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ from crackmodel.storage.advice import raised_as
 from crackmodel.storage.location import Location
 from crackmodel.text import printable
 
-__all__ = ["LISTING_SCHEMA", "Listing", "Survey", "list_survey", "open_location", "survey_name"]
+__all__ = ["LISTING_SCHEMA", "Listing", "Survey", "folders_apart", "list_survey"]
 
 LISTING_SCHEMA: Final = pa.schema(
     [
@@ -47,15 +47,48 @@ _LONGEST_STEM: Final = 93
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A named tree of photographs.
+    """A named tree of photographs; make one with `parse`.
 
     Attributes:
         name: The report's partition, made of letters, digits, `.`, `_` and `-`.
-        uri: Absolute local path, or `s3://` or `gs://` URI.
+        location: Where the photographs are.
     """
 
     name: str
-    uri: str
+    location: Location
+
+    @classmethod
+    def parse(cls, place: str | Path | Location | Survey, name: str | None = None) -> Survey:
+        """Name the survey that lies somewhere; touches neither the disk nor the network.
+
+        Args:
+            place: What `Location.parse` takes.
+            name: At most 100 letters, digits, `.`, `_` and `-`, not starting with `.` or `_`, since readers
+                of a report's folder ignore such names. By default the last part of the path; where that is
+                not such a name, the nearest one that is, `-`, and six digits of the part's SHA-256, so that
+                `Brücke` and `Bröcke` stay two surveys.
+
+        Raises:
+            UsageError: The address is malformed, or the name cannot be a partition's.
+        """
+        if isinstance(place, Survey):
+            return place if name is None else replace(place, name=_checked_name(name))
+        location = Location.parse(place)
+        return Survey(_default_name(location.name) if name is None else _checked_name(name), location)
+
+    @property
+    def uri(self) -> str:
+        """Absolute local path, or URI in an object store."""
+        return self.location.uri
+
+    def open(self) -> tuple[fs.FileSystem, str]:
+        """Return the file system that holds the photographs, and their folder in it.
+
+        Raises:
+            SurveyError: The object store cannot be reached.
+        """
+        with raised_as(SurveyError, f"{self.uri} cannot be listed"):
+            return self.location.filesystem, self.location.root
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,39 +112,7 @@ class Listing:
     nameless: int = 0
 
 
-def survey_name(uri: str) -> str:
-    """Derive a survey's name from its place: the last part of the path, made safe for a partition's folder.
-
-    Args:
-        uri: Local path or URI.
-
-    Returns:
-        At most 100 letters, digits, `.`, `_` and `-`; never empty, never starting with `.` or `_` (readers
-        of a report's folder ignore such names). Where the folder's own name is not like that, the nearest
-        one that is, `-`, and six digits of its SHA-256: `Brücke` and `Bröcke` stay two surveys.
-    """
-    last = Location.parse(uri).name
-    if not last:
-        return "survey"
-    if _NAME.fullmatch(last):
-        return last
-    stem = _UNSAFE.sub("-", last).strip("-._")[:_LONGEST_STEM] or "survey"
-    return f"{stem}-{hashlib.sha256(last.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
-
-
-def open_location(uri: str) -> tuple[fs.FileSystem, str]:
-    """Open the storage that a path or URI points into.
-
-    Raises:
-        UsageError: As `Location.parse`.
-        SurveyError: The object store cannot be reached.
-    """
-    location = Location.parse(uri)
-    with raised_as(SurveyError, f"{location} cannot be listed"):
-        return location.filesystem, location.root
-
-
-def list_survey(uri: str, name: str | None = None) -> Listing:
+def list_survey(survey: Survey, apart: Iterable[Location] = ()) -> Listing:
     """List every file of a survey.
 
     Files and folders whose names start with a dot are ignored and counted. Links to files within the tree
@@ -119,32 +120,39 @@ def list_survey(uri: str, name: str | None = None) -> Listing:
     out of the tree are ignored and counted. So are folders of an object store whose name is empty.
 
     Args:
-        uri: Local folder, or `s3://` or `gs://` URI of one.
-        name: The survey's name; by default `survey_name(uri)`.
+        survey: The survey.
+        apart: Folders that are no part of it where they lie in it, such as the report and the models; so a
+            link into one leads out of the survey.
 
     Raises:
         SurveyError: There is no such folder, it is a file, it is empty, or part of it cannot be read.
-        UsageError: The URI or the name is malformed.
     """
-    storage, root = open_location(uri)
-    local = isinstance(storage, fs.LocalFileSystem)
-    survey = Survey(_checked_name(uri, name), root if local else uri)
-    found = _Found()
-    if local:
-        _require_folder(Path(root))
+    storage, root = survey.open()
+    found = _Found(apart=folders_apart(survey.location, apart))
+    if survey.location.local is not None:
+        _require_folder(survey.location.local)
         _walk_local(os.path.realpath(root), found)
     else:
-        _walk_store(storage, root, uri, found)
+        _walk_store(storage, root, survey.uri, found)
     files = found.table()
     if not files.num_rows:
         raise SurveyError(f"There are no files to score in {survey.uri}.", _remedy_for_empty(found))
     return Listing(survey, files, found.hidden, found.outside, found.misnamed, found.nameless)
 
 
+def folders_apart(root: Location, apart: Iterable[Location]) -> frozenset[str]:
+    """Return the paths, free of links, of the folders that lie below a root without being part of it."""
+    inside = root.real_path.rstrip("/") + "/"
+    paths = (each.real_path for each in apart if each.scheme == root.scheme)
+    return frozenset(path for path in paths if path.startswith(inside))
+
+
 @dataclass(slots=True)
 class _Found:
     """The files found so far, as Arrow arrays but for the last few."""
 
+    apart: frozenset[str] = frozenset()
+    left_out: int = 0
     hidden: int = 0
     outside: int = 0
     misnamed: int = 0
@@ -164,6 +172,12 @@ class _Found:
         self.times.append(min(max(modified_ns // 1000, _EARLIEST_US), _LATEST_US))
         if len(self.images) >= _CHUNK:
             self._pack()
+
+    def is_part(self, folder: str) -> bool:
+        if folder not in self.apart:
+            return True
+        self.left_out += 1
+        return False
 
     def table(self) -> pa.Table:
         self._pack()
@@ -193,7 +207,8 @@ def _walk_local(root: str, found: _Found) -> None:
             below_hidden = hidden or entry.name.startswith(".")
             image = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
-                folders.append((image, below_hidden))
+                if found.is_part(entry.path):
+                    folders.append((image, below_hidden))
             elif below_hidden:
                 found.hidden += 1
             elif entry.is_symlink():
@@ -227,7 +242,7 @@ def _add_file(image: str, entry: os.DirEntry[str], found: _Found) -> None:
 
 def _add_link(root: str, image: str, entry: os.DirEntry[str], found: _Found) -> None:
     target = Path(os.path.realpath(entry.path))
-    within = target.is_relative_to(root)
+    within = target.is_relative_to(root) and not any(target.is_relative_to(each) for each in found.apart)
     try:
         is_file, is_folder = within and target.is_file(), within and target.is_dir()
     except OSError as error:  # it is somewhere where nobody may look
@@ -255,7 +270,8 @@ def _walk_store(storage: fs.FileSystem, root: str, uri: str, found: _Found) -> N
                     # pyarrow calls the folder "" of a key with // by its parent's name, and cannot enter it.
                     found.nameless += not hidden
                 elif info.type == fs.FileType.Directory:
-                    folders.append((info.path, below_hidden))
+                    if found.is_part(info.path):
+                        folders.append((info.path, below_hidden))
                 elif below_hidden:
                     found.hidden += 1
                 elif info.type == fs.FileType.File:
@@ -278,9 +294,16 @@ def _require_folder(root: Path) -> None:
         )
 
 
-def _checked_name(uri: str, name: str | None) -> str:
-    if name is None:
-        return survey_name(uri)
+def _default_name(last: str) -> str:
+    if not last:
+        return "survey"
+    if _NAME.fullmatch(last):
+        return last
+    stem = _UNSAFE.sub("-", last).strip("-._")[:_LONGEST_STEM] or "survey"
+    return f"{stem}-{hashlib.sha256(last.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+
+
+def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{printable(repr(name))} cannot name a survey.",
@@ -290,7 +313,7 @@ def _checked_name(uri: str, name: str | None) -> str:
 
 
 def _is_utf8(text: str) -> bool:
-    """Tell whether a path can be encoded; undecodable bytes of a file name come as lone surrogates."""
+    """Say whether a path can be encoded; undecodable bytes of a file name come as lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -311,6 +334,7 @@ def _unreadable(folder: str, error: OSError) -> SurveyError:
 
 def _remedy_for_empty(found: _Found) -> str:
     ignored = {
+        "folders that hold the report or the models": found.left_out,
         "hidden": found.hidden,
         "links out of the folder": found.outside,
         "named in another encoding than UTF-8": found.misnamed,

@@ -132,7 +132,7 @@ def walk(files: int, folder: Path) -> dict[str, float]:
             (folder / f"{start:07}" / f"IMG_{number:07}.JPG").write_bytes(b"x")
     forget_peak()
     before, started = _peak(), time.perf_counter()
-    listing = list_survey(str(folder))
+    listing = list_survey(Survey.parse(folder))
     seconds = time.perf_counter() - started
     shutil.rmtree(folder)
     folder.mkdir()
@@ -157,7 +157,7 @@ def made_up_listing(images: int, folder: Path) -> Listing:
     times = pa.array(np.full(images, 1_780_000_000_000_000), pa.int64()).cast(LISTING_SCHEMA.types[2])
     files = pa.Table.from_arrays([names, sizes, times], schema=LISTING_SCHEMA)
     pa.default_memory_pool().release_unused()
-    return Listing(Survey("bridge", str(folder)), files, hidden=0, outside=0)
+    return Listing(Survey.parse(folder, "bridge"), files, hidden=0, outside=0)
 
 
 def score_nothing(job: ScoringJob, shard: Shard) -> ShardResult:

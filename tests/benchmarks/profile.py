@@ -123,7 +123,7 @@ def _scored(survey: Path, files: Sequence[Path], engine: str) -> dict[str, float
 def _job(survey: Path, report: str, engine: str) -> ScoringJob:
     return ScoringJob(
         run_id="profile",
-        survey=Survey("profile", str(survey)),
+        survey=Survey.parse(survey, "profile"),
         report=report,
         model=read_model_file(Registry("models").resolve("builtin"), engine),
         tile=227,

@@ -16,6 +16,7 @@ from crackmodel.scoring.nightly_summary import markdown_night, night_rows, plain
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run_events import Event, ShardCommitted
 from crackmodel.scoring.run_summary import plain_summary
+from crackmodel.storage.location import Location
 from crackmodel.surveys.discovery import RosterEntry
 from tests.scoring.conftest import Score, rows
 
@@ -31,7 +32,7 @@ def stop(event: Event) -> None:
 
 
 def compare(result: RunResult) -> Outcome:
-    return compare_outcome(RosterEntry(result.survey, result.uri), result, rise=0.2)
+    return compare_outcome(RosterEntry(result.survey, Location.parse(result.uri)), result, rise=0.2)
 
 
 def tell(*outcomes: Outcome) -> None:

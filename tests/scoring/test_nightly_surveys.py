@@ -20,7 +20,8 @@ def test_a_folder_of_photographs_can_hold_the_report_and_the_models(
         (tmp_path / name).mkdir()
     picture = tmp_path / "bridge-07" / "a.jpg"
     shutil.copy(sample.directory / sample.cracked[0], picture)
-    (tmp_path / "models" / "diagram.png").touch()
+    (tmp_path / "models" / "walls" / "v1").mkdir(parents=True)
+    (tmp_path / "models" / "walls" / "v1" / "card.json").touch()
 
     (first,) = surveys_tonight(".")
     score_survey(first.uri, workers=0)

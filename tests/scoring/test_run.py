@@ -247,6 +247,18 @@ def test_a_report_inside_the_survey_is_not_scored(patches: Path, score: Score) -
     assert (first.listed, second.listed, second.skipped) == (12, 12, 12)
 
 
+def test_models_inside_the_survey_are_not_scored(
+    patches: Path, score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = patches / "models" / "walls" / "v1" / "evaluation"
+    pictures.mkdir(parents=True)
+    shutil.copy(patches / "01.jpg", pictures / "roc.jpg")
+    monkeypatch.chdir(patches)
+    assert score(Path()).listed == 13  # a folder of that name may hold photographs
+    (pictures.parent / "card.json").touch()
+    assert score(Path()).listed == 12
+
+
 def test_a_survey_can_be_given_a_name(patches: Path, report: Path, score: Score) -> None:
     score(patches, name="deck-2")
 

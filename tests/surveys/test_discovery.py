@@ -1,16 +1,22 @@
-"""Which surveys there are tonight."""
+"""Which surveys there are below a root."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from crackmodel.errors import SurveyError, UsageError
+from crackmodel.storage.location import Location
 from crackmodel.surveys.discovery import RosterEntry, find_surveys
-from crackmodel.surveys.listing import list_survey, open_location, survey_name
+from crackmodel.surveys.listing import Survey, list_survey
 from tests.object_store import BUCKET, ObjectStore
+
+
+def found_in(root: str | Path, apart: tuple[str, ...] = (), **given: Any) -> tuple[RosterEntry, ...]:
+    return find_surveys(Location.parse(root), apart=[Location.parse(each) for each in apart], **given)
 
 
 def test_every_folder_is_a_survey(tmp_path: Path) -> None:
@@ -18,9 +24,9 @@ def test_every_folder_is_a_survey(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     (tmp_path / "notes.txt").write_text("no survey")
 
-    assert find_surveys(tmp_path) == (
-        RosterEntry(f"{tmp_path}/bridge-07", "bridge-07"),
-        RosterEntry(f"{tmp_path}/tunnel", "tunnel"),
+    assert found_in(tmp_path) == (
+        RosterEntry("bridge-07", Location.parse(f"{tmp_path}/bridge-07")),
+        RosterEntry("tunnel", Location.parse(f"{tmp_path}/tunnel")),
     )
 
 
@@ -33,14 +39,14 @@ def test_what_holds_no_photographs_is_no_survey(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
 
     apart = ("night", f"file://{tmp_path}/models", "./store/", "s3://nowhere/bridge-07")
-    assert [entry.name for entry in find_surveys(".", apart=apart)] == ["bridge-07"]
+    assert [entry.name for entry in found_in(".", apart=apart)] == ["bridge-07"]
 
 
 def test_a_report_in_a_bucket_is_no_survey_of_it(object_store: ObjectStore) -> None:
     for key in ("night/bridge-07/a.jpg", "night/out/a.parquet", "night/old/_delta_log/0.json"):
         object_store.put(key)
 
-    found = find_surveys(f"s3://{BUCKET}/night", apart=(f"s3://{BUCKET}/night/out/", "bridge-07"))
+    found = found_in(f"s3://{BUCKET}/night", apart=(f"s3://{BUCKET}/night/out/", "bridge-07"))
 
     assert [entry.name for entry in found] == ["bridge-07"]
 
@@ -51,14 +57,14 @@ def test_an_empty_folder_is_a_survey_once_there_were_images_of_it(tmp_path: Path
     (tmp_path / "deep" / ".DS_Store").touch()
 
     with pytest.raises(SurveyError, match=r"All folders in .* are empty"):
-        find_surveys(tmp_path, is_known=lambda _: False)
-    assert len(find_surveys(tmp_path)) == 4
+        found_in(tmp_path, is_known=lambda _: False)
+    assert len(found_in(tmp_path)) == 4
     (tmp_path / "bridge-07" / "span-1" / "a.jpg").touch()
-    found = find_surveys(tmp_path, is_known=lambda name: name == "unplugged")
+    found = found_in(tmp_path, is_known=lambda name: name == "unplugged")
     assert [entry.name for entry in found] == ["bridge-07", "unplugged"]
 
     (tmp_path / "surveys.toml").write_text("survey = [{ uri = 'new' }]")
-    assert [entry.name for entry in find_surveys(tmp_path, is_known=lambda _: False)] == ["new"]
+    assert [entry.name for entry in found_in(tmp_path, is_known=lambda _: False)] == ["new"]
 
 
 def test_a_roster_decides_where_it_is(tmp_path: Path) -> None:
@@ -79,10 +85,10 @@ def test_a_roster_decides_where_it_is(tmp_path: Path) -> None:
         """
     )
 
-    assert find_surveys(tmp_path) == (
-        RosterEntry(f"{tmp_path}/bridges/07", "bridge-07", 256, "North district"),
-        RosterEntry("s3://photos/tunnel", "tunnel"),
-        RosterEntry("/mnt/facades", "facades"),
+    assert found_in(tmp_path) == (
+        RosterEntry("bridge-07", Location.parse(f"{tmp_path}/bridges/07"), 256, "North district"),
+        RosterEntry("tunnel", Location.parse("s3://photos/tunnel")),
+        RosterEntry("facades", Location.parse("/mnt/facades")),
     )
 
 
@@ -95,7 +101,7 @@ def elsewhere(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def put(location: str, content: bytes = b"x") -> None:
-    storage, path = open_location(location)
+    storage, path = Survey.parse(location).open()
     with storage.open_output_stream(path) as stream:
         stream.write(content)
 
@@ -107,13 +113,13 @@ def test_the_options_of_a_root_hold_for_every_survey_in_it(elsewhere: str, slash
     for written in folders.values():
         put(f"{night}/{written}/a.jpg{elsewhere}")
 
-    found = find_surveys(f"{night}{slash}{elsewhere}")
+    found = found_in(f"{night}{slash}{elsewhere}")
 
     assert {entry.uri: entry.name for entry in found} == {
-        f"{night}/{written}{elsewhere}": survey_name(folder) for folder, written in folders.items()
+        f"{night}/{written}{elsewhere}": Survey.parse(folder).name for folder, written in folders.items()
     }
     for entry in found:
-        assert list_survey(entry.uri).files["image"].to_pylist() == ["a.jpg"]
+        assert list_survey(entry).files["image"].to_pylist() == ["a.jpg"]
 
 
 def test_the_options_of_a_root_hold_for_what_its_roster_names_in_it(elsewhere: str) -> None:
@@ -126,7 +132,7 @@ def test_the_options_of_a_root_hold_for_what_its_roster_names_in_it(elsewhere: s
     """
     put(f"{night}/surveys.toml{elsewhere}", roster)
 
-    assert [entry.uri for entry in find_surveys(f"{night}/{elsewhere}")] == [
+    assert [entry.uri for entry in found_in(f"{night}/{elsewhere}")] == [
         f"{night}/bridge-07{elsewhere}",
         f"{night}{elsewhere}",
         f"{night}/sub{elsewhere}",
@@ -139,34 +145,36 @@ def test_a_folder_without_a_name_is_no_survey(object_store: ObjectStore) -> None
     for key in ("night/bridge-07/a.jpg", "night//b.jpg"):
         object_store.put(key)
 
-    assert [entry.name for entry in find_surveys(f"s3://{BUCKET}/night")] == ["bridge-07"]
+    assert [entry.name for entry in found_in(f"s3://{BUCKET}/night")] == ["bridge-07"]
 
 
 @pytest.mark.parametrize(
     ("roster", "complaint"),
     [
         ("[[survey]\n", "is not TOML"),
-        ("uri = 'a'", "something else than .*: uri"),
-        ("[[survey]]\nname = 'a'", "Survey 1 .* has no uri"),
-        ("[[survey]]\nuri = 'a'\ncolour = 'red'", "Survey 1 .* has colour, which is unknown"),
-        ("[[survey]]\nuri = 'a'\ntile = '256'", "has tile, which is unknown or of the wrong type"),
-        ("[[survey]]\nuri = 'a'\ntile = 5", r"tile = 5 of survey 1 in .*surveys\.toml cannot be used: .*32"),
+        ("uri = 'a'", "^uri in .* cannot be used"),
+        ("[[survey]]\nname = 'a'", "uri of survey 1 in .* cannot be used: Field required"),
+        ("[[survey]]\nuri = 'a'\ncolour = 'red'", "colour of survey 1 in .* cannot be used: Extra"),
+        ("[[survey]]\nuri = 'a'\ntile = '256'", "tile of survey 1 .*: Input should be a valid integer"),
+        ("[[survey]]\nuri = 'a'\ntile = 5", r"tile of survey 1 in .*surveys\.toml cannot be used: .*32"),
         ("[[survey]]\nuri = 'x/a'\n[[survey]]\nuri = 'y/a'", "same name: a"),
-        ("survey = 3", "something else"),
+        ("survey = 3", "^survey in .*valid list"),
+        ("survey = [3]", "^survey 1 in .*valid dictionary"),
+        ("[[survey]]\nuri = ''", "uri of survey 1 .*at least 1 character"),
     ],
 )
 def test_a_roster_that_makes_no_sense_is_refused(tmp_path: Path, roster: str, complaint: str) -> None:
     (tmp_path / "surveys.toml").write_text(roster)
 
     with pytest.raises(UsageError, match=complaint):
-        find_surveys(tmp_path)
+        found_in(tmp_path)
 
 
 def test_a_root_without_surveys_says_so(tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match="no survey"):
-        find_surveys(tmp_path)
+        found_in(tmp_path)
     (tmp_path / "surveys.toml").write_text("")
     with pytest.raises(SurveyError, match="no survey"):
-        find_surveys(tmp_path)
-    with pytest.raises(SurveyError, match="cannot be looked into"):
-        find_surveys(tmp_path / "nowhere")
+        found_in(tmp_path)
+    with pytest.raises(SurveyError, match="cannot be read"):
+        found_in(tmp_path / "nowhere")

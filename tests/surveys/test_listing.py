@@ -22,7 +22,8 @@ from pyarrow import fs
 
 from crackmodel.errors import SurveyError, UsageError
 from crackmodel.reports.schema import check_name
-from crackmodel.surveys.listing import LISTING_SCHEMA, _Found, list_survey, open_location, survey_name
+from crackmodel.storage.location import Location
+from crackmodel.surveys.listing import LISTING_SCHEMA, Listing, Survey, _Found, list_survey
 
 
 def write(path: Path, content: bytes = b"x") -> Path:
@@ -31,8 +32,16 @@ def write(path: Path, content: bytes = b"x") -> Path:
     return path
 
 
+def listed(place: str | Path, name: str | None = None) -> Listing:
+    return list_survey(Survey.parse(place, name))
+
+
+def default_name(place: str) -> str:
+    return Survey.parse(place).name
+
+
 def images(uri: str | Path) -> list[str]:
-    found: list[str] = list_survey(str(uri)).files["image"].to_pylist()
+    found: list[str] = listed(uri).files["image"].to_pylist()
     return found
 
 
@@ -53,7 +62,7 @@ def images(uri: str | Path) -> list[str]:
     ],
 )
 def test_a_survey_is_named_after_its_folder(uri: str, name: str) -> None:
-    assert survey_name(uri) == name
+    assert default_name(uri) == name
 
 
 @pytest.mark.parametrize(
@@ -68,7 +77,7 @@ def test_a_survey_is_named_after_its_folder(uri: str, name: str) -> None:
     ],
 )
 def test_a_folder_that_no_partition_can_be_called_gets_a_hash_to_its_name(folder: str, stem: str) -> None:
-    assert survey_name(f"/data/{folder}") == f"{stem}-{hashlib.sha256(folder.encode()).hexdigest()[:6]}"
+    assert default_name(f"/data/{folder}") == f"{stem}-{hashlib.sha256(folder.encode()).hexdigest()[:6]}"
 
 
 @pytest.mark.parametrize(
@@ -76,13 +85,13 @@ def test_a_folder_that_no_partition_can_be_called_gets_a_hash_to_its_name(folder
     [("橋梁一", "橋梁二"), ("Brücke", "Bröcke"), ("a b", "a-b"), ("_a", "a"), ("x" * 101, "x" * 102)],
 )
 def test_two_folders_never_share_a_name(one: str, other: str) -> None:
-    assert survey_name(f"/data/{one}") != survey_name(f"/data/{other}")
+    assert default_name(f"/data/{one}") != default_name(f"/data/{other}")
 
 
 @settings(deadline=None)
 @given(st.text(min_size=1).filter(lambda text: "\x00" not in text))
 def test_every_folder_gives_a_name_that_a_partition_can_have(folder: str) -> None:
-    name = survey_name(f"/data/{folder}")
+    name = default_name(f"/data/{folder}")
     assert check_name(name) == name
     assert list_survey_takes(name)
 
@@ -100,7 +109,7 @@ def test_surveys_and_reports_agree_on_names(name: str) -> None:
 
 def list_survey_takes(name: str) -> bool:
     try:
-        list_survey("/no/such/folder", name)
+        listed("/no/such/folder", name)
     except UsageError:
         return False
     except SurveyError:
@@ -113,20 +122,20 @@ def test_a_relative_path_is_named_after_the_folder_it_means(
 ) -> None:
     write(tmp_path / "bridge" / "a.jpg")
     monkeypatch.chdir(tmp_path / "bridge")
-    listing = list_survey(".")
+    listing = listed(".")
     assert listing.survey.name == "bridge"
     assert listing.survey.uri == str(tmp_path / "bridge")
 
 
 def test_a_name_can_be_given(tmp_path: Path) -> None:
     write(tmp_path / "a.jpg")
-    assert list_survey(str(tmp_path), name="north-pier").survey.name == "north-pier"
+    assert listed(tmp_path, "north-pier").survey.name == "north-pier"
 
 
 @pytest.mark.parametrize("name", ["", "north pier", "a/b", "_locks", ".x", "survey=x", "x" * 101])
 def test_a_name_no_partition_can_have_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot name a survey"):
-        list_survey(str(tmp_path), name=name)
+        listed(tmp_path, name)
 
 
 def test_local_places_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -138,7 +147,7 @@ def test_local_places_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         (tmp_path / "deck").as_uri(): tmp_path / "deck",
         f"{tmp_path}/deck/": tmp_path / "deck",
     }.items():
-        storage, inside = open_location(uri)
+        storage, inside = Survey.parse(uri).open()
         assert isinstance(storage, fs.LocalFileSystem)
         assert inside == str(path)
 
@@ -146,12 +155,12 @@ def test_local_places_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 @pytest.mark.parametrize("uri", ["ftp://host/deck", "https://host/deck", "C://deck"])
 def test_an_unknown_scheme_is_a_usage_error(uri: str) -> None:
     with pytest.raises(UsageError, match="s3://BUCKET"):
-        open_location(uri)
+        Survey.parse(uri)
 
 
 def test_a_malformed_uri_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="not a valid URI"):
-        open_location("s3://inspections/deck?no_such_option=1")
+        Survey.parse("s3://inspections/deck?no_such_option=1")
 
 
 # ---------------------------------------------------------------- local trees
@@ -163,7 +172,7 @@ def test_every_file_is_listed_with_its_size_and_time_sorted_by_path(tmp_path: Pa
     write(tmp_path / "a.jpg", b"12345")
     write(tmp_path / "notes.txt")
     os.utime(tmp_path / "a.jpg", ns=(0, 1_700_000_000_123_456_789))
-    listing = list_survey(str(tmp_path))
+    listing = listed(tmp_path)
     assert listing.files.schema == LISTING_SCHEMA
     assert listing.files["image"].to_pylist() == ["a.jpg", "notes.txt", "span 10/b.jpg", "span 2/ü.JPG"]
     assert listing.files["bytes"].to_pylist() == [5, 1, 0, 3]
@@ -174,8 +183,8 @@ def test_every_file_is_listed_with_its_size_and_time_sorted_by_path(tmp_path: Pa
 
 def test_a_file_uri_lists_like_its_path(tmp_path: Path) -> None:
     write(tmp_path / "deck 1" / "a.jpg")
-    by_uri = list_survey((tmp_path / "deck 1").as_uri())
-    assert by_uri == list_survey(str(tmp_path / "deck 1"))
+    by_uri = listed((tmp_path / "deck 1").as_uri())
+    assert by_uri == listed(tmp_path / "deck 1")
     assert by_uri.survey.uri == str(tmp_path / "deck 1")
 
 
@@ -185,7 +194,7 @@ def test_hidden_files_and_folders_are_counted_and_ignored(tmp_path: Path) -> Non
     write(tmp_path / ".trash" / "b.jpg")
     write(tmp_path / ".trash" / "deep" / "c.jpg")
     write(tmp_path / "span" / "._d.jpg")
-    listing = list_survey(str(tmp_path))
+    listing = listed(tmp_path)
     assert listing.files["image"].to_pylist() == ["a.jpg"]
     assert listing.hidden == 4
 
@@ -198,7 +207,7 @@ def test_links_out_of_the_tree_are_counted_and_ignored(tmp_path: Path) -> None:
     (survey / "file.jpg").symlink_to(tmp_path / "bridge-2" / "b.jpg")
     (survey / "nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
     (survey / "itself.jpg").symlink_to(survey / "itself.jpg")
-    listing = list_survey(str(survey))
+    listing = listed(survey)
     assert listing.files["image"].to_pylist() == ["a.jpg"]
     assert listing.outside == 4
 
@@ -208,7 +217,7 @@ def test_links_within_the_tree_name_files_but_never_loop(tmp_path: Path) -> None
     (tmp_path / "span" / "up").symlink_to(tmp_path)
     (tmp_path / "again").symlink_to(tmp_path / "span")
     (tmp_path / "best.jpg").symlink_to(Path("span") / "a.jpg")
-    listing = list_survey(str(tmp_path))
+    listing = listed(tmp_path)
     assert listing.files["image"].to_pylist() == ["best.jpg", "span/a.jpg"]
     assert listing.files["bytes"].to_pylist() == [5, 5]
     assert listing.outside == 0
@@ -218,7 +227,7 @@ def test_a_survey_may_itself_be_a_link(tmp_path: Path) -> None:
     write(tmp_path / "disk-4711" / "a.jpg")
     (tmp_path / "disk-4711" / "b.jpg").symlink_to(tmp_path / "disk-4711" / "a.jpg")
     (tmp_path / "bridge").symlink_to(tmp_path / "disk-4711")
-    listing = list_survey(str(tmp_path / "bridge"))
+    listing = listed(tmp_path / "bridge")
     assert listing.survey.name == "bridge"
     assert listing.files["image"].to_pylist() == ["a.jpg", "b.jpg"]
 
@@ -232,7 +241,7 @@ def test_names_that_are_not_utf8_are_counted_and_end_no_run(tmp_path: Path) -> N
         pytest.skip("this file system takes UTF-8 names only")
     Path(os.fsdecode(folder + b"/s\xfcd")).mkdir()
     Path(os.fsdecode(folder + b"/s\xfcd/b.jpg")).write_bytes(b"x")
-    listing = list_survey(str(tmp_path))
+    listing = listed(tmp_path)
     assert listing.files["image"].to_pylist() == ["a.jpg"]
     assert listing.misnamed == 2
 
@@ -248,7 +257,7 @@ def test_a_time_outside_the_calendar_becomes_its_end(seconds: int, shown: dateti
     path = write(tmp_path / "a.jpg")
     os.utime(path, (seconds, seconds))
     if path.stat().st_mtime == seconds:
-        assert list_survey(str(tmp_path)).files["modified_at"].to_pylist() == [shown]
+        assert listed(tmp_path).files["modified_at"].to_pylist() == [shown]
     else:  # this file system has a smaller calendar of its own
         found = _Found()
         found.add("a.jpg", 1, seconds * 10**9)
@@ -267,10 +276,35 @@ def test_a_survey_whose_path_is_not_utf8_is_a_usage_error(
     monkeypatch.chdir(folder)
     for uri in (folder, ".", f"file://{folder}", f"s3://inspections/{folder}"):
         with pytest.raises(UsageError, match=r"s\\udcfcd is not UTF-8.*link") as caught:
-            list_survey(uri)
+            listed(uri)
         str(caught.value).encode()
     (tmp_path / "south").symlink_to(folder)
     assert images(tmp_path / "south") == ["a.jpg"]
+
+
+def test_folders_apart_are_no_part_of_the_survey(tmp_path: Path) -> None:
+    write(tmp_path / "a.jpg")
+    write(tmp_path / "report" / "b.parquet")
+    write(tmp_path / "report-2" / "c.jpg")
+    write(tmp_path / "models" / "walls" / "d.png")
+    (tmp_path / "walls").symlink_to(tmp_path / "models")
+    (tmp_path / "shown.png").symlink_to(tmp_path / "models" / "walls" / "d.png")
+    (tmp_path.parent / "link").symlink_to(tmp_path)
+    apart = [
+        Location.parse(each)
+        for each in (tmp_path / "report/", tmp_path.parent / "link" / "walls", tmp_path, "s3://b/report-2")
+    ]
+    for root in (tmp_path, tmp_path.parent / "link"):
+        listing = list_survey(Survey.parse(root), apart)
+        assert listing.files["image"].to_pylist() == ["a.jpg", "report-2/c.jpg"]
+        assert listing.outside == 2
+    assert images(tmp_path / "models") == ["walls/d.png"]
+
+
+def test_a_survey_of_nothing_but_a_report_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "report" / "b.parquet")
+    with pytest.raises(SurveyError, match="1 folders that hold the report or the models"):
+        list_survey(Survey.parse(tmp_path), [Location.parse(tmp_path / "report")])
 
 
 def test_pipes_and_sockets_are_no_photographs(tmp_path: Path) -> None:
@@ -286,7 +320,7 @@ def test_a_listing_larger_than_a_chunk_is_complete_and_sorted(
     names = [f"{number:03}.jpg" for number in range(100)]
     for name in reversed(names):
         write(tmp_path / name, name.encode())
-    listing = list_survey(str(tmp_path))
+    listing = listed(tmp_path)
     assert listing.files["image"].to_pylist() == names
     assert set(listing.files["bytes"].to_pylist()) == {7}
     assert listing.files["image"].num_chunks == 1
@@ -298,31 +332,31 @@ def test_a_listing_larger_than_a_chunk_is_complete_and_sorted(
 def test_the_paths_of_a_survey_may_take_more_than_two_gibibytes(tmp_path: Path) -> None:
     # A real one takes 5 GB of memory; a column of plain strings ends there, and one of these does not.
     write(tmp_path / "deck" / "a.jpg")
-    files = list_survey(str(tmp_path / "deck")).files
+    files = listed(tmp_path / "deck").files
     assert pa.types.is_large_string(files.schema.field("image").type)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match=r"no folder .*bridge-8.* spelling"):
-        list_survey(str(tmp_path / "bridge-8"))
+        listed(tmp_path / "bridge-8")
 
 
 def test_a_file_is_no_survey(tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match="is a file"):
-        list_survey(str(write(tmp_path / "a.jpg")))
+        listed(write(tmp_path / "a.jpg"))
 
 
 def test_an_empty_survey_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "span").mkdir()
     with pytest.raises(SurveyError, match="no files"):
-        list_survey(str(tmp_path))
+        listed(tmp_path)
 
 
 def test_a_survey_of_ignored_files_says_what_was_ignored(tmp_path: Path) -> None:
     write(tmp_path / ".a.jpg")
     (tmp_path / "link").symlink_to("/nowhere/b.jpg")
     with pytest.raises(SurveyError, match="1 hidden, 1 links out of the folder"):
-        list_survey(str(tmp_path))
+        listed(tmp_path)
 
 
 @contextmanager
@@ -355,7 +389,7 @@ def test_an_unreadable_folder_is_named_with_the_remedy(mode: int) -> None:
             os.chown(survey / "closed", 65534, 65534)
             os.seteuid(65534)
         with pytest.raises(SurveyError, match=r"folder .*closed cannot be read .*permission"):
-            list_survey(str(survey))
+            listed(survey)
 
 
 def test_a_survey_in_a_folder_that_nobody_may_enter_is_named() -> None:
@@ -366,7 +400,7 @@ def test_a_survey_in_a_folder_that_nobody_may_enter_is_named() -> None:
         if os.getuid() == 0:
             os.seteuid(65534)
         with pytest.raises(SurveyError, match=r"bridge-07 cannot be looked at .*folder above it"):
-            list_survey(str(folder / "closed" / "bridge-07"))
+            listed(folder / "closed" / "bridge-07")
 
 
 def test_a_link_into_a_folder_that_nobody_may_enter_is_named() -> None:
@@ -378,12 +412,12 @@ def test_a_link_into_a_folder_that_nobody_may_enter_is_named() -> None:
         if os.getuid() == 0:
             os.seteuid(65534)
         with pytest.raises(SurveyError, match=r"folder .*\.closed cannot be read"):
-            list_survey(str(survey))
+            listed(survey)
 
 
 def test_a_path_that_is_too_long_for_the_disk_is_no_survey(tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match=r"cannot be looked at .*too long"):
-        list_survey(str(tmp_path / ("x" * 300)))
+        listed(tmp_path / ("x" * 300))
 
 
 def test_an_unreadable_hidden_folder_stops_nobody() -> None:
@@ -474,14 +508,19 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_an_object_store_lists_like_a_folder(bucket: str) -> None:
-    listing = list_survey(f"{bucket}/2024/deck/")
+    listing = listed(f"{bucket}/2024/deck/")
     assert listing.survey.name == "deck"
-    assert listing.survey.uri == f"{bucket}/2024/deck/"
+    assert listing.survey.uri == f"{bucket}/2024/deck"
     assert listing.files.schema == LISTING_SCHEMA
     assert listing.files["image"].to_pylist() == ["a.jpg", "span 2/b.jpg"]
     assert listing.files["bytes"].to_pylist() == [5, 7]
     assert listing.files["modified_at"][0].as_py() == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
     assert listing.hidden == 2
+
+
+def test_a_report_in_the_survey_of_an_object_store_is_no_part_of_it(bucket: str) -> None:
+    apart = [Location.parse(each) for each in (f"{bucket}/2024/deck/", "gs://inspections/2024/deck-2")]
+    assert list_survey(Survey.parse(bucket), apart).files["image"].to_pylist() == ["2024/deck-2/e.jpg"]
 
 
 def test_a_folder_with_a_space_in_an_object_store_is_found(bucket: str) -> None:
@@ -496,7 +535,7 @@ def test_a_folder_without_a_name_is_counted_and_does_not_hold_the_listing_up(
     plain = images(bucket + folder)
     odd = {f"{folder}//f.jpg".removeprefix("/"): 1, f"{folder}/.cache//g.jpg".removeprefix("/"): 1}
     monkeypatch.setattr(ObjectStore, "keys", ObjectStore.keys | odd)
-    listing = list_survey(bucket + folder)
+    listing = listed(bucket + folder)
     assert listing.files["image"].to_pylist() == plain
     assert listing.nameless == 1
 
@@ -507,7 +546,7 @@ def test_a_survey_below_a_folder_without_a_name_says_why_it_is_empty(
 ) -> None:
     monkeypatch.setattr(ObjectStore, "keys", {"2024/deck//a.jpg": 1})
     with pytest.raises(SurveyError, match="1 folders without a name"):
-        list_survey(f"{bucket}/2024/deck")
+        listed(f"{bucket}/2024/deck")
 
 
 def test_a_whole_bucket_can_be_a_survey(bucket: str) -> None:
@@ -516,29 +555,29 @@ def test_a_whole_bucket_can_be_a_survey(bucket: str) -> None:
 
 def test_a_missing_folder_in_an_object_store_is_named(bucket: str) -> None:
     with pytest.raises(SurveyError, match=r"no s3://inspections/2023"):
-        list_survey(f"{bucket}/2023")
+        listed(f"{bucket}/2023")
 
 
 def test_an_object_is_no_survey(bucket: str) -> None:
     with pytest.raises(SurveyError, match="is a file"):
-        list_survey(f"{bucket}/2024/deck/a.jpg")
+        listed(f"{bucket}/2024/deck/a.jpg")
 
 
 @pytest.mark.usefixtures("bucket")
 def test_a_refused_bucket_names_the_credentials() -> None:
     with pytest.raises(SurveyError, match=r"s3://others/deck cannot be listed: .*credentials"):
-        list_survey("s3://others/deck")
+        listed("s3://others/deck")
 
 
 def test_opening_a_google_bucket_asks_nobody() -> None:
-    storage, path = open_location("gs://anonymous@inspections/2024/deck/")
+    storage, path = Survey.parse("gs://anonymous@inspections/2024/deck/").open()
     assert isinstance(storage, fs.GcsFileSystem)
     assert path == "inspections/2024/deck"
 
 
 def test_a_listing_survives_a_pickle(tmp_path: Path) -> None:
     write(tmp_path / "a.jpg")
-    listing = list_survey(str(tmp_path))
+    listing = listed(tmp_path)
     again = pickle.loads(pickle.dumps(listing))
     assert again.files.equals(listing.files)
     assert isinstance(again.files, pa.Table)
@@ -546,4 +585,4 @@ def test_a_listing_survives_a_pickle(tmp_path: Path) -> None:
 
 def test_the_home_of_nobody_known_is_a_folder_that_is_not_there() -> None:
     with pytest.raises(SurveyError, match="There is no folder"):
-        list_survey("~nobody-known/photos")
+        listed("~nobody-known/photos")

@@ -23,7 +23,6 @@ from crackmodel.scoring.worker.ood import OutOfDistribution
 from crackmodel.scoring.worker.rows import key_columns, write_rows
 from crackmodel.scoring.worker.stages import StageWatch
 from crackmodel.surveys.decoding import read_photograph
-from crackmodel.surveys.listing import open_location
 
 _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 """A file that is called an image and is none was damaged or misnamed; any other is no loss."""
@@ -53,7 +52,7 @@ def score_shard(
     started, engine, watch = time.monotonic(), cached_engine(job.model), StageWatch()
     scorer = PictureScorer(job.model, engine, tile=job.tile, overlap=job.overlap, watch=watch)
     meter = OutOfDistribution(job.model)
-    storage, root = open_location(job.survey.uri)
+    storage, root = job.survey.open()
     with warnings.catch_warnings():
         # Pillow warns of oddities in damaged files; what matters of it is in the rows.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")

@@ -17,6 +17,7 @@ from crackmodel.errors import UsageError
 from crackmodel.models.training.train_job import training_command
 from crackmodel.scoring.score_job import scoring_command
 from crackmodel.settings import ScoreSettings, TrainSettings
+from crackmodel.surveys.listing import Survey
 
 _COMMANDS: Any = typer.main.get_command(app)
 
@@ -40,7 +41,7 @@ def test_every_setting_of_a_run_travels(monkeypatch: pytest.MonkeyPatch, tmp_pat
         force=True, since="2026-11-01T10:00+01:00", mark_missing=True, max_rejected=0, max_image_bytes=1000,
         image_seconds=9.5, compact_after=0, keep_hours=3, max_image_pixels=5,
     )  # fmt: skip
-    command = scoring_command("-photos", "bridge", chosen)
+    command = scoring_command(Survey.parse("-photos", "bridge"), chosen)
     options = parsed(command.entrypoint("/opt/my python"))
 
     assert options.pop("survey") == f"{tmp_path}/-photos"
@@ -55,14 +56,16 @@ def test_every_setting_of_a_run_travels(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_the_age_of_files_is_the_same_in_every_call() -> None:
     """Or the next caller would not know the job of the last one."""
-    first, second = (scoring_command("/photos", None, ScoreSettings.read(since="36h")) for _ in range(2))
+    first, second = (
+        scoring_command(Survey.parse("/photos"), ScoreSettings.read(since="36h")) for _ in range(2)
+    )
 
     assert "--since=36h" in first.arguments
     assert first == second
 
 
 def test_a_flag_that_was_switched_off_stays_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    command = scoring_command("/photos", None, ScoreSettings.read(force=False))
+    command = scoring_command(Survey.parse("/photos"), ScoreSettings.read(force=False))
     monkeypatch.setenv("CRACKMODEL_FORCE", "1")  # of the head
 
     options = parsed(command.entrypoint("/opt/my python"))
@@ -72,26 +75,31 @@ def test_a_flag_that_was_switched_off_stays_off(monkeypatch: pytest.MonkeyPatch)
 def test_a_default_travels_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     default = ScoreSettings.read()
     monkeypatch.setenv("CRACKMODEL_IMAGE_SECONDS", str(default.image_seconds))
-    command = scoring_command("/photos", None, ScoreSettings.read(tile=default.tile))
+    command = scoring_command(Survey.parse("/photos"), ScoreSettings.read(tile=default.tile))
 
     options = parsed(command.entrypoint("/opt/my python"))
     assert (options["tile"], options["image_seconds"]) == (default.tile, default.image_seconds)
 
 
 def test_defaults_are_left_to_the_cluster_and_uris_stay() -> None:
-    command = scoring_command("s3://photos/deck", None, ScoreSettings.read(report="s3://reports/all"))
+    command = scoring_command(Survey.parse("s3://photos/deck"), ScoreSettings.read(report="s3://reports/all"))
     options = {name: value for name, value in parsed(command.entrypoint("/opt/my python")).items() if value}
 
-    assert options.keys() == {"survey", "report", "models", "as_json"}
+    assert options.keys() == {"survey", "name", "report", "models", "as_json"}
     assert (options["survey"], options["report"]) == ("s3://photos/deck", "s3://reports/all")
 
 
 def test_a_run_is_known_by_its_survey_and_report_and_a_training_by_everything() -> None:
     settings = ScoreSettings.read(report="/r")
-    deck = scoring_command("/photos/deck", None, settings)
+    deck = scoring_command(Survey.parse("/photos/deck"), settings)
 
-    assert deck.key == scoring_command("/elsewhere", "deck", ScoreSettings.read(report="/r", force=True)).key
-    assert deck.key != scoring_command("/photos/deck", None, ScoreSettings.read(report="/s")).key
+    assert (
+        deck.key
+        == scoring_command(
+            Survey.parse("/elsewhere", "deck"), ScoreSettings.read(report="/r", force=True)
+        ).key
+    )
+    assert deck.key != scoring_command(Survey.parse("/photos/deck"), ScoreSettings.read(report="/s")).key
     assert training_command(["/a"], {}, TRAINING).key == training_command("/a", {}, TRAINING).key
     assert training_command(["/a"], {}, TRAINING) != training_command(["/a"], {}, TrainSettings.read(seed=1))
 
@@ -129,9 +137,9 @@ _KEYS = "s3://AKIAEXAMPLE:wJalrXUtnFEMI@photos/deck"
 @pytest.mark.parametrize(
     "command",
     [
-        lambda: scoring_command(_KEYS, None, ScoreSettings.read()),
-        lambda: scoring_command("/photos", None, ScoreSettings.read(report=_KEYS)),
-        lambda: scoring_command("/photos", None, ScoreSettings.read(models=_KEYS)),
+        lambda: scoring_command(Survey.parse(_KEYS), ScoreSettings.read()),
+        lambda: scoring_command(Survey.parse("/photos"), ScoreSettings.read(report=_KEYS)),
+        lambda: scoring_command(Survey.parse("/photos"), ScoreSettings.read(models=_KEYS)),
         lambda: training_command([_KEYS], {}, TRAINING),
         lambda: training_command(["/a"], {"deck": _KEYS}, TRAINING),
     ],
@@ -144,5 +152,5 @@ def test_keys_in_a_uri_are_refused_before_a_cluster_hears_of_them(command: Calla
 
 def test_a_path_that_no_job_can_be_told_is_refused() -> None:
     with pytest.raises(UsageError, match=r"/bridge-\\udcff is not UTF-8"):
-        scoring_command("/bridge-\udcff", None, ScoreSettings.read())
+        scoring_command(Survey.parse("/bridge-\udcff"), ScoreSettings.read())
     assert from_anywhere("file:///brücke") == "/brücke"

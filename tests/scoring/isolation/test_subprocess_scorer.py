@@ -52,7 +52,7 @@ def job(patches: Path, report: Path) -> ScoringJob:
     ReportTable.open_or_create(report)
     return ScoringJob(
         run_id="20261123T063950Z-b4b2c7",
-        survey=Survey("patches", str(patches)),
+        survey=Survey.parse(patches, "patches"),
         report=str(report),
         model=read_model_file(Registry("models").resolve("builtin"), "litert"),
         tile=227,

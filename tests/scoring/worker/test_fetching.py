@@ -18,7 +18,7 @@ from crackmodel.errors import ImageRejected, SurveyError
 from crackmodel.scoring.plan import ListedFile
 from crackmodel.scoring.worker.fetching import _group_by_bytes, fetch_ahead
 from crackmodel.surveys.decode_limits import DecodeLimits
-from crackmodel.surveys.listing import list_survey, open_location
+from crackmodel.surveys.listing import Survey, list_survey
 from tests.object_store import ObjectStore
 
 LIMITS = DecodeLimits(max_bytes=2**30, max_pixels=2**30)
@@ -35,7 +35,7 @@ def test_groups_hold_every_file_once_and_close_at_about_a_megabyte(sizes: list[i
 
 
 def listed(uri: str) -> tuple[ListedFile, ...]:
-    return tuple(ListedFile(**row) for row in list_survey(uri).files.to_pylist())
+    return tuple(ListedFile(**row) for row in list_survey(Survey.parse(uri)).files.to_pylist())
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_store_is_asked_for_many_files_at_once(object_store: ObjectStore, phot
         return False
 
     object_store.is_hit, object_store.busy = meet, 1
-    storage, root = open_location(photographs)
+    storage, root = Survey.parse(photographs).open()
     fetched = list(fetch_ahead(storage, root, files, LIMITS))
     assert [file for file, _ in fetched] == list(files)
     assert [content for _, content in fetched] == [b"%d" % n * (1 + n % 3) for n in range(30)]
@@ -97,7 +97,7 @@ def test_what_is_read_ahead_of_the_model_is_bounded_by_bytes() -> None:
 
 def test_an_object_that_is_gone_is_rejected_and_the_others_are_read(photographs: str) -> None:
     files = listed(photographs)
-    storage, root = open_location(photographs)
+    storage, root = Survey.parse(photographs).open()
     storage.delete_file(f"{root}/07.jpg")
     fetched = [content for _, content in fetch_ahead(storage, root, files, LIMITS)]
     lost = [content for content in fetched if isinstance(content, ImageRejected)]
@@ -107,7 +107,7 @@ def test_an_object_that_is_gone_is_rejected_and_the_others_are_read(photographs:
 
 def test_a_busy_store_is_asked_again(object_store: ObjectStore, photographs: str) -> None:
     files = listed(photographs)
-    storage, root = open_location(photographs)
+    storage, root = Survey.parse(photographs).open()
     object_store.busy = 10
     assert all(isinstance(content, bytes) for _, content in fetch_ahead(storage, root, files, LIMITS))
     assert object_store.refused == 10
@@ -118,7 +118,7 @@ def test_a_store_that_knows_the_worker_no_more_is_no_image_s_fault(
 ) -> None:
     files = listed(photographs)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "SOMEBODY")
-    storage, root = open_location(photographs)
+    storage, root = Survey.parse(photographs).open()
     with pytest.raises(SurveyError, match=r"cannot read inspections/deck any more: access was denied\."):
         list(fetch_ahead(storage, root, files, LIMITS))
 
@@ -139,7 +139,7 @@ def spans(deck: Path) -> tuple[ListedFile, ...]:
 
 def fetch(deck: Path, files: Sequence[ListedFile]) -> Counter[str]:
     """Count what became of files: `read`, or the code of the fault."""
-    fetched = fetch_ahead(*open_location(str(deck)), files, LIMITS)
+    fetched = fetch_ahead(*Survey.parse(deck).open(), files, LIMITS)
     return Counter(content.code if isinstance(content, ImageRejected) else "read" for _, content in fetched)
 
 
