@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,17 +15,6 @@ from crackmodel.settings import CompactSettings, ReportSettings
 
 if TYPE_CHECKING:
     from crackmodel.reports.table import ReportTable
-
-_SUMMARY: Final = """
-    SELECT survey, count(*) FILTER (reject_stage IS DISTINCT FROM 'list') AS images,
-           count(*) FILTER (verdict = 'crack') AS cracks,
-           count(*) FILTER (verdict = 'clear') AS clear,
-           count(*) FILTER (verdict = 'rejected' AND reject_stage IS DISTINCT FROM 'list') AS rejected,
-           count(*) FILTER (verdict <> 'rejected' AND ood_score > ood_threshold) AS unfamiliar,
-           count(*) FILTER (reject_stage = 'list') AS departed,
-           max(run_id) AS last_run, max({'run': run_id, 'at': scored_at}).at AS last_scored
-    FROM latest GROUP BY survey ORDER BY survey
-"""
 
 
 @with_options
@@ -37,10 +26,10 @@ def summarise_report(settings: ReportSettings, as_json: JsonOption = False) -> N
     Example: `crackmodel report summary`
     """
     from crackmodel.reports.reading.output import write_result
-    from crackmodel.reports.reading.query import open_report
+    from crackmodel.reports.reading.query import SUMMARY, open_report
 
     with open_report(settings.report) as opened:
-        surveys = opened.sql(_SUMMARY)
+        surveys = opened.sql(SUMMARY)
         known = {"report": opened.uri, "version": opened.version}
     if as_json:
         rows = [row | {"last_scored": row["last_scored"].isoformat()} for row in surveys.to_pylist()]

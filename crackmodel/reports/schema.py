@@ -36,10 +36,21 @@ REJECT_CODES: Final = {
 
 TRANSIENT_REJECT_CODES: Final = frozenset({"vanished", "moved", "unreadable", "changed", "scoring_failed"})
 """Reasons that may be gone tomorrow though the file is the same: a share that was not mounted, memory that
-was short. The next run tries these images again; all other reasons lie in the file's own bytes."""
+was short. The next run tries these images again, and until then an earlier row of the image counts; all
+other reasons lie in the file's own bytes."""
 
-DEPARTED_REJECT_CODES: Final = frozenset({"vanished", "moved"})
-"""Reasons that say that the file is not there any more."""
+REJECT_STAGES: Final = {
+    "list": "the file is gone from the survey",
+    "fetch": "getting the file's bytes",
+    "identify": "finding out what the bytes are",
+    "decode": "decoding the picture",
+    "tile": "cutting the picture into tiles",
+    "score": "running the model",
+}
+"""Every `reject_stage` a report may hold, with its meaning."""
+
+DEPARTED_STAGE: Final = "list"
+"""The stage of rows that say that an image is gone: no trouble with a file, so they always count."""
 
 REPORT_SCHEMA: Final = pa.schema(
     [
@@ -145,18 +156,19 @@ def build_rows(records: Sequence[Mapping[str, Any]]) -> pa.Table:
         if unknown := record.keys() - known:
             raise ValueError(f"no such column in a report: {', '.join(sorted(unknown))}")
     table = pa.Table.from_pylist(list(records), schema=REPORT_SCHEMA)
-    check_required(table)
+    check_rows(table)
     return table
 
 
-def check_required(table: pa.Table) -> None:
-    """Verify that the columns which may not be null are not.
-
-    Arrow does not check this itself, and Delta readers believe the schema.
+def check_rows(table: pa.Table) -> None:
+    """Verify what Arrow does not check itself: required columns have no null, codes and stages are known.
 
     Raises:
-        ValueError: A required column of `table` holds a null.
+        ValueError: A required column of `table` holds a null, or one of a closed set of words another word.
     """
+    for name, words in {"reject_code": REJECT_CODES, "reject_stage": REJECT_STAGES}.items():
+        if other := set(table[name].unique().to_pylist()) - {None, *words}:
+            raise ValueError(f"no {name} of a report: {', '.join(sorted(other))}")
     for field in REPORT_SCHEMA:
         if not field.nullable and field.name in table.column_names and table[field.name].null_count:
             raise ValueError(f"column {field.name!r} of a report may not be null")

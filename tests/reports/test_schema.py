@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from crackmodel.errors import UsageError
 from crackmodel.reports.schema import FILE_SCHEMA, KEY_COLUMNS, REPORT_SCHEMA, build_rows, partition_folder
-from tests.reports.rows import make_row
+from crackmodel.reports.table import ReportTable
+from crackmodel.reports.writing.shard_file import write_shard
+from tests.reports.rows import make_rejected, make_row
 
 
 def test_a_file_has_every_column_but_the_survey() -> None:
@@ -35,6 +38,19 @@ def test_a_required_column_cannot_be_left_out() -> None:
     del row["verdict"]
     with pytest.raises(ValueError, match="verdict"):
         build_rows([row])
+
+
+@pytest.mark.parametrize("words", [{"reject_code": "unlucky"}, {"reject_stage": "listing"}], ids=str)
+def test_a_code_or_stage_that_is_not_documented_cannot_be_written(
+    table: ReportTable, words: dict[str, str]
+) -> None:
+    (name,) = words
+    with pytest.raises(ValueError, match=f"{name}.*{words[name]}"):
+        build_rows([make_rejected(**words)])
+    with pytest.raises(ValueError, match=name):
+        write_shard(
+            table.uri, "bridge", "run-1", 0, pa.Table.from_pylist([make_rejected(**words)], REPORT_SCHEMA)
+        )
 
 
 @pytest.mark.parametrize("name", ["bridge", "bridge-07", "2026.05", "A_b", "-", "x" * 100])

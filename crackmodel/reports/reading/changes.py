@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
 from crackmodel.reports.reading import run_statistics
 from crackmodel.reports.reading.sandbox import open_database
@@ -44,38 +45,40 @@ _RUNS: Final = "SELECT run_id, count(*) FROM scan GROUP BY run_id"
 # are kept as numbers, for there may be millions of rows.
 _ROWS: Final = """
     CREATE TEMP TABLE rows_of_survey AS
-    SELECT image, verdict, crack_probability, run_id, ood_score > ood_threshold AS unfamiliar,
+    SELECT image, verdict, crack_probability, run_number, is_new,
+           row_rank(run_number, verdict, reject_code, reject_stage) AS rank,
+           ood_score > ood_threshold AS unfamiliar,
            hash(model, model_sha256, preprocess) AS scorer,
            TRY_CAST('0x' || left(sha256, 32) AS UHUGEINT) AS content,
-           run_id IN (SELECT unnest($runs)) AS ours,
-           reject_stage IS NOT DISTINCT FROM 'list' AS gone,
+           is_departed(reject_stage) AS gone,
+           is_passing(verdict, reject_code, reject_stage) AS passing,
            verdict = 'rejected' AND reject_code IS DISTINCT FROM 'not_an_image' AS lost,
            verdict = 'rejected' AND reject_code IS NOT DISTINCT FROM 'not_an_image' AS other_file
-    FROM scan
+    FROM scan JOIN runs USING (run_id)
 """
 
 _COMPARED: Final = """
     CREATE TEMP TABLE compared AS
-    WITH ours AS (
+    WITH newest AS (
         SELECT image,
                arg_max({'verdict': verdict, 'probability': crack_probability, 'scorer': scorer,
                         'content': content, 'lost': lost, 'unfamiliar': unfamiliar,
-                        'gone': gone, 'other_file': other_file}, run_id) AS row
-        FROM rows_of_survey WHERE ours GROUP BY image
+                        'gone': gone, 'other_file': other_file}, rank) AS row
+        FROM rows_of_survey WHERE is_new GROUP BY image
     ), judged AS (
-        SELECT image, content, run_id,
+        SELECT image, content, rank,
                {'verdict': verdict, 'probability': crack_probability, 'scorer': scorer} AS row
-        FROM rows_of_survey WHERE NOT ours AND NOT gone
+        FROM rows_of_survey WHERE NOT is_new AND NOT gone AND NOT passing
     ), earlier AS (
-        SELECT image, arg_max(row, run_id) AS row FROM judged GROUP BY image
+        SELECT image, arg_max(row, rank) AS row FROM judged GROUP BY image
     ), renamed AS (
-        SELECT content, arg_max(row, run_id) AS row
-        FROM judged WHERE content IN (SELECT row.content FROM ours ANTI JOIN earlier USING (image))
+        SELECT content, arg_max(row, rank) AS row
+        FROM judged WHERE content IN (SELECT row.content FROM newest ANTI JOIN earlier USING (image))
         GROUP BY content
     ), paired AS (
-        SELECT ours.image, ours.row AS now, coalesce(earlier.row, renamed.row) AS before
-        FROM ours LEFT JOIN earlier USING (image) LEFT JOIN renamed ON renamed.content = ours.row.content
-        WHERE NOT ours.row.gone
+        SELECT newest.image, newest.row AS now, coalesce(earlier.row, renamed.row) AS before
+        FROM newest LEFT JOIN earlier USING (image) LEFT JOIN renamed ON renamed.content = newest.row.content
+        WHERE NOT newest.row.gone
     )
     SELECT image, now.verdict AS verdict, now.probability AS probability, now.lost AS lost,
            now.other_file AS other_file,
@@ -106,12 +109,12 @@ _HISTOGRAMS: Final = """
     WITH alike AS (
         SELECT * FROM rows_of_survey
         WHERE verdict <> 'rejected' AND scorer = (
-            SELECT arg_max(scorer, run_id) FROM rows_of_survey WHERE ours AND verdict <> 'rejected')
-    ), runs AS (
-        SELECT DISTINCT run_id FROM alike WHERE NOT ours ORDER BY run_id DESC LIMIT $runs
+            SELECT arg_max(scorer, rank) FROM rows_of_survey WHERE is_new AND verdict <> 'rejected')
+    ), compared_runs AS (
+        SELECT DISTINCT run_number FROM alike WHERE NOT is_new ORDER BY run_number DESC LIMIT $runs
     )
-    SELECT ours, len(list_filter($edges, lambda edge: edge <= crack_probability)) AS bin, count(*)
-    FROM alike WHERE ours OR run_id IN (SELECT run_id FROM runs)
+    SELECT is_new, len(list_filter($edges, lambda edge: edge <= crack_probability)) AS bin, count(*)
+    FROM alike WHERE is_new OR run_number IN (FROM compared_runs)
     GROUP BY ALL
 """
 
@@ -205,21 +208,26 @@ def compare_untold(
     Raises:
         ReportError: The report cannot be read.
     """
-    runs = {run: rows for run, rows in rows_by_run(table, survey).items() if rows > told.get(run, 0)}
-    if not runs:
+    known = rows_by_run(table, survey)
+    new = {run: rows for run, rows in known.items() if rows > told.get(run, 0)}
+    if not new:
         return _NOTHING
+    ordered = sorted(known)
+    runs = pa.table(
+        {"run_id": ordered, "run_number": range(len(ordered)), "is_new": [run in new for run in ordered]}
+    )
     with run_statistics.reading(table.uri):
         try:
-            answers = _asked(table, survey, list(runs), step=step, n=n, megabytes=_MEGABYTES)
+            answers = _asked(table, survey, runs, step=step, n=n, megabytes=_MEGABYTES)
         except duckdb.OutOfMemoryException:
-            answers = _asked(table, survey, list(runs), step=step, n=n)
+            answers = _asked(table, survey, runs, step=step, n=n)
     counts, images, histograms = answers
     total, cracks, lost, not_images, unfamiliar, new_cracks, risen = counts
-    ours, before = ([0] * (len(_EDGES) + 1) for _ in range(2))
-    for is_ours, number, count in histograms:
-        (ours if is_ours else before)[number] = count
+    after, before = ([0] * (len(_EDGES) + 1) for _ in range(2))
+    for is_new, number, count in histograms:
+        (after if is_new else before)[number] = count
     return Changes(
-        runs=runs,
+        runs=new,
         rows=total,
         cracks=cracks,
         new_cracks=new_cracks,
@@ -228,19 +236,19 @@ def compare_untold(
         not_images=not_images,
         rejected_share=lost / total if total else 0.0,
         unfamiliar_share=unfamiliar / (total - lost) if total > lost else 0.0,
-        drift=stability_index(ours, before),
-        drift_limit=stability_limit(ours, before),
+        drift=stability_index(after, before),
+        drift_limit=stability_limit(after, before),
         images=tuple(ChangedImage(*row) for row in images),
     )
 
 
 def _asked(
-    table: ReportTable, survey: str, runs: list[str], *, step: float, n: int, megabytes: float | None = None
+    table: ReportTable, survey: str, runs: pa.Table, *, step: float, n: int, megabytes: float | None = None
 ) -> tuple[_Row, list[_Row], list[_Row]]:
     """Return the counts, the images worth a look, and the histograms."""
     rows = table.dataset(survey).scanner(columns=list(_COLUMNS), cache_metadata=False)
-    with open_database({"scan": rows}, megabytes=megabytes) as database:
-        database.execute(_ROWS, {"runs": runs})
+    with open_database({"scan": rows, "runs": runs}, megabytes=megabytes) as database:
+        database.execute(_ROWS)
         database.execute(_COMPARED)
         counts = database.execute(_COUNTS, {"step": step}).fetchall()[0]
         images = database.execute(_WORTH_A_LOOK, {"step": step, "n": n}).fetchall()
@@ -250,7 +258,7 @@ def _asked(
     return counts, images, histograms
 
 
-def stability_index(ours: list[int], before: list[int]) -> float | None:
+def stability_index(after: list[int], before: list[int]) -> float | None:
     """Compute the population stability index of two histograms over the same ranges.
 
     Half an image is added to every range, so that an empty one does not make the index infinite.
@@ -258,26 +266,26 @@ def stability_index(ours: list[int], before: list[int]) -> float | None:
     Returns:
         0 for equal shapes; None where either holds fewer than 50 images.
     """
-    if _too_few(ours, before):
+    if _too_few(after, before):
         return None
-    pairs = zip(_shares(ours), _shares(before), strict=True)
+    pairs = zip(_shares(after), _shares(before), strict=True)
     return math.fsum((now - then) * math.log(now / then) for now, then in pairs)
 
 
-def stability_limit(ours: list[int], before: list[int]) -> float | None:
+def stability_limit(after: list[int], before: list[int]) -> float | None:
     """Compute from which index on two histograms are said to differ; None where there is no index.
 
     Of two samples of one distribution the index is about chi-squared with one degree of freedom less than
     ranges, times `1/n + 1/m`: see Yurdakul and Naranjo, "Statistical properties of the population stability
     index", 2020. With 50 images each that is 0.36 on average, although nothing has changed.
     """
-    if _too_few(ours, before):
+    if _too_few(after, before):
         return None
-    return max(DRIFTED, _CHANCE * (1 / sum(ours) + 1 / sum(before)))
+    return max(DRIFTED, _CHANCE * (1 / sum(after) + 1 / sum(before)))
 
 
-def _too_few(ours: list[int], before: list[int]) -> bool:
-    return min(sum(ours), sum(before)) < _LEAST_IMAGES
+def _too_few(after: list[int], before: list[int]) -> bool:
+    return min(sum(after), sum(before)) < _LEAST_IMAGES
 
 
 def _shares(counts: list[int]) -> list[float]:

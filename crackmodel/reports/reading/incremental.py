@@ -15,17 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from crackmodel.reports.reading.run_statistics import scan
+from crackmodel.reports.reading.run_statistics import number_runs, scan
 from crackmodel.reports.reading.sandbox import open_database
-from crackmodel.reports.schema import DEPARTED_REJECT_CODES, KEY_COLUMNS, TRANSIENT_REJECT_CODES
+from crackmodel.reports.schema import DEPARTED_STAGE, KEY_COLUMNS, TRANSIENT_REJECT_CODES
 
 # Of several rows of an image that of the last run counts, as in the view `latest`: after a file was replaced
 # and restored, its first row is true of the file again, but no longer what the report says.
 _PENDING: Final = """
     WITH newest AS (
         SELECT image,
-               arg_max({'bytes': bytes, 'modified_at': modified_at, 'settled': settled}, run_id) AS file
-        FROM known GROUP BY image
+               arg_max({'bytes': bytes, 'modified_at': modified_at, 'settled': settled}, run_number) AS file
+        FROM known JOIN runs USING (run_id) GROUP BY image
     )
     SELECT listing.position
     FROM listing ANTI JOIN newest
@@ -45,22 +45,23 @@ _MEGABYTES_AT_ONCE: Final = 64
 
 _MISSING: Final = "SELECT count(*) FROM listing ANTI JOIN known USING (image, bytes, modified_at)"
 
-_STRANGERS: Final = "SELECT count(*) FROM known ANTI JOIN listing USING (image)"
+_NOT_LISTED: Final = "SELECT count(*) FROM known ANTI JOIN listing USING (image)"
 
 # Only rows of the files as they are listed say what content has which name: names are used again.
 _GONE: Final = """
     WITH gone AS (
         SELECT image,
-               arg_max({'bytes': bytes, 'modified_at': modified_at, 'sha256': sha256, 'departed': departed},
-                       run_id) AS file
-        FROM known ANTI JOIN listing USING (image) GROUP BY image
-    ), here AS (
+               arg_max({'bytes': bytes, 'modified_at': modified_at, 'sha256': sha256,
+                        'departed': is_departed(reject_stage)},
+                       row_rank(run_number, verdict, reject_code, reject_stage)) AS file
+        FROM known JOIN runs USING (run_id) ANTI JOIN listing USING (image) GROUP BY image
+    ), present AS (
         SELECT sha256, min(image) AS now
         FROM contents SEMI JOIN listing USING (image, bytes, modified_at)
         WHERE sha256 IN (SELECT file.sha256 FROM gone) GROUP BY sha256
     )
-    SELECT image, gone.file.bytes AS bytes, gone.file.modified_at AS modified_at, here.now AS now
-    FROM gone LEFT JOIN here ON here.sha256 = gone.file.sha256
+    SELECT image, gone.file.bytes AS bytes, gone.file.modified_at AS modified_at, present.now AS now
+    FROM gone LEFT JOIN present ON present.sha256 = gone.file.sha256
     WHERE NOT gone.file.departed
     ORDER BY image
 """
@@ -81,11 +82,11 @@ def pending(
         settled = settled | ~ds.field("reject_code").isin(sorted(TRANSIENT_REJECT_CODES))
     columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "run_id")} | {"settled": settled}
     # Whoever said that an image is gone, it is back, and `latest` has to say so.
-    departed = ds.field("reject_code").isin(sorted(DEPARTED_REJECT_CODES))
-    wanted = _same_scoring(model, model_sha256, preprocess) | departed
+    wanted = _same_scoring(model, model_sha256, preprocess) | (ds.field("reject_stage") == DEPARTED_STAGE)
+    runs = number_runs(rows)
     found: list[pa.Table] = []
     # Positions instead of rows come back: a second copy of a million files would be 60 MB.
-    for part, answer in _in_parts(_PENDING, listing, partial(scan, rows, columns, wanted)):
+    for part, answer in _in_parts(_PENDING, listing, partial(scan, rows, columns, wanted), runs):
         positions = answer["position"].to_numpy()
         found.append(part if len(positions) == part.num_rows else part.take(np.sort(positions)))
     return pa.concat_tables(found)
@@ -112,7 +113,7 @@ def _counted(sql: str, listing: pa.Table, known: Callable[..., ds.Scanner]) -> i
 
 
 def _in_parts(
-    sql: str, listing: pa.Table, known: Callable[..., ds.Scanner]
+    sql: str, listing: pa.Table, known: Callable[..., ds.Scanner], runs: pa.Table | None = None
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Ask about a listing and what is known, a range of names after the other.
 
@@ -120,9 +121,10 @@ def _in_parts(
     range.
 
     Args:
-        sql: Asks about `listing`, which has a `position` besides, and `known`.
+        sql: Asks about `listing`, which has a `position` besides, `known`, and `runs`.
         listing: Files, in any order.
         known: Makes a scanner of the rows whose names are in a range.
+        runs: What `number_runs` returned.
 
     Yields:
         Each part of the sorted listing, and the answer about it; at least one.
@@ -133,7 +135,8 @@ def _in_parts(
     for start in range(0, max(listing.num_rows, 1), size):
         part = listing.slice(start, size)
         keys = part.select(KEY_COLUMNS).append_column("position", pa.array(np.arange(part.num_rows)))
-        yield part, _frugally(sql, keys, partial(known, within=_range(listing["image"], start, size)))
+        within = _range(listing["image"], start, size)
+        yield part, _query_bounded(sql, partial(known, within=within), listing=keys, runs=runs)
 
 
 def _range(names: pa.ChunkedArray, start: int, size: int) -> ds.Expression:
@@ -146,29 +149,31 @@ def _range(names: pa.ChunkedArray, start: int, size: int) -> ds.Expression:
     return within
 
 
-def _frugally(sql: str, listing: pa.Table, known: Callable[[], ds.Scanner]) -> pa.Table:
-    """Ask about a listing and what is known, in little memory if it can be done, else in what it takes."""
+def _query_bounded(
+    sql: str, known: Callable[[], ds.Scanner], *, listing: pa.Table, runs: pa.Table | None
+) -> pa.Table:
+    """Answer a query in little memory if it can be done, else in what it takes."""
+    tables = {"listing": listing} if runs is None else {"listing": listing, "runs": runs}
     megabytes = _MEGABYTES_AT_ONCE * max(1, listing.num_rows // _FILES_AT_ONCE)
     try:
-        with open_database({"listing": listing, "known": known()}, megabytes=megabytes) as database:
+        with open_database({**tables, "known": known()}, megabytes=megabytes) as database:
             return database.sql(sql).to_arrow_table()
     except duckdb.OutOfMemoryException:
-        with open_database({"listing": listing, "known": known()}) as database:
+        with open_database({**tables, "known": known()}) as database:
             return database.sql(sql).to_arrow_table()
 
 
 def gone(listing: pa.Table, rows: ds.Dataset) -> pa.Table:
     """The images that a listing lacks; see `ReportTable.gone`."""
     if not _counted(
-        _STRANGERS, listing, partial(scan, rows, ["image"])
+        _NOT_LISTED, listing, partial(scan, rows, ["image"])
     ):  # the usual case, for one column's price
         return pa.table({name: [] for name in (*KEY_COLUMNS, "now")})
-    code = ds.field("reject_code")
-    departed = code.is_valid() & code.isin(sorted(DEPARTED_REJECT_CODES))
-    columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "sha256", "run_id")} | {"departed": departed}
+    columns = [*KEY_COLUMNS, "sha256", "run_id", "verdict", "reject_code", "reject_stage"]
     tables = {
         "listing": listing,
         "known": scan(rows, columns),
+        "runs": number_runs(rows),
         "contents": scan(rows, [*KEY_COLUMNS, "sha256"]),
     }
     with open_database(tables) as database:

@@ -23,8 +23,12 @@ VIEWS: Final = {
     "report": "SELECT * FROM report_rows",
     "latest": """
         SELECT * FROM report
-        QUALIFY row_number() OVER (PARTITION BY survey, image ORDER BY run_id DESC) = 1
+        QUALIFY row_number() OVER (
+            PARTITION BY survey, image
+            ORDER BY is_passing(verdict, reject_code, reject_stage), run_id DESC
+        ) = 1
     """,
+    "current": "SELECT * FROM latest WHERE NOT is_departed(reject_stage)",
     # The windows of crackmodel.surveys.tiling: a grid of one tile is the whole image; otherwise the last
     # row and column are shifted inward, so that no window leaves the image.
     "tiles": """
@@ -49,20 +53,31 @@ VIEWS: Final = {
                probability, probability >= threshold AS crack, latitude, longitude
         FROM cornered
     """,
-    # Rows of the stage 'list' say that an image is gone; see `crackmodel.scoring.driver.departures`.
-    "rejected": "SELECT * FROM latest WHERE verdict = 'rejected' AND reject_stage IS DISTINCT FROM 'list'",
+    "rejected": "SELECT * FROM current WHERE verdict = 'rejected'",
     "unfamiliar": "SELECT * FROM latest WHERE ood_score > ood_threshold",
     "runs": """
         SELECT run_id, survey, model, min(scored_at) AS started_at, max(scored_at) AS finished_at,
-               count(*) FILTER (reject_stage IS DISTINCT FROM 'list') AS images,
+               count(*) FILTER (NOT is_departed(reject_stage)) AS images,
                count(*) FILTER (verdict = 'crack') AS cracks,
                count(*) FILTER (verdict = 'clear') AS clear,
-               count(*) FILTER (verdict = 'rejected' AND reject_stage IS DISTINCT FROM 'list') AS rejected,
-               count(*) FILTER (reject_stage = 'list') AS departed
+               count(*) FILTER (verdict = 'rejected' AND NOT is_departed(reject_stage)) AS rejected,
+               count(*) FILTER (is_departed(reject_stage)) AS departed
         FROM report GROUP BY run_id, survey, model
     """,
 }
 """The views by name, in the order in which they build on each other."""
+
+SUMMARY: Final = """
+    SELECT survey, count(*) FILTER (NOT is_departed(reject_stage)) AS images,
+           count(*) FILTER (verdict = 'crack') AS cracks,
+           count(*) FILTER (verdict = 'clear') AS clear,
+           count(*) FILTER (verdict = 'rejected' AND NOT is_departed(reject_stage)) AS rejected,
+           count(*) FILTER (verdict <> 'rejected' AND ood_score > ood_threshold) AS unfamiliar,
+           count(*) FILTER (is_departed(reject_stage)) AS departed,
+           max(run_id) AS last_run, max({'run': run_id, 'at': scored_at}).at AS last_scored
+    FROM latest GROUP BY survey ORDER BY survey
+"""
+"""What a report says of every survey now, for `crackmodel report summary`."""
 
 _DEFINITIONS: Final = ";".join(f"CREATE VIEW {name} AS {body}" for name, body in VIEWS.items())
 
@@ -105,7 +120,7 @@ class Report:
         return self._rows
 
     def sql(self, query: str, limit: int | None = None) -> pa.Table:
-        """Answer one SELECT over the views `report`, `latest`, `tiles`, `rejected`, `unfamiliar` and `runs`.
+        """Answer one SELECT over the views of `VIEWS`.
 
         The SQL is DuckDB's. Files, network, settings and extensions are out of its reach. Times are UTC.
 

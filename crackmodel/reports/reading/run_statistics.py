@@ -109,6 +109,11 @@ _UNFAMILIAR: Final = """
 """
 
 
+_RUNS: Final = """
+    SELECT run_id, row_number() OVER (ORDER BY run_id) AS run_number FROM (SELECT DISTINCT run_id FROM known)
+"""
+
+
 @contextmanager
 def reading(uri: str) -> Iterator[None]:
     """Say which report it was when its files cannot be read.
@@ -159,6 +164,12 @@ def unfamiliar(rows: ds.Dataset, run_id: str, n: int) -> tuple[UnfamiliarImage, 
     with open_database({"scored": _of_run(rows, run_id, *columns)}) as database:
         flagged = database.execute(_UNFAMILIAR, {"n": n}).fetchall()
     return tuple(UnfamiliarImage(*row) for row in flagged)
+
+
+def number_runs(rows: ds.Dataset) -> pa.Table:
+    """Number the runs that have rows in their order: `run_id` and `run_number`."""
+    with open_database({"known": scan(rows, ["run_id"])}) as database:
+        return database.sql(_RUNS).to_arrow_table()
 
 
 def _of_run(rows: ds.Dataset, run_id: str, *columns: str) -> ds.Scanner:

@@ -12,6 +12,8 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from crackmodel.reports.reading.row_order import MACROS
+
 _CLOSED: Final = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -45,8 +47,7 @@ def open_database(
             database.execute("SET preserve_insertion_order = false")
         for name, table in tables.items():
             database.register(name, table)
-        if views:
-            database.execute(views)
+        database.execute(f"{MACROS}; {views}")
         database.execute("SET enable_external_access = false; SET lock_configuration = true")
         yield database
     finally:

@@ -29,7 +29,7 @@ from crackmodel.reports.schema import (
     FILE_SCHEMA,
     PARTITION_COLUMN,
     check_name,
-    check_required,
+    check_rows,
     partition_folder,
 )
 from crackmodel.storage.location import Place, open_place, write_failed
@@ -255,5 +255,5 @@ def _file_content(rows: pa.Table, survey: str) -> pa.Table:
         raise ValueError(f"rows have another schema than the report:\n{rows.schema}")
     if not rows.num_rows:
         raise ValueError("a shard without rows cannot be written")
-    check_required(rows)
+    check_rows(rows)
     return rows

@@ -13,13 +13,12 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from crackmodel.reports.schema import DEPARTED_STAGE
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import publish_shard
 from crackmodel.scoring.plan import Shard, listed_files
 from crackmodel.scoring.task import ScoringJob, ShardResult
 from crackmodel.scoring.worker.rows import reject_shard
-
-_STAGE: Final = "list"
 
 _ROWS_PER_FILE: Final = 20_000
 """Whoever renames a folder moves all images in it at once; as Python objects a million take 1.7 GB."""
@@ -69,9 +68,9 @@ def _rejected(job: ScoringJob, moved: pa.Table, vanished: pa.Table) -> Iterator[
     """Write files of a bounded number of rows."""
     for some in _slices(moved):
         details = [f"the same content is called {now} now" for now in some["now"].to_pylist()]
-        yield reject_shard(job, _shard(some), "moved", details, _STAGE)
+        yield reject_shard(job, _shard(some), "moved", details, DEPARTED_STAGE)
     for some in _slices(vanished):
-        yield reject_shard(job, _shard(some), "vanished", "no longer in the survey", _STAGE)
+        yield reject_shard(job, _shard(some), "vanished", "no longer in the survey", DEPARTED_STAGE)
 
 
 def _slices(rows: pa.Table) -> Iterator[pa.Table]:

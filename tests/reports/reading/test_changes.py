@@ -66,6 +66,28 @@ def test_known_crack_is_not_new_and_a_rise_is_told(table: ReportTable, commit: C
     ]
 
 
+@pytest.mark.parametrize("code", ["vanished", "unreadable", "changed", "scoring_failed"])
+def test_known_crack_that_could_not_be_read_for_a_night_is_not_new(
+    table: ReportTable, commit: Commit, code: str
+) -> None:
+    commit([scored("a.jpg", 0.9, 1)])
+    commit([make_rejected("a.jpg", code, run_id="run-2", reject_stage="fetch")])
+    away = compare_run(table, 2)
+    commit([scored("a.jpg", 0.9, 3)])
+    back = compare_run(table, 3)
+
+    assert (away.rows, away.cracks, away.rejected) == (1, 0, 1)
+    assert (back.rows, back.cracks, back.new_cracks) == (1, 1, 0)
+
+
+def test_new_crack_that_could_not_be_read_again_is_told(table: ReportTable, commit: Commit) -> None:
+    commit([scored("a.jpg", 0.1, 1)])
+    commit([scored("a.jpg", 0.9, 2)])
+    commit([make_rejected("a.jpg", "unreadable", run_id="run-3", reject_stage="fetch")])
+
+    assert compare_run(table, 2).new_cracks == 1
+
+
 @pytest.mark.parametrize("off", [timedelta(days=-9), timedelta(days=999)], ids=str)
 def test_crack_of_a_worker_whose_clock_is_wrong_is_told_once(
     table: ReportTable, commit: Commit, off: timedelta

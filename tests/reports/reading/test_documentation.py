@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from crackmodel.reports.reading.query import VIEWS, open_report
-from crackmodel.reports.schema import REJECT_CODES, REPORT_SCHEMA
+from crackmodel.reports.schema import REJECT_CODES, REJECT_STAGES, REPORT_SCHEMA
 from crackmodel.reports.table import ReportTable
 from tests.reports.conftest import Commit
 from tests.reports.rows import make_rejected, make_row
@@ -41,9 +41,10 @@ def test_documented_type_unit_and_nullability_are_true(field: Any) -> None:
     assert meaning
 
 
-def test_every_reject_code_is_documented_with_its_meaning() -> None:
+def test_every_reject_code_and_stage_is_documented_with_its_meaning() -> None:
     section = PAGE.split("## Reject codes")[1].split("## Views")[0]
-    assert dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, flags=re.MULTILINE)) == REJECT_CODES
+    meanings = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, flags=re.MULTILINE))
+    assert meanings == REJECT_CODES | REJECT_STAGES
 
 
 def test_every_view_is_documented_with_its_columns(table: ReportTable) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from crackmodel.errors import QueryError, ReportError, ReportNotFound
 from crackmodel.reports.reading import sandbox as database_module
-from crackmodel.reports.reading.query import VIEWS, Report, open_report
-from crackmodel.reports.schema import REPORT_SCHEMA, TIMESTAMP
+from crackmodel.reports.reading.query import SUMMARY, VIEWS, Report, open_report
+from crackmodel.reports.schema import REPORT_SCHEMA, TIMESTAMP, TRANSIENT_REJECT_CODES
 from crackmodel.reports.table import ReportTable
 from crackmodel.surveys.tiling import tile_grid
 from tests.reports.conftest import Commit
@@ -73,6 +73,47 @@ def test_rejected_are_the_images_that_are_still_unreadable(table: ReportTable, c
         ("b.jpg", "empty"),
         ("d.jpg", "truncated"),
     ]
+
+
+@pytest.mark.parametrize("code", sorted(TRANSIENT_REJECT_CODES - {"moved"}))
+def test_a_passing_rejection_displaces_no_verdict(table: ReportTable, commit: Commit, code: str) -> None:
+    commit([make_row("known.jpg", verdict="crack"), make_rejected("bad.jpg")])
+    for run_id in ("run-2", "run-3"):
+        passing = {"run_id": run_id, "reject_stage": "fetch"}
+        commit([make_rejected(image, code, **passing) for image in ("known.jpg", "bad.jpg", "new.jpg")])
+    newest = [("bad.jpg", "truncated"), ("known.jpg", None), ("new.jpg", code)]
+    assert rows(table, "SELECT image, reject_code FROM latest ORDER BY image") == newest
+    assert rows(table, "SELECT run_id FROM latest WHERE image = 'new.jpg'") == [("run-3",)]
+    assert rows(table, "SELECT image FROM rejected ORDER BY image") == [("bad.jpg",), ("new.jpg",)]
+    assert rows(table, "SELECT count(*) FROM report") == [(8,)]
+    known = ("known.jpg", 1000, NOON)
+    assert table.pending(make_listing(known), survey="bridge", **SCORING).num_rows == 1
+    commit([make_rejected("known.jpg", run_id="run-4")])
+    assert rows(table, "SELECT reject_code FROM latest WHERE image = 'known.jpg'") == [("truncated",)]
+
+
+def test_an_image_that_is_gone_is_in_latest_and_not_in_current(table: ReportTable, commit: Commit) -> None:
+    commit([make_row("a.jpg", verdict="crack"), make_row("b.jpg", verdict="crack"), make_row("c.jpg")])
+    commit([make_rejected("a.jpg", "vanished", reject_stage="list", run_id="run-2")])
+    commit([make_rejected("b.jpg", "moved", reject_stage="list", run_id="run-2")])
+    assert rows(table, "SELECT image, verdict FROM latest ORDER BY image") == [
+        ("a.jpg", "rejected"),
+        ("b.jpg", "rejected"),
+        ("c.jpg", "clear"),
+    ]
+    assert rows(table, "SELECT image FROM current") == [("c.jpg",)]
+
+
+def test_summary_and_views_count_the_same(table: ReportTable, commit: Commit) -> None:
+    commit([make_row("a.jpg", verdict="crack"), make_row("b.jpg"), make_rejected("c.jpg"), make_row("d.jpg")])
+    commit([make_rejected("a.jpg", "unreadable", run_id="run-2", reject_stage="fetch")])
+    commit([make_rejected("d.jpg", "moved", run_id="run-2", reject_stage="list")])
+    summary = "SELECT images, cracks, clear, rejected, departed, last_run FROM "
+    assert rows(table, f"{summary} ({SUMMARY})") == [(3, 1, 1, 1, 1, "run-2")]
+    assert rows(table, "SELECT count(*) FROM current") == [(3,)]
+    assert rows(table, "SELECT count(*) FROM rejected") == [(1,)]
+    ran = rows(table, "SELECT images, rejected, departed FROM runs WHERE run_id = 'run-2'")
+    assert ran == [(1, 1, 1)]
 
 
 def test_runs_are_summed_up(table: ReportTable, commit: Commit) -> None:
@@ -288,7 +329,10 @@ def test_a_limit_changes_no_error(table: ReportTable, commit: Commit, query: str
         ("SELECT * FROM read_text('/etc/hostname')", "sees the report alone"),
         ("SELECT * FROM read_parquet('https://example.org/a.parquet')", "sees the report alone|cannot"),
         ("SELECT * FROM glob('/*')", "sees the report alone"),
-        ("SELECT * FROM '/etc/passwd'", "The views are report, latest, tiles, rejected, unfamiliar, runs"),
+        (
+            "SELECT * FROM '/etc/passwd'",
+            "The views are report, latest, current, tiles",
+        ),
         ("FROM python_arrow_scan(1, 2, 3)", "raw memory"),
         ('SELECT * FROM "PANDAS_SCAN"(1)', "raw memory"),
         ("SELECT getenv('HOME')", "cannot be answered"),

@@ -115,8 +115,22 @@ def test_newer_rows_of_another_model_or_tiling_take_nothing_back(table: ReportTa
 
 def test_a_newer_row_of_another_model_that_says_it_is_gone_counts(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg"), make_row("b.jpg")])
-    commit([make_rejected("a.jpg", "vanished", model_sha256="b" * 64, run_id="run-2")])
+    commit([make_rejected("a.jpg", "vanished", model_sha256="b" * 64, run_id="run-2", reject_stage="list")])
     assert left(table, make_listing(A, B)) == ["a.jpg"]
+
+
+def test_an_image_that_is_gone_is_found_whatever_came_between(table: ReportTable, commit: Commit) -> None:
+    """Its file could not be read, or vanished while a run was on, in the night before it was moved."""
+    commit([make_row("a.jpg", sha256="a" * 64), make_row("b.jpg", sha256="b" * 64)])
+    passing = {"run_id": "run-2", "reject_stage": "fetch", "sha256": None}
+    commit([make_rejected("a.jpg", "unreadable", **passing), make_rejected("b.jpg", "vanished", **passing)])
+    commit([make_row("c.jpg", sha256="a" * 64, run_id="run-3")])
+    listing = make_listing(("c.jpg", 1000, NOON))
+    gone = table.gone(listing, survey="bridge").select(["image", "now"])
+    assert gone.to_pylist() == [{"image": "a.jpg", "now": "c.jpg"}, {"image": "b.jpg", "now": None}]
+    departed = {"run_id": "run-3", "reject_stage": "list"}
+    commit([make_rejected("a.jpg", "moved", **departed), make_rejected("b.jpg", "vanished", **departed)])
+    assert table.gone(listing, survey="bridge").num_rows == 0
 
 
 def test_only_files_without_any_row_are_missing(table: ReportTable, commit: Commit) -> None:
