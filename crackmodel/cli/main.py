@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 import crackmodel
-from crackmodel.cli.evaluate_command import compare_models, evaluate
 from crackmodel.cli.exits import ReportedGroup
-from crackmodel.cli.model_commands import list_models, model_summary, print_model, promote_model, show_model
-from crackmodel.cli.options import (
-    DatasetsArgument,
-    JsonOption,
-    ModelNameOption,
-    SurveyArgument,
-    SurveyNameOption,
-    with_options,
+from crackmodel.cli.model_commands import (
+    compare_models,
+    evaluate,
+    list_models,
+    promote_model,
+    show_model,
+    train,
 )
-from crackmodel.cli.report_commands import check_report, compact_report, show_history, summarise_report
-from crackmodel.settings import ReportSettings, ScoreSettings, TrainSettings
+from crackmodel.cli.options import JsonOption
+from crackmodel.cli.output import print_result
+from crackmodel.cli.report_commands import (
+    check_report,
+    compact_report,
+    query,
+    show_history,
+    summarise_report,
+)
+from crackmodel.cli.score_command import score
 
 app = typer.Typer(
     name="crackmodel",
@@ -52,59 +54,6 @@ def _root(
     pass
 
 
-@app.command()
-@with_options
-def score(
-    survey: SurveyArgument,
-    settings: ScoreSettings,
-    name: SurveyNameOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Score a survey's photographs for cracks into a report.
-
-    Images that the report already holds for this model and tile size are skipped unread, so the command
-    can be repeated at any time, and after any crash.
-
-    Example: `crackmodel score photos/bridge-07 --report report`
-    """
-    from crackmodel.arrow_memory import keep_arrow_small
-
-    keep_arrow_small()
-    from crackmodel.cli.progress import ProgressBar
-    from crackmodel.cluster.jobs.log_protocol import Recorder, recording
-    from crackmodel.scoring.run import score_survey
-    from crackmodel.scoring.run_summary import plain_summary
-
-    # Ray writes what its cluster has to say to stdout, which belongs to the result.
-    with redirect_stdout(sys.stderr), ProgressBar(sys.stderr) as progress:
-        listener = Recorder(sys.stderr) if recording() else progress
-        result = score_survey(survey, name=name, on_event=listener, **settings.given())
-    _print(result.as_dict(), as_json, lambda: typer.echo(plain_summary(result)))
-    result.check_rejected()
-
-
-@app.command()
-@with_options
-def query(
-    sql: Annotated[str, typer.Argument(help="One read-only SQL statement (DuckDB's dialect).")],
-    settings: ReportSettings,
-    format: Annotated[  # noqa: A002 - the option's name
-        Literal["table", "json", "csv", "parquet"], typer.Option(help="How to print the rows.")
-    ] = "table",
-) -> None:
-    """Query a report with SQL: views `report`, `latest`, `tiles`, `rejected`, `unfamiliar`, `runs`.
-
-    Example: `crackmodel query "select image, crack_probability from latest where verdict = 'crack'"`
-    """
-    from crackmodel.reports.reading.output import LONGEST_TABLE, write_result
-    from crackmodel.reports.reading.query import open_report
-
-    opened = open_report(settings.report)
-    rows = opened.sql(sql, limit=LONGEST_TABLE + 1 if format == "table" else None)
-    write_result(rows, format, sys.stdout.buffer if format == "parquet" else sys.stdout)
-
-
-@app.command()
 def sample(
     directory: Annotated[Path, typer.Argument(help="Folder to write to; made if it is missing.")],
     seed: Annotated[int, typer.Option(help="Another seed draws other pictures.")] = 7,
@@ -117,7 +66,7 @@ def sample(
     from crackmodel.surveys.sample import write_sample
 
     written = write_sample(directory, seed=seed)
-    _print(
+    print_result(
         {"directory": str(written.directory), "files": len(written.files)},
         as_json,
         lambda: typer.echo(
@@ -126,29 +75,10 @@ def sample(
     )
 
 
-@app.command()
-@with_options
-def train(
-    datasets: DatasetsArgument,
-    settings: TrainSettings,
-    name: ModelNameOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Train a crack classifier on labelled images and put it into the registry.
-
-    Example: `crackmodel train metu --name walls --weights mobilenet_v2_no_top.h5 --promote`
-    """
-    from crackmodel.cli.progress import TrainingLines
-    from crackmodel.cluster.jobs.log_protocol import Recorder, recording
-    from crackmodel.models.training.train import train_model
-
-    # As for score: stdout belongs to the result.
-    with redirect_stdout(sys.stderr):
-        listener = Recorder(sys.stderr) if recording() else TrainingLines(sys.stderr)
-        version = train_model(datasets, name=name, on_event=listener, **settings.given())
-    _print(model_summary(version), as_json, lambda: print_model(version))
-
-
+app.command()(score)
+app.command()(query)
+app.command()(sample)
+app.command()(train)
 app.command()(evaluate)
 models_app = typer.Typer(help="List, show and promote trained models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
@@ -162,15 +92,3 @@ models_app.command("list")(list_models)
 models_app.command("show")(show_model)
 models_app.command("promote")(promote_model)
 models_app.command("compare")(compare_models)
-
-
-def _print(values: dict[str, Any], as_json: bool, for_people: Callable[[], None]) -> None:
-    """Give scripts one JSON object, whoever follows a job a record, and people sentences."""
-    from crackmodel.cluster.jobs.log_protocol import recording, write_result
-
-    if as_json and recording():
-        write_result(values, sys.stdout)
-    elif as_json:
-        typer.echo(json.dumps(values, default=str, allow_nan=False))
-    else:
-        for_people()

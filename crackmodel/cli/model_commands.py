@@ -1,18 +1,68 @@
-"""The commands that list, show and promote models; `crackmodel.cli.main` puts them into the command line."""
+"""The commands that make, measure, list and promote models."""
 
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crackmodel.cli.options import JsonOption, ModelArgument, with_options
-from crackmodel.settings import ModelsSettings
+from crackmodel.cli.options import DatasetsArgument, JsonOption, ModelArgument, ModelNameOption, with_options
+from crackmodel.cli.output import print_result
+from crackmodel.settings import EvaluateSettings, ModelsSettings, TrainSettings
 
 if TYPE_CHECKING:
+    from crackmodel.models.evaluation.evaluate import Evaluation
     from crackmodel.models.registry.registry import ModelVersion, Registry
+
+
+@with_options
+def train(
+    datasets: DatasetsArgument,
+    settings: TrainSettings,
+    name: ModelNameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a crack classifier on labelled images and put it into the registry.
+
+    Example: `crackmodel train metu --name walls --weights mobilenet_v2_no_top.h5 --promote`
+    """
+    from crackmodel.cli.progress import TrainingLines
+    from crackmodel.cluster.jobs.log_protocol import Recorder, recording
+    from crackmodel.models.training.train import train_model
+
+    # As for score: stdout belongs to the result.
+    with redirect_stdout(sys.stderr):
+        listener = Recorder(sys.stderr) if recording() else TrainingLines(sys.stderr)
+        version = train_model(datasets, name=name, on_event=listener, **settings.given())
+    print_result(model_summary(version), as_json, lambda: print_model(version))
+
+
+@with_options
+def evaluate(
+    model: ModelArgument,
+    datasets: Annotated[
+        list[str],
+        typer.Argument(metavar="DATASET...", help="Labelled folders or manifests; each is measured alone."),
+    ],
+    settings: EvaluateSettings,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model on labelled images: metrics with 95 % intervals, pictures, one page to look at.
+
+    Example: `crackmodel evaluate builtin walls --positive cracked --out walls-evaluation`
+    """
+    from crackmodel.models.evaluation.evaluate import evaluate_model
+    from crackmodel.models.registry.registry import Registry
+
+    version = Registry(settings.models).resolve(model)
+    found = evaluate_model(
+        version, datasets, positive=settings.positive, group_by=settings.group_by, out=settings.out
+    )
+    typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else _evaluation_lines(found))
 
 
 @with_options
@@ -83,6 +133,25 @@ def promote_model(
     typer.echo(f"{version.name}@{alias} is now {version.reference}")
 
 
+@with_options
+def compare_models(
+    first: ModelArgument,
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    settings: ModelsSettings,
+    as_json: JsonOption = False,
+) -> None:
+    """Show two models' metrics side by side, from their cards.
+
+    Example: `crackmodel models compare walls@production walls@v2`
+    """
+    from crackmodel.models.registry.promotion import compare_versions
+    from crackmodel.models.registry.registry import Registry
+
+    registry = Registry(settings.models)
+    found = compare_versions(registry.resolve(first), registry.resolve(second))
+    typer.echo(json.dumps(found.as_dict(), allow_nan=False) if as_json else "\n".join(found.lines()))
+
+
 def _aliases(registry: Registry, version: ModelVersion) -> list[str]:
     if version.name == "builtin":
         return []
@@ -118,3 +187,22 @@ def print_model(version: ModelVersion) -> None:
     typer.echo(card_to_markdown(version.card))
     typer.echo(f"Model:  {version.path}")
     typer.echo(f"Next:   crackmodel score SURVEY --model {version.reference}")
+
+
+def _evaluation_lines(found: Evaluation) -> str:
+    """Write an evaluation for a terminal: each data set's metrics with their intervals, then the page."""
+    from crackmodel.models.card.metric_names import METRIC_NAMES, metric_text
+
+    lines = [f"{found.model}, threshold {found.threshold:g}"]
+    for name, each in found.sets.items():
+        metrics = each.metrics
+        lines += ["", f"{name}: {metrics.images:,} images, {metrics.cracks:,} with cracks"]
+        lines += [f"  {shown:27} {metric_text(metrics, key)}" for key, shown in METRIC_NAMES.items()]
+        lines.append(
+            f"  {metrics.true_positives:,} cracks found, {metrics.false_negatives:,} missed, "
+            f"{metrics.false_positives:,} false alarms, {metrics.true_negatives:,} clear"
+        )
+        if each.scored.bad:
+            bad = each.scored.bad
+            lines.append(f"  {len(bad):,} files left out, first {bad[0].file}: {bad[0].reason}")
+    return "\n".join([*lines, "", f"Page:   {found.page}"])

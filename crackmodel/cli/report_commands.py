@@ -1,11 +1,11 @@
-"""The commands that look after a report; `crackmodel.cli.main` puts them into the command line."""
+"""The commands that query a report and look after it."""
 
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,26 @@ from crackmodel.settings import CompactSettings, ReportSettings
 
 if TYPE_CHECKING:
     from crackmodel.reports.table import ReportTable
+
+
+@with_options
+def query(
+    sql: Annotated[str, typer.Argument(help="One read-only SQL statement (DuckDB's dialect).")],
+    settings: ReportSettings,
+    format: Annotated[  # noqa: A002 - the option's name
+        Literal["table", "json", "csv", "parquet"], typer.Option(help="How to print the rows.")
+    ] = "table",
+) -> None:
+    """Query a report with SQL: views `report`, `latest`, `tiles`, `rejected`, `unfamiliar`, `runs`.
+
+    Example: `crackmodel query "select image, crack_probability from latest where verdict = 'crack'"`
+    """
+    from crackmodel.reports.reading.output import LONGEST_TABLE, write_result
+    from crackmodel.reports.reading.query import open_report
+
+    opened = open_report(settings.report)
+    rows = opened.sql(sql, limit=LONGEST_TABLE + 1 if format == "table" else None)
+    write_result(rows, format, sys.stdout.buffer if format == "parquet" else sys.stdout)
 
 
 @with_options
