@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from crackmodel.models.card.card import Epoch, Metrics
-from crackmodel.models.evaluation.diagram import draw_network
 from crackmodel.models.evaluation.examples import (
     draw_attention,
     draw_examples,
@@ -20,9 +19,6 @@ from crackmodel.models.evaluation.figures import FEWEST_IN_BIN, draw_evaluation,
 from crackmodel.models.evaluation.group_metrics import measure_groups
 from crackmodel.models.evaluation.html_page import Picture, Table
 from crackmodel.models.evaluation.metrics import ScoredImages
-
-if TYPE_CHECKING:
-    import keras
 
 _MOST_GROUPS: Final = 50
 
@@ -47,7 +43,6 @@ def draw_pictures(
     sets: Mapping[str, EvaluatedSet],
     model: bytes,
     history: Sequence[Epoch] = (),
-    network: keras.Model | None = None,
 ) -> list[Picture]:
     """Draw all pictures of an evaluation.
 
@@ -56,7 +51,6 @@ def draw_pictures(
         sets: By name.
         model: The content of `model.tflite`, for the maps of where it looks.
         history: Every epoch, where a training is evaluated.
-        network: The Keras model, where there is one, for its diagram.
 
     Returns:
         The pictures with their captions, in the order in which to show them.
@@ -70,9 +64,6 @@ def draw_pictures(
     for name, found in sets.items():
         pictures += _example_pictures(directory, name, found)
         pictures += _attention_picture(directory, name, found, model)
-    if network is not None:
-        path = draw_network(directory / "network.png", network)
-        pictures.append(Picture(path, _caption("network", [])))
     return pictures
 
 
@@ -157,8 +148,6 @@ def _caption(stem: str, names: list[str]) -> str:
     kind = stem.split("_", 1)[0]
     shown = next((name for name in names if stem == f"confusion_{file_name(name)}"), "")
     return {
-        "network": "The network: blocks of layers with the size of what they give and their parameters. "
-        "Orange: the block's input is added to what it gives.",
         "training": "Loss and accuracy by epoch.",
         "confusion": f"{shown}: confusion matrix at the model's threshold; shares are of each row.",
         "roc": "ROC: cracks found against false alarms, at every threshold.",

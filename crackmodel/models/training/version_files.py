@@ -238,7 +238,7 @@ def _write_evaluation(
     int8: Int8Record,
     splits: Sequence[SplitScore],
 ) -> None:
-    pictures = draw_pictures(directory, sets, fitted.litert, fitted.history, fitted.network)
+    pictures = draw_pictures(directory, sets, fitted.litert, fitted.history)
     metrics = {name: found.metrics for name, found in sets.items()}
     tables = [metrics_table(metrics, "Metrics, with 95 % bootstrap intervals")]
     tables.append(splits_table(splits))

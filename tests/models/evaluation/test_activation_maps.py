@@ -43,23 +43,3 @@ def test_model_looks_at_the_crack(model: bytes) -> None:
     columns = maps.mean(axis=1)
     assert columns[0, :2].mean() > columns[0, 3:].mean()
     assert columns[1, 3:].mean() > columns[1, :2].mean()
-
-
-def test_diagram_shows_every_block_and_every_parameter() -> None:
-    pytest.importorskip("tensorflow")
-    from crackmodel.models.evaluation.diagram import find_blocks
-    from crackmodel.models.network import build_network, count_parameters
-
-    network = build_network(None)
-    blocks = find_blocks(network)
-
-    assert [blocks[place].name for place in (0, 2, 3, -3, -2, -1)] == [
-        "tile", "Conv1", "expanded conv", "Conv 1", "features", "verdict",
-    ]  # fmt: skip
-    assert [block.name for block in blocks if block.name.startswith("block")] == [
-        f"block {number}" for number in range(1, 17)
-    ]
-    assert sum(block.parameters for block in blocks) == count_parameters(network)
-    assert blocks[-3].shape == (5, 5, 1280)
-    # Blocks that keep size and width add their input: ten in MobileNetV2.
-    assert sum(block.residual for block in blocks) == 10

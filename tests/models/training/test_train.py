@@ -137,7 +137,6 @@ def test_version_has_everything_in_its_place(frozen: ModelVersion, models: Path)
         "evaluation/looks_again.png",
         "evaluation/looks_test.png",
         "evaluation/looks_validation.png",
-        "evaluation/network.png",
         "evaluation/precision_recall.png",
         "evaluation/reliability.png",
         "evaluation/right_again.png",
