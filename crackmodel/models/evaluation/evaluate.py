@@ -20,14 +20,12 @@ from crackmodel.models.datasets.duplicates import refuse_two_labels
 from crackmodel.models.datasets.grouped_split import groups_by
 from crackmodel.models.datasets.labelled import find_images
 from crackmodel.models.datasets.splits import SplitRule
-from crackmodel.models.evaluation.group_metrics import measure_groups
-from crackmodel.models.evaluation.html_page import metrics_table, write_page
-from crackmodel.models.evaluation.metrics import measure, score_images
-from crackmodel.models.evaluation.presentation import EvaluatedSet, draw_pictures, group_table
+from crackmodel.models.evaluation.evaluation_page import PAGE, EvaluatedSet, write_evaluation_page
+from crackmodel.models.evaluation.metrics import measure, measure_groups
+from crackmodel.models.evaluation.scored_images import score_images
 from crackmodel.models.inference.model_file import build_engine, read_model_file
 from crackmodel.models.registry.versions import LITERT_MODEL, ModelVersion
 
-PAGE: Final = "index.html"
 RECORD: Final = "evaluation.json"
 PREDICTIONS: Final = "predictions.csv"
 
@@ -151,10 +149,6 @@ def name_datasets(paths: Sequence[Path | str]) -> dict[str, Path]:
 
 def _write(found: Evaluation, model: bytes) -> None:
     _clear(found.directory)
-    pictures = draw_pictures(found.directory, found.sets, model)
-    metrics = {name: each.metrics for name, each in found.sets.items()}
-    tables = [metrics_table(metrics, "Metrics, with 95 % bootstrap intervals")]
-    tables += [table for name, each in found.sets.items() if (table := group_table(name, each))]
     facts = [
         ("Model", f"{found.model}, SHA-256 {found.sha256[:12]}"),
         ("Threshold", f"{found.threshold:g}"),
@@ -162,10 +156,10 @@ def _write(found: Evaluation, model: bytes) -> None:
         *((f"Left out of {name}", f"{len(each.scored.bad):,} files that are no pictures")
           for name, each in found.sets.items() if each.scored.bad),
     ]  # fmt: skip
-    write_page(found.page, f"{found.model} on {', '.join(found.sets)}", facts, tables, pictures)
+    title = f"{found.model} on {', '.join(found.sets)}"
+    pictures = write_evaluation_page(found.directory, title, facts, found.sets, model)
     _write_predictions(found)
-    files = [picture.path.name for picture in pictures] + [PAGE, PREDICTIONS]
-    record = found.as_dict() | {"files": files}
+    record = found.as_dict() | {"files": [*pictures, PAGE, PREDICTIONS]}
     record.pop("directory"), record.pop("page")
     (found.directory / RECORD).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
 

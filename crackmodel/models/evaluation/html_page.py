@@ -30,7 +30,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def metrics_table(metrics: Mapping[str, Metrics], title: str = "Metrics") -> Table:
+def metrics_table(metrics: Mapping[str, Metrics]) -> Table:
     """Put the metrics of sets side by side, each with its 95 % interval."""
     rows = [
         ["images", *(f"{found.images:,}" for found in metrics.values())],
@@ -42,7 +42,7 @@ def metrics_table(metrics: Mapping[str, Metrics], title: str = "Metrics") -> Tab
     ]
     rows.append(["cracks missed", *(f"{found.false_negatives:,}" for found in metrics.values())])
     rows.append(["false alarms", *(f"{found.false_positives:,}" for found in metrics.values())])
-    return Table(title, ["", *metrics], rows)
+    return Table("Metrics, with 95 % bootstrap intervals", ["", *metrics], rows)
 
 
 def splits_table(splits: Sequence[SplitScore]) -> Table:

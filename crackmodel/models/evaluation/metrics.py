@@ -1,97 +1,19 @@
-"""How good a model is on labelled images: metrics, calibration and threshold."""
+"""Metrics of a model on labelled images: of a whole set, and of each of its groups."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.errors import DatasetError, UsageError
-from crackmodel.models.card.card import Calibration, Metrics, Threshold
-from crackmodel.models.datasets.labelled import BadFile, LabelledImages, read_tiles
+from crackmodel.models.card.card import Metrics
 from crackmodel.models.evaluation.intervals import bootstrap, reliability
-from crackmodel.models.inference.engines import Engine
+from crackmodel.models.evaluation.scored_images import ScoredImages
 
 Probabilities = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
-
-TEMPERATURES: Final = (0.5, 10.0)
-"""Calibration stays in here. A validation part without a mistake would ask for 0: certainty."""
-
-SURVEY_CRACKS: Final = 0.1
-"""Share of cracked tiles that the threshold is chosen for."""
-
-F1_THRESHOLDS: Final = (
-    *(step / 20 for step in range(1, 20)), *(step / 100 for step in range(96, 100)),
-    *(step / 1000 for step in range(991, 1000)),
-)  # fmt: skip
-"""Where a threshold for the best F1 may lie: finer towards 1, where the probabilities are."""
-
-HIGHEST_OF_EQUALS: Final = 0.90
-"""A threshold above this has to be better than all below: a few images that a model tells apart without a
-mistake would ask for 0.999, and lose the next crack."""
-
-RECALL_THRESHOLDS: Final = (0.01, 0.90)
-"""Where a threshold for a recall may lie: below, nearly everything would be a crack."""
-
-_CHUNK: Final = 250
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredImages:
-    """A labelled folder with what a model says of it.
-
-    Attributes:
-        files: Paths relative to the folder, good files only.
-        labels: int8 [n], 1 for a crack.
-        probabilities: float32 [n], calibrated.
-        bad: Files that are not pictures.
-        sha256: The content's hash of each file.
-        groups: Each image's photograph or structure, None where the data set does not say.
-    """
-
-    files: tuple[str, ...]
-    labels: npt.NDArray[np.int8]
-    probabilities: npt.NDArray[np.float32]
-    bad: tuple[BadFile, ...]
-    sha256: tuple[str, ...] = field(default=(), repr=False)
-    groups: tuple[str, ...] | None = None
-
-
-def score_images(engine: Engine, images: LabelledImages) -> ScoredImages:
-    """Score a data set, each image as one tile, in this process.
-
-    Raises:
-        DatasetError: Not one of its files is a picture.
-    """
-    probabilities: list[npt.NDArray[np.float32]] = []
-    kept: list[npt.NDArray[np.int64]] = []
-    bad: list[BadFile] = []
-    hashes: list[str] = []
-    for start in range(0, len(images.files), _CHUNK):
-        chunk = read_tiles(images.root, images.files[start : start + _CHUNK])
-        probabilities.append(engine.predict(chunk.tiles))
-        kept.append(chunk.kept + start)
-        bad += chunk.bad
-        hashes += chunk.sha256
-    rows = np.concatenate(kept)
-    if not len(rows):
-        raise DatasetError(
-            f"None of the {len(images.files)} files in {images.root} is a picture: "
-            f"{bad[0].file} is {bad[0].reason}.",
-            "Point at folders of JPEG, PNG, TIFF, BMP or WebP images.",
-        )
-    return ScoredImages(
-        tuple(images.files[row] for row in rows),
-        images.labels[rows],
-        np.concatenate(probabilities),
-        tuple(bad),
-        tuple(hashes),
-        None if images.groups is None else tuple(images.groups[row] for row in rows),
-    )
 
 
 def measure(
@@ -133,96 +55,69 @@ def measure(
     )
 
 
-def fit_temperature(margins: npt.NDArray[np.float64], labels: Labels) -> Calibration:
-    """Choose the temperature that makes the labels likeliest.
+@dataclass(frozen=True, slots=True)
+class GroupMetrics:
+    """What a model does on one group, at the model's threshold.
+
+    What a group does not define is None: precision where nothing was called a crack, recall where there
+    is none, AUROC with one class only.
+    """
+
+    images: int
+    cracks: int
+    accuracy: float
+    precision: float | None
+    recall: float | None
+    auroc: float | None
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+
+    @property
+    def mistakes(self) -> int:
+        """Wrong verdicts."""
+        return self.false_positives + self.false_negatives
+
+
+def measure_groups(scored: ScoredImages, threshold: float) -> dict[str, GroupMetrics]:
+    """Measure every group of a data set; none where it names no groups.
 
     Args:
-        margins: Floats [n], log-odds of a crack on the validation part: see `engines.log_odds`.
-        labels: Integers [n].
+        scored: Labels, probabilities and groups.
+        threshold: At or above it the verdict is `crack`.
 
     Returns:
-        Temperature scaling within `TEMPERATURES`, rounded to four decimals.
+        By the group's name, sorted.
     """
-    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+    if scored.groups is None:
+        return {}
+    names, members = np.unique(np.asarray(scored.groups), return_inverse=True)
+    order = np.argsort(members, kind="stable")
+    ends = np.cumsum(np.bincount(members))[:-1]
+    return {
+        str(name): _measure(scored.labels[rows], scored.probabilities[rows], threshold)
+        for name, rows in zip(names, np.split(order, ends), strict=True)
+    }
 
-    signed = np.where(labels == 1, margins, -margins)
 
-    def surprise(log_temperature: float) -> float:
-        return float(np.logaddexp(0, -signed / np.exp(log_temperature)).mean())
+def _measure(
+    labels: npt.NDArray[np.int8], probabilities: npt.NDArray[np.float32], threshold: float
+) -> GroupMetrics:
+    from sklearn.metrics import roc_auc_score
 
-    low, high = np.log(TEMPERATURES)
-    best = minimize_scalar(surprise, bounds=(low, high), method="bounded")
-    return Calibration("temperature scaling, validation part", round(float(np.exp(best.x)), 4))
-
-
-def choose_threshold(
-    labels: Labels, probabilities: Probabilities, *, target_recall: float | None = None
-) -> Threshold:
-    """Choose the threshold, for the best F1 or for a recall that is asked for.
-
-    Best F1 is that of a survey where one tile in ten is cracked: a validation part is half cracks, a survey
-    mostly clear, and without weights the threshold would come out too low for surveys. Candidates are
-    `F1_THRESHOLDS`. Of equals the highest is taken, up to `HIGHEST_OF_EQUALS`.
-
-    For a recall it is the highest threshold that reaches it, within `RECALL_THRESHOLDS`. The highest
-    either way, because a survey shows more that is not concrete than any validation part does.
-
-    Args:
-        labels: Integers [n] of the validation part, both classes.
-        probabilities: Floats [n], calibrated.
-        target_recall: Share of the validation part's cracks to find, within 0..1; None for the best F1.
-
-    Returns:
-        The threshold, with its rule in words. Where even the lowest does not reach the recall, that one;
-        the words say so.
-    """
-    cracks = labels == 1
-    if target_recall is not None:
-        return _for_recall(probabilities[cracks], target_recall)
-    best, best_f1 = 0.5, -1.0
-    for threshold in F1_THRESHOLDS:
-        recall = float(np.mean(probabilities[cracks] >= threshold))
-        alarms = float(np.mean(probabilities[~cracks] >= threshold))
-        hits = SURVEY_CRACKS * recall
-        f1 = 2 * hits / (hits + (1 - SURVEY_CRACKS) * alarms + SURVEY_CRACKS)
-        if f1 > best_f1 or (f1 == best_f1 and threshold <= HIGHEST_OF_EQUALS):
-            best, best_f1 = threshold, f1
-    return Threshold(
-        best,
-        "best F1 on the validation part, weighted as if one tile in ten were cracked, "
-        "among 0.05, 0.10 ... 0.95, 0.96 ... 0.99, 0.991 ... 0.999; of equals the highest up to 0.90",
+    cracks, called = labels == 1, probabilities >= threshold
+    tp, fp = int(np.sum(cracks & called)), int(np.sum(~cracks & called))
+    fn, tn = int(np.sum(cracks & ~called)), int(np.sum(~cracks & ~called))
+    return GroupMetrics(
+        images=len(labels),
+        cracks=tp + fn,
+        accuracy=(tp + tn) / len(labels),
+        precision=tp / (tp + fp) if tp + fp else None,
+        recall=tp / (tp + fn) if tp + fn else None,
+        auroc=float(roc_auc_score(cracks, probabilities)) if tp + fn and fp + tn else None,
+        true_positives=tp,
+        false_positives=fp,
+        false_negatives=fn,
+        true_negatives=tn,
     )
-
-
-def check_target_recall(target_recall: float | None) -> None:
-    """Refuse a recall that is none, before any work.
-
-    Raises:
-        UsageError: Not above 0 and at most 1.
-    """
-    if target_recall is not None and not 0 < target_recall <= 1:
-        raise UsageError(
-            f"A recall of {target_recall:g} cannot be reached for.",
-            "Give --target-recall a share above 0 and at most 1, such as 0.95.",
-        )
-
-
-def _for_recall(cracks: Probabilities, target: float) -> Threshold:
-    lowest, highest = RECALL_THRESHOLDS
-    # As many cracks as the share asks for; the subtraction keeps 0.95 of 20 at 19 in floating point.
-    needed = max(int(np.ceil(target * len(cracks) - 1e-9)), 1)
-    reaching = float(np.sort(cracks)[::-1][needed - 1])
-    # Rounded down: a threshold above the probability would lose the crack it was made for.
-    value = float(np.clip(np.floor(reaching * 1000) / 1000, lowest, highest))
-    recall = float(np.mean(cracks >= value))
-    if recall < target - 1e-9:
-        chosen = (
-            f"a recall of {target:g} on the validation part was asked for and not reached: "
-            f"it is {recall:.4f} at {lowest:g}, the lowest threshold that is chosen"
-        )
-    else:
-        chosen = (
-            f"for a recall of {target:g} on the validation part, where it is {recall:.4f}; the highest "
-            f"threshold that reaches it, {highest:g} at most"
-        )
-    return Threshold(value, chosen, target)

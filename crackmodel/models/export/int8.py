@@ -19,7 +19,7 @@ import numpy.typing as npt
 from crackmodel.errors import ModelExportFailed
 from crackmodel.models.card.card import Int8Check, Int8Record
 from crackmodel.models.datasets.labelled import read_tiles
-from crackmodel.models.evaluation.metrics import ScoredImages
+from crackmodel.models.evaluation.scored_images import ScoredImages
 from crackmodel.models.export.litert import trace_tile
 from crackmodel.models.inference.engines import Engine, LiteRTEngine
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 from crackmodel.errors import ModelError, UsageError
 from crackmodel.models.card.card import Card, record_from_json
 from crackmodel.models.datasets.splits import SplitRule
-from crackmodel.models.evaluation.metrics import check_target_recall
 from crackmodel.models.registry.versions import ModelVersion
 from crackmodel.models.training.finetuning import FinetuneRecipe
 from crackmodel.models.training.frozen_head import HEAD_LEARNING_RATE
@@ -87,7 +86,6 @@ def choose_recipe(like: ModelVersion | None, settings: TrainSettings) -> Recipe:
         told["group_by"] = None
     recipe = dataclasses.replace(base, **told)
     recipe.rule.check()
-    check_target_recall(recipe.target_recall)
     if precision == "mixed" and recipe.mode == "frozen":
         raise UsageError(
             f"A training of mode {recipe.mode} has no precision {precision!r}.",

@@ -17,7 +17,8 @@ from crackmodel.errors import DatasetError
 from crackmodel.models.card.card import Metrics, SplitScore
 from crackmodel.models.datasets.several import TrainingImages
 from crackmodel.models.datasets.splits import Division, SplitRule, divide_images
-from crackmodel.models.evaluation.metrics import choose_threshold, fit_temperature, measure
+from crackmodel.models.evaluation.calibration import choose_threshold, fit_temperature
+from crackmodel.models.evaluation.metrics import measure
 from crackmodel.models.inference.engines import calibrate, log_odds
 from crackmodel.models.training.features import Features
 from crackmodel.models.training.frozen_head import fit_head

@@ -20,15 +20,11 @@ from crackmodel.models.datasets.inventory import describe_data, write_bad_files
 from crackmodel.models.datasets.labelled import LabelledImages, read_tiles
 from crackmodel.models.datasets.several import TrainingImages
 from crackmodel.models.datasets.splits import Division, write_split
-from crackmodel.models.evaluation.html_page import metrics_table, splits_table, write_page
-from crackmodel.models.evaluation.metrics import (
-    ScoredImages,
-    choose_threshold,
-    fit_temperature,
-    measure,
-    score_images,
-)
-from crackmodel.models.evaluation.presentation import EvaluatedSet, draw_pictures, group_table
+from crackmodel.models.evaluation.calibration import choose_threshold, fit_temperature
+from crackmodel.models.evaluation.evaluation_page import EvaluatedSet, write_evaluation_page
+from crackmodel.models.evaluation.html_page import splits_table
+from crackmodel.models.evaluation.metrics import measure
+from crackmodel.models.evaluation.scored_images import ScoredImages, score_images
 from crackmodel.models.export.int8 import NOT_ASKED, pick_representative, write_int8
 from crackmodel.models.inference.engines import LiteRTEngine, calibrate, log_odds
 from crackmodel.models.inference.out_of_distribution import describe_training
@@ -238,11 +234,6 @@ def _write_evaluation(
     int8: Int8Record,
     splits: Sequence[SplitScore],
 ) -> None:
-    pictures = draw_pictures(directory, sets, fitted.litert, fitted.history)
-    metrics = {name: found.metrics for name, found in sets.items()}
-    tables = [metrics_table(metrics, "Metrics, with 95 % bootstrap intervals")]
-    tables.append(splits_table(splits))
-    tables += [table for name, found in sets.items() if (table := group_table(name, found))]
     facts = [
         ("Training", origin.command),
         ("Images", f"{len(fitted.split.train):,} to learn from, of {len(fitted.labels):,}"),
@@ -250,7 +241,8 @@ def _write_evaluation(
         ("Threshold", f"{threshold.value:g}: {threshold.chosen}"),
         ("int8", f"{'published' if int8.published else 'not published'}: {int8.reason}"),
     ]
-    write_page(directory / "index.html", f"Training on {origin.data}", facts, tables, pictures)
+    title, tables = f"Training on {origin.data}", [splits_table(splits)]
+    write_evaluation_page(directory, title, facts, sets, fitted.litert, history=fitted.history, tables=tables)
 
 
 def _write_split(path: Path, fitted: Fitted, images: TrainingImages) -> None:

@@ -14,12 +14,12 @@ from crackmodel.errors import DatasetError, UsageError
 from crackmodel.models.card.card import Metrics
 from crackmodel.models.card.metric_names import metric_text
 from crackmodel.models.evaluation.evaluate import evaluate_model, name_datasets
+from crackmodel.models.evaluation.evaluation_page import EvaluatedSet, group_table
 from crackmodel.models.evaluation.examples import most_wrong, shown_places, some_right
 from crackmodel.models.evaluation.figures import file_name
-from crackmodel.models.evaluation.group_metrics import measure_groups
 from crackmodel.models.evaluation.html_page import Picture, Table, write_page
-from crackmodel.models.evaluation.metrics import ScoredImages
-from crackmodel.models.evaluation.presentation import EvaluatedSet, group_table
+from crackmodel.models.evaluation.metrics import measure_groups
+from crackmodel.models.evaluation.scored_images import ScoredImages
 from crackmodel.models.registry.registry import Registry
 from crackmodel.models.registry.versions import ModelVersion
 

@@ -13,7 +13,7 @@ import pytest
 from crackmodel.errors import ModelNotFound
 from crackmodel.models.card.card import Card, Int8Record
 from crackmodel.models.datasets.labelled import find_images, read_tiles
-from crackmodel.models.evaluation.metrics import ScoredImages
+from crackmodel.models.evaluation.scored_images import ScoredImages
 from crackmodel.models.export.int8 import check_int8, compare_verdicts, pick_representative
 from crackmodel.models.inference.engines import Scored
 from crackmodel.models.inference.model_file import build_engine, read_model_file

@@ -1,4 +1,4 @@
-"""Evaluated data sets as pictures with captions and as tables by group."""
+"""The page of an evaluation: its pictures with captions, and its tables."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from crackmodel.models.evaluation.examples import (
     some_right,
 )
 from crackmodel.models.evaluation.figures import FEWEST_IN_BIN, draw_evaluation, file_name
-from crackmodel.models.evaluation.group_metrics import measure_groups
-from crackmodel.models.evaluation.html_page import Picture, Table
-from crackmodel.models.evaluation.metrics import ScoredImages
+from crackmodel.models.evaluation.html_page import Picture, Table, metrics_table, write_page
+from crackmodel.models.evaluation.metrics import measure_groups
+from crackmodel.models.evaluation.scored_images import ScoredImages
+
+PAGE: Final = "index.html"
 
 _MOST_GROUPS: Final = 50
 
@@ -38,23 +40,44 @@ class EvaluatedSet:
     metrics: Metrics
 
 
-def draw_pictures(
+def write_evaluation_page(
     directory: Path,
+    title: str,
+    facts: Sequence[tuple[str, str]],
     sets: Mapping[str, EvaluatedSet],
     model: bytes,
+    *,
     history: Sequence[Epoch] = (),
-) -> list[Picture]:
-    """Draw all pictures of an evaluation.
+    tables: Sequence[Table] = (),
+) -> list[str]:
+    """Write `index.html` and the pictures in it.
 
     Args:
         directory: Where to write; it is made.
+        title: The heading.
+        facts: What was evaluated, as name and value.
         sets: By name.
-        model: The content of `model.tflite`, for the maps of where it looks.
+        model: The content of `model.tflite`, for the activation maps.
         history: Every epoch, where a training is evaluated.
+        tables: Shown between the metrics and the tables by group.
 
     Returns:
-        The pictures with their captions, in the order in which to show them.
+        The pictures' file names, in the order of the page.
     """
+    pictures = _draw_pictures(directory, sets, model, history)
+    by_group = (group_table(name, found) for name, found in sets.items())
+    shown = [
+        metrics_table({name: found.metrics for name, found in sets.items()}),
+        *tables,
+        *(table for table in by_group if table),
+    ]
+    write_page(directory / PAGE, title, facts, shown, pictures)
+    return [picture.path.name for picture in pictures]
+
+
+def _draw_pictures(
+    directory: Path, sets: Mapping[str, EvaluatedSet], model: bytes, history: Sequence[Epoch]
+) -> list[Picture]:
     curves = {name: (found.scored.labels, found.scored.probabilities) for name, found in sets.items()}
     metrics = {name: found.metrics for name, found in sets.items()}
     pictures = [
