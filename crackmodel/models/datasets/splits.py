@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,9 @@ from crackmodel.models.datasets.duplicates import refuse_two_labels, share_with_
 from crackmodel.models.datasets.grouped_split import EXAMPLE, name_groups, split_groups
 from crackmodel.models.datasets.labelled import Split, split_70_24_6
 from crackmodel.models.datasets.several import TrainingImages
-from crackmodel.settings import SplitKind
+
+if TYPE_CHECKING:
+    from crackmodel.settings import SplitKind  # workers that turn images into features go without pydantic
 
 PARTS: Final = ("train", "validation", "test")
 

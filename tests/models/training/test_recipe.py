@@ -16,6 +16,7 @@ from crackmodel.models.training.finetuning import FinetuneRecipe
 from crackmodel.models.training.recipe import Recipe, choose_recipe, differences, recipe_of
 from crackmodel.models.training.train import train_model
 from crackmodel.models.training.training_events import DatasetRead
+from crackmodel.settings import TrainSettings
 
 TUNED = {"mode": "finetune", "split": "grouped", "group_by": "(.)", "seed": 7, "epochs": 3, "batch_size": 32}
 
@@ -27,20 +28,24 @@ def _version(card: Card, recipe: dict[str, object]) -> ModelVersion:
     return ModelVersion("walls", "v1", Path("nowhere"), told)
 
 
+def _choose(like: ModelVersion | None, given: dict[str, object]) -> Recipe:
+    return choose_recipe(like, TrainSettings.read(**given))
+
+
 def test_reference_recipe_is_the_default() -> None:
-    assert choose_recipe(None, {"mode": None, "seed": None}) == Recipe("frozen", "random", None, 0, 10, 16)
+    assert _choose(None, {"mode": None, "seed": None}) == Recipe("frozen", "random", None, 0, 10, 16)
 
 
 def test_fine_tuning_takes_the_batches_that_its_learning_rate_goes_with() -> None:
-    tuned = choose_recipe(None, {"mode": "finetune"})
+    tuned = _choose(None, {"mode": "finetune"})
 
     assert tuned.finetune is not None
     assert tuned.batch_size == tuned.finetune.batch_size == FinetuneRecipe().batch_size == 32
-    assert choose_recipe(None, {"mode": "finetune", "batch_size": 8}).batch_size == 8
+    assert _choose(None, {"mode": "finetune", "batch_size": 8}).batch_size == 8
 
 
 def test_recipe_in_a_card_is_repeated_to_the_last_number(card: Card) -> None:
-    first = choose_recipe(None, TUNED)
+    first = _choose(None, TUNED)
     assert first.finetune is not None
     changed = dataclasses.replace(
         first,
@@ -52,26 +57,26 @@ def test_recipe_in_a_card_is_repeated_to_the_last_number(card: Card) -> None:
         ),
     )
 
-    assert choose_recipe(_version(card, changed.as_record()), {}) == changed
+    assert _choose(_version(card, changed.as_record()), {}) == changed
 
 
 def test_what_is_given_goes_before_the_card(card: Card) -> None:
-    like = _version(card, choose_recipe(None, TUNED).as_record())
+    like = _version(card, _choose(None, TUNED).as_record())
 
-    again = choose_recipe(like, {"epochs": 5, "seed": 0, "positive": ("riss",)})
+    again = _choose(like, {"epochs": 5, "seed": 0, "positive": ("riss",)})
     assert (again.epochs, again.seed, again.positive, again.batch_size) == (5, 0, ("riss",), 32)
     assert again.finetune is not None
     assert again.finetune.epochs == 5
-    assert choose_recipe(like, {"precision": "mixed"}).finetune.precision == "mixed"
-    assert choose_recipe(like, {"split": "random"}).group_by is None
-    assert choose_recipe(like, {"mode": "frozen"}).finetune is None
+    assert _choose(like, {"precision": "mixed"}).finetune.precision == "mixed"
+    assert _choose(like, {"split": "random"}).group_by is None
+    assert _choose(like, {"mode": "frozen"}).finetune is None
 
 
 def test_what_makes_no_sense_together_is_refused(card: Card) -> None:
-    like = _version(card, choose_recipe(None, TUNED).as_record())
+    like = _version(card, _choose(None, TUNED).as_record())
 
     with pytest.raises(UsageError, match="random split has no groups"):
-        choose_recipe(like, {"split": "random", "group_by": "(.)"})
+        _choose(like, {"split": "random", "group_by": "(.)"})
 
 
 def test_card_without_a_recipe_is_refused(card: Card) -> None:
@@ -82,7 +87,7 @@ def test_card_without_a_recipe_is_refused(card: Card) -> None:
 
 
 def test_recipe_of_other_hyper_parameters_is_refused(card: Card) -> None:
-    record = choose_recipe(None, TUNED).as_record()
+    record = _choose(None, TUNED).as_record()
     older = json.loads(json.dumps(record))
     del older["finetune"]["augmentation"]["zoom"]
     newer = record | {"optimizer": "Lion"}
