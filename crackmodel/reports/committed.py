@@ -32,6 +32,7 @@ class CommittedRows:
         self._place = place
         self._table = table
         self._fence = Fence(table, place)
+        self._committed: set[str] = set()
 
     @property
     def version(self) -> int:

@@ -91,7 +91,7 @@ def mark_announced(report: Location, survey: str, runs: Mapping[str, int]) -> No
             _write(_note(report, survey, "told"), {"survey": survey, "told": dict(runs)})
             return
         if folder.local is not None:
-            folder.local.mkdir(parents=True, exist_ok=True)
+            folder.filesystem.create_dir(folder.root, recursive=True)
         for run, rows in runs.items():
             if rows > known.get(run, 0):
                 path = folder.inside(f"{quote(run, safe='')}.{rows}")
@@ -167,7 +167,7 @@ def _write(note: Location, content: Mapping[str, Any]) -> None:
     """Write a note, all of it or nothing; an object store shows an object when its stream is closed."""
     target = note.root if note.local is None else f"{note.root}.{uuid.uuid4().hex[:8]}.tmp"
     if note.local is not None:
-        note.local.parent.mkdir(exist_ok=True)
+        note.filesystem.create_dir(str(note.local.parent), recursive=False)
     with note.filesystem.open_output_stream(target) as stream:
         stream.write(json.dumps(content, indent=2).encode() + b"\n")
     if target != note.root:

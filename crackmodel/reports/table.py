@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
 from crackmodel.errors import ReportBusy, ReportDamaged, ReportNotFound, ReportWriteFailed
@@ -102,40 +102,31 @@ class ReportTable(CommittedRows):
             raise write_failed(error, place.uri) from error
         return cls(place, table)
 
-    def commit(self, files: Sequence[ShardFile], *, run_id: str, sequence: int) -> None:
+    def commit(self, files: Sequence[ShardFile], *, run_id: str) -> None:
         """Add published shards to the report, all of them or none.
 
-        A run numbers its commits upward. A commit that the log already has is not made again, so after
-        any doubt the same call may be repeated.
+        What the log already has is not added again, so after any doubt the same call may be repeated.
 
         Args:
             files: What `write_shard` returned and `publish_shard` published.
             run_id: Name of the run.
-            sequence: Number of this commit within the run.
 
         Raises:
             ReportBusy: Another run has committed to the survey since this object's `begin`. The rows are
                 not in the report, and the files are deleted.
-            ReportWriteFailed: The rows are not in the report. Also when the number was used for other files.
+            ReportWriteFailed: The rows are not in the report.
         """
-        if not files:
+        left = self._left_to_commit(files, run_id)
+        if not left:
             return
-        if self._has(run_id, sequence):
-            self._require_named(files, run_id, sequence)
-            self._fence.moved(run_id, sequence)
-            return
-        self._require_unmoved(files, run_id)
         try:
-            self._append(files, run_id, sequence)
+            self._append(left, run_id)
         except (DeltaError, OSError) as error:
             with contextlib.suppress(ReportWriteFailed):  # the answer may be lost where the commit was not
-                if self._has(run_id, sequence):
-                    self._fence.moved(run_id, sequence)
+                if not self._left_to_commit(left, run_id):
                     return
-            if isinstance(error, CommitFailedError):  # any other failure leaves in doubt what the log names
-                self._require_unmoved(files, run_id)
             raise write_failed(error, f"the commit of {len(files)} files to {self.uri}") from error
-        self._fence.moved(run_id, sequence)
+        self._note_committed(left)
 
     def remove_orphans(self, survey: str) -> int:
         """Delete the survey's files that a dead run wrote and nobody committed.
@@ -280,7 +271,7 @@ class ReportTable(CommittedRows):
         with hold_survey(self._place.local, survey, run_id):
             yield
 
-    def _append(self, files: Sequence[ShardFile], run_id: str, sequence: int) -> None:
+    def _append(self, files: Sequence[ShardFile], run_id: str) -> None:
         now = time.time_ns() // 1_000_000
         surveys = _surveys(files)
         self._table.create_write_transaction(
@@ -296,40 +287,44 @@ class ReportTable(CommittedRows):
                     "rows": sum(file.rows for file in files),
                 },
                 max_commit_retries=_COMMIT_RETRIES,
-                app_transactions=[
-                    Transaction(run_id, sequence),
-                    *self._fence.moves(surveys, run_id, sequence),
-                ],
+                app_transactions=self._fence.moves(surveys),
             ),
         )
 
-    def _require_unmoved(self, files: Sequence[ShardFile], run_id: str) -> None:
-        """Stop where another run is at work, and leave no file that Parquet readers would count."""
+    def _left_to_commit(self, files: Sequence[ShardFile], run_id: str) -> list[ShardFile]:
+        """Return the files that the newest log does not name. Brings the table up to date, as a commit needs.
+
+        A file's name is never given twice, so it says which commit this is. As long as nobody has moved the
+        numbers of the surveys, no commit can have come between, and the names need not be compared. Once
+        another run has moved one, a commit of this run whose fate is in doubt cannot come any more, so the
+        files may go, which Parquet readers would count.
+
+        Raises:
+            ReportBusy: Another run has committed to a survey; the files are deleted.
+            ReportWriteFailed: The log cannot be read.
+        """
+        left = [file for file in files if file.path not in self._committed]
+        surveys = _surveys(left)
+        with self._reading_log():
+            self._table.update_incremental()
+            if self._fence.is_unmoved(surveys):
+                return left
+            named = {name for survey in surveys for name in named_files(self._table, survey)}
+        self._note_committed([file for file in left if file.name in named])
+        left = [file for file in left if file.name not in named]
         try:
-            self._fence.require_unmoved(_surveys(files), run_id)
+            self._fence.require_unmoved(_surveys(left), run_id)
         except ReportBusy:
-            for file in files:
+            for file in left:
                 with contextlib.suppress(OSError):
                     self._place.filesystem.delete_file(self._place.inside(file.path))
             raise
+        return left
 
-    def _has(self, run_id: str, sequence: int) -> bool:
-        """Whether the newest log has this commit. Brings the table up to date, as a commit needs."""
-        with self._reading_log():
-            self._table.update_incremental()
-            newest = self._table.transaction_version(run_id)
-        return newest is not None and newest >= sequence
-
-    def _require_named(self, files: Sequence[ShardFile], run_id: str, sequence: int) -> None:
-        """Rows must never get lost silently because a number was used twice."""
-        named: set[str] = set()
-        for survey in _surveys(files):
-            named |= named_files(self._table, survey)
-        if any(file.path.rsplit("/", 1)[-1] not in named for file in files):
-            raise ReportWriteFailed(
-                f"Run {run_id} has used commit number {sequence} for other files in {self.uri}.",
-                "Give every run its own name and number its commits upward.",
-            )
+    def _note_committed(self, files: Sequence[ShardFile]) -> None:
+        """Note that these files, which one commit added, are in the log."""
+        self._committed.update(file.path for file in files)
+        self._fence.moved(_surveys(files))
 
 
 def _surveys(files: Sequence[ShardFile]) -> list[str]:

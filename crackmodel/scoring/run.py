@@ -108,9 +108,7 @@ def score_survey(
         totals = score_and_commit(table, job, to_score, chosen, on_event)
         pa.default_memory_pool().release_unused()  # what is compared and compacted next comes on top
         _reconcile(table, job, to_score, totals)
-        departures = record_departures(
-            table, job, listing.files, mark_missing=chosen.mark_missing, sequence=totals.commits
-        )
+        departures = record_departures(table, job, listing.files, mark_missing=chosen.mark_missing)
         _tidy(table, job, chosen, on_event)
     unscorable = sum(totals.rejected.values())
     lost_images = unscorable - totals.rejected["not_an_image"]

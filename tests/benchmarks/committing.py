@@ -17,17 +17,18 @@ _RUN = "20260101T000000Z-abcdef"
 def commits(totals: Sequence[int], folder: Path) -> Iterator[tuple[float, ...]]:
     """Commit files that do not exist, 16 at a time; tell what the last 20 before each total took."""
     table = ReportTable.open_or_create(folder / "report")
-    done, number = 0, 0
+    table.begin("bridge", _RUN)
+    done = 0
     for total in totals:
         taken: list[float] = []
         used: list[float] = []
         while done < total:
             files = [_made_up_file(done + more) for more in range(16)]
             started, cpu = time.perf_counter(), time.process_time()
-            table.commit(files, run_id=_RUN, sequence=number)
+            table.commit(files, run_id=_RUN)
             taken.append(time.perf_counter() - started)
             used.append(time.process_time() - cpu)
-            done, number = done + 16, number + 1
+            done += 16
         started = time.perf_counter()
         ReportTable.open(folder / "report").dataset("bridge")
         opened = time.perf_counter() - started

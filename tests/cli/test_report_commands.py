@@ -33,7 +33,7 @@ def report(tmp_path: Path) -> Path:
         survey, run_id = rows[0]["survey"], rows[0]["run_id"]
         file = write_shard(table.uri, survey, run_id, number, build_rows(rows))
         publish_shard(table.uri, file)
-        table.commit([file], run_id=run_id, sequence=number)
+        table.commit([file], run_id=run_id)
     return place
 
 

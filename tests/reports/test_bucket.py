@@ -49,14 +49,14 @@ def test_of_two_runs_the_first_to_commit_goes_on(store: ReportTable) -> None:
     other = ReportTable.open(store.uri)
     assert ask(store) == ask(other) == ["a.jpg", "b.jpg"]
     mine, theirs = shard(store, "a.jpg", "run-a"), shard(other, "a.jpg", "run-b")
-    store.commit(mine, run_id="run-a", sequence=0)
+    store.commit(mine, run_id="run-a")
 
     with pytest.raises(ReportBusy, match="another run, run-a"):
-        other.commit(theirs, run_id="run-b", sequence=0)
+        other.commit(theirs, run_id="run-b")
 
     assert plain(store) == ["a.jpg"]
     assert ask(other) == ["b.jpg"]
-    other.commit(shard(other, "b.jpg", "run-b"), run_id="run-b", sequence=0)
+    other.commit(shard(other, "b.jpg", "run-b"), run_id="run-b")
     assert plain(store) == ["a.jpg", "b.jpg"]
 
 
@@ -82,8 +82,8 @@ def test_two_compactions_at_once_are_one_and_the_check_agrees(
     store: ReportTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask(store)
-    for number, image in enumerate("abc"):
-        store.commit(shard(store, f"{image}.jpg", "run-a"), run_id="run-a", sequence=number)
+    for image in "abc":
+        store.commit(shard(store, f"{image}.jpg", "run-a"), run_id="run-a")
     write, others = compaction.write_file, [ReportTable.open(store.uri)]
 
     def write_slowly(*arguments: object) -> ShardFile:

@@ -33,7 +33,7 @@ def append(place: Path, row: dict[str, Any]) -> None:
     table = ReportTable.open_or_create(place)
     file = write_shard(table.uri, row["survey"], row["run_id"], 0, build_rows([row]))
     publish_shard(table.uri, file)
-    table.commit([file], run_id=row["run_id"], sequence=0)
+    table.commit([file], run_id=row["run_id"])
 
 
 def test_columns_that_may_be_missing_may_be_null() -> None:
@@ -152,7 +152,7 @@ def test_run_that_began_before_the_upgrade_loses_nothing(older: Path) -> None:
     file = write_shard(early.uri, "bridge", "run-3", 0, build_rows([make_row("second.jpg", run_id="run-3")]))
     publish_shard(early.uri, file)
 
-    early.commit([file], run_id="run-3", sequence=0)
+    early.commit([file], run_id="run-3")
 
     assert ReportTable.open(older).dataset().count_rows() == 3
 

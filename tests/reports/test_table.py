@@ -39,7 +39,7 @@ for n in range(10):
     rows = build_rows([make_row(f"{n}-{i}.jpg", run_id=run) for i in range(3)])
     file = write_shard(uri, "bridge", run, n, rows)
     publish_shard(uri, file)
-    table.commit([file], run_id=run, sequence=n)
+    table.commit([file], run_id=run)
 """
 
 
@@ -62,7 +62,7 @@ def published(table: ReportTable, *names: str, run_id: str = "run-1") -> list[Sh
 def test_rows_exist_exactly_when_their_shard_was_committed(table: ReportTable) -> None:
     files = published(table, "a.jpg", "b.jpg")
     assert images(ReportTable.open(table.uri)) == []
-    table.commit(files[:1], run_id="run-1", sequence=0)
+    table.commit(files[:1], run_id="run-1")
     assert images(ReportTable.open(table.uri)) == ["a.jpg"]
 
 
@@ -79,41 +79,31 @@ def test_committed_rows_come_back_exactly(table: ReportTable, commit: Commit) ->
 
 
 def test_several_shards_are_one_commit(table: ReportTable) -> None:
-    table.commit(published(table, "a.jpg", "b.jpg", "c.jpg"), run_id="run-1", sequence=0)
+    table.commit(published(table, "a.jpg", "b.jpg", "c.jpg"), run_id="run-1")
     assert ReportTable.open(table.uri).version == 1
     assert images(table) == []  # this object shows what it knew
     assert images(ReportTable.open(table.uri)) == ["a.jpg", "b.jpg", "c.jpg"]
 
 
 def test_no_files_are_no_commit(table: ReportTable) -> None:
-    table.commit([], run_id="run-1", sequence=0)
+    table.commit([], run_id="run-1")
     assert ReportTable.open(table.uri).version == 0
 
 
 def test_a_commit_made_twice_counts_once(table: ReportTable) -> None:
     files = published(table, "a.jpg")
-    table.commit(files, run_id="run-1", sequence=0)
-    table.commit(files, run_id="run-1", sequence=0)
-    ReportTable.open(table.uri).commit(files, run_id="run-1", sequence=0)
+    table.commit(files, run_id="run-1")
+    table.commit(files, run_id="run-1")
+    ReportTable.open(table.uri).commit(files, run_id="run-1")
     assert images(ReportTable.open(table.uri)) == ["a.jpg"]
-
-
-def test_a_commit_number_used_for_other_files_loses_no_rows_silently(table: ReportTable) -> None:
-    first, second = published(table, "a.jpg", "b.jpg")
-    table.commit([first], run_id="run-1", sequence=3)
-    for sequence in (3, 2):
-        with pytest.raises(ReportWriteFailed, match="commit number"):
-            table.commit([second], run_id="run-1", sequence=sequence)
-    table.commit([second], run_id="run-1", sequence=4)
-    assert images(ReportTable.open(table.uri)) == ["a.jpg", "b.jpg"]
 
 
 def test_repeating_a_commit_after_compaction_is_harmless(table: ReportTable) -> None:
     files = published(table, "a.jpg", "b.jpg")
-    table.commit(files[:1], run_id="run-1", sequence=0)
-    table.commit(files[1:], run_id="run-1", sequence=1)
+    table.commit(files[:1], run_id="run-1")
+    table.commit(files[1:], run_id="run-1")
     DeltaTable(table.uri).optimize.compact()
-    table.commit(files[:1], run_id="run-1", sequence=0)
+    table.commit(files[:1], run_id="run-1")
     assert images(ReportTable.open(table.uri)) == ["a.jpg", "b.jpg"]
 
 
@@ -131,15 +121,15 @@ class TakesNothing(ReportTable):
 
 
 def test_commit_whose_answer_got_lost_is_looked_up(table: ReportTable) -> None:
-    LosesTheAnswer.open(table.uri).commit(published(table, "a.jpg"), run_id="run-1", sequence=0)
+    LosesTheAnswer.open(table.uri).commit(published(table, "a.jpg"), run_id="run-1")
     assert images(ReportTable.open(table.uri)) == ["a.jpg"]
 
 
 def test_commit_that_did_not_happen_is_raised(table: ReportTable) -> None:
     files = published(table, "a.jpg")
     with pytest.raises(ReportWriteFailed, match="connection reset"):
-        TakesNothing.open(table.uri).commit(files, run_id="run-1", sequence=0)
-    table.commit(files, run_id="run-1", sequence=0)
+        TakesNothing.open(table.uri).commit(files, run_id="run-1")
+    table.commit(files, run_id="run-1")
     assert images(ReportTable.open(table.uri)) == ["a.jpg"]
 
 
@@ -213,13 +203,13 @@ def test_a_report_deleted_under_a_run_is_a_write_failure(table: ReportTable) -> 
     for entry in Path(table.uri, "_delta_log").iterdir():
         entry.unlink()
     with pytest.raises(ReportWriteFailed):
-        table.commit(files, run_id="run-1", sequence=0)
+        table.commit(files, run_id="run-1")
 
 
 def test_hundreds_of_commits_leave_checkpoints(table: ReportTable) -> None:
     files = published(table, *(f"{n}.jpg" for n in range(45)))
-    for number, file in enumerate(files):
-        table.commit([file], run_id="run-1", sequence=number)
+    for file in files:
+        table.commit([file], run_id="run-1")
     checkpoints = list(Path(table.uri, "_delta_log").glob("*.checkpoint.parquet"))
     assert len(checkpoints) == 2
     assert len(images(ReportTable.open(table.uri))) == 45
@@ -279,7 +269,7 @@ def test_survey_without_a_folder_has_no_orphans(table: ReportTable) -> None:
 
 def test_files_that_another_writer_committed_meanwhile_are_no_orphans(table: ReportTable) -> None:
     files = published(table, "a.jpg")
-    ReportTable.open(table.uri).commit(files, run_id="run-1", sequence=0)
+    ReportTable.open(table.uri).commit(files, run_id="run-1")
     assert table.remove_orphans("bridge") == 0
 
 

@@ -27,7 +27,7 @@ from pyarrow import fs
 
 from crackmodel.reports.compatibility import is_vacant
 from crackmodel.scoring.run import score_survey
-from crackmodel.storage import location
+from crackmodel.storage.location import Location, open_place
 
 
 class Steps:
@@ -127,9 +127,9 @@ class SteppedStorage(fs.FileSystemHandler):
 def score_in_steps(survey: Path, report: Path, fatal: int | None) -> list[str]:
     """Score with every storage operation counted; die at the fatal one, else return the steps' names."""
     steps = Steps(fatal)
-    real = location._local_place
+    opened = Location._opened.func
     stepped = fs.PyFileSystem(SteppedStorage(steps))
-    location._local_place = lambda path: replace(real(path), filesystem=stepped)
+    Location._opened = property(lambda self: replace(opened(self), filesystem=stepped))
     for change in ("create", "create_write_transaction", "vacuum"):
         setattr(DeltaTable, change, steps.around(change, getattr(DeltaTable, change)))
     os.fsync = steps.around("fsync", os.fsync)
@@ -145,7 +145,7 @@ def score(survey: Path, report: Path) -> dict[str, int]:
 
 def after_the_crash(survey: Path, report: Path) -> dict[str, Any]:
     """Say what was committed, run again, and say what is there then."""
-    before = 0 if is_vacant(location.open_place(report)) else len(DeltaTable(report).to_pyarrow_table())
+    before = 0 if is_vacant(open_place(report)) else len(DeltaTable(report).to_pyarrow_table())
     rerun = score(survey, report)
     images = sorted(pd.read_parquet(report)["image"])
     left = sorted(path.name for path in report.glob("survey=*/.*"))

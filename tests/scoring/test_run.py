@@ -151,7 +151,7 @@ def test_a_run_after_one_from_the_future_counts_and_says_so(
     table = ReportTable.open(report)
     file = write_shard(table.uri, "patches", wrong, 0, build_rows([future]))
     publish_shard(table.uri, file)
-    table.commit([file], run_id=wrong, sequence=0)
+    table.commit([file], run_id=wrong)
     events: list[Event] = []
     again = score(patches, force=True, on_event=events.append)
 

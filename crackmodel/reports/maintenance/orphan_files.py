@@ -26,9 +26,6 @@ from crackmodel.storage.location import Place, write_failed
 ORPHAN_AGE_WITHOUT_LOCK: Final = timedelta(days=1)
 """In an object store nothing says that a survey's hidden files belong to no living run, but age does."""
 
-_SWEEP: Final = -1
-"""Where a commit has its number within a run."""
-
 
 def delete_orphans(table: DeltaTable, place: Place, survey: str) -> int:
     """Delete a survey's orphans and count them; see `ReportTable.remove_orphans`."""
@@ -52,7 +49,7 @@ def sweep(table: DeltaTable, place: Place, fence: Fence, survey: str, run_id: st
         return 0
     try:
         fence.require_unmoved([survey], run_id)
-        moves = fence.moves([survey], run_id, _SWEEP)
+        moves = fence.moves([survey])
         if not moves:
             return 0
         table.create_write_transaction(
@@ -67,7 +64,7 @@ def sweep(table: DeltaTable, place: Place, fence: Fence, survey: str, run_id: st
         )
     except (ReportBusy, CommitFailedError):  # somebody is at work on this survey, and sweeps at its end
         return 0
-    fence.moved(run_id, _SWEEP)
+    fence.moved([survey])
     table.update_incremental()
     return _delete(place, survey, listed - named_files(table, survey))
 

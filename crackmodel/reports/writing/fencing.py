@@ -19,8 +19,6 @@ from crackmodel.storage.location import Place
 _WINNER_AMONG: Final = 100
 """How many commits to look through for the one of the other run."""
 
-_NONE: Final[tuple[str, int, list[str]]] = ("", -1, [])
-
 
 class Fence:
     """What one run knows of the numbers of its surveys.
@@ -34,14 +32,17 @@ class Fence:
         self._table = table
         self._place = place
         self._known: dict[str, int] = {}
-        self._attempt = _NONE
 
     def remember(self, survey: str) -> None:
         """Take a survey's number as it is now: from here on only this run may move it."""
         self._known[survey] = self._number(survey)
 
+    def is_unmoved(self, surveys: Iterable[str]) -> bool:
+        """Whether these surveys were all remembered, and nobody has moved their numbers since."""
+        return all(self._known.get(survey) == self._number(survey) for survey in surveys)
+
     def require_unmoved(self, surveys: Iterable[str], run_id: str) -> None:
-        """Make sure that no other run has committed to the surveys that this one has asked about.
+        """Check that no other run has committed to the surveys that were remembered.
 
         Raises:
             ReportBusy: One has; the message names it.
@@ -55,17 +56,16 @@ class Fence:
                     "and no image gets a second row.",
                 )
 
-    def moves(self, surveys: Iterable[str], run_id: str, sequence: int) -> list[Transaction]:
-        """What a commit has to carry in order to move the numbers, of surveys that were asked about."""
-        self._attempt = (run_id, sequence, sorted(set(surveys) & self._known.keys()))
-        return [Transaction(_name(survey), self._known[survey] + 1) for survey in self._attempt[2]]
+    def moves(self, surveys: Iterable[str]) -> list[Transaction]:
+        """Return what a commit has to carry in order to move the numbers that were remembered."""
+        return [
+            Transaction(_name(survey), self._known[survey] + 1) for survey in surveys if survey in self._known
+        ]
 
-    def moved(self, run_id: str, sequence: int) -> None:
-        """Note that the commit which carried `moves` is in the log. Noted twice it counts once."""
-        if self._attempt[:2] == (run_id, sequence):
-            for survey in self._attempt[2]:
-                self._known[survey] += 1
-            self._attempt = _NONE
+    def moved(self, surveys: Iterable[str]) -> None:
+        """Note that a commit which carried `moves` is in the log; once for each commit."""
+        for survey in self._known.keys() & set(surveys):
+            self._known[survey] += 1
 
     def _number(self, survey: str) -> int:
         number = self._table.transaction_version(_name(survey))

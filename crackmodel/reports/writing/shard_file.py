@@ -67,6 +67,11 @@ class ShardFile:
     stats: str
 
     @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.path.rsplit("/", 1)[-1]
+
+    @property
     def hidden_path(self) -> str:
         """Path relative to the report until `publish_shard` moves the file."""
         folder, name = self.path.rsplit("/", 1)

@@ -33,7 +33,6 @@ class Totals:
     cracks: int = 0
     tiles: int = 0
     unfamiliar: int = 0
-    commits: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
     def add(self, result: ShardResult) -> None:
@@ -61,10 +60,9 @@ def score_and_commit(
         for shard in waiting:
             publish_shard(table.uri, shard.file)
         began = time.monotonic()
-        table.commit([shard.file for shard in waiting], run_id=job.run_id, sequence=totals.commits)
+        table.commit([shard.file for shard in waiting], run_id=job.run_id)
         # In this order: a commit that is interrupted is repeated as it was, or not at all.
         done, waiting[:] = waiting[:], []
-        totals.commits += 1
         last_commit = time.monotonic()
         took = last_commit - began
         for shard in done:

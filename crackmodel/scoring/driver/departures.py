@@ -38,7 +38,7 @@ class Departures:
 
 
 def record_departures(
-    table: ReportTable, job: ScoringJob, listing: pa.Table, *, mark_missing: bool, sequence: int
+    table: ReportTable, job: ScoringJob, listing: pa.Table, *, mark_missing: bool
 ) -> Departures:
     """Find images that are gone, and write rows for those that moved, or for all.
 
@@ -47,7 +47,6 @@ def record_departures(
         job: The run.
         listing: What the survey holds, as in `ReportTable.pending`.
         mark_missing: Write rows for those that are missing, too.
-        sequence: Number of the first commit.
 
     Raises:
         ReportError: The report cannot be read or written.
@@ -59,8 +58,7 @@ def record_departures(
     missing = gone.filter(pc.is_null(gone["now"]))
     for result in _rejected(job, moved, missing if mark_missing else missing.slice(0, 0)):
         publish_shard(table.uri, result.file)
-        table.commit([result.file], run_id=job.run_id, sequence=sequence)
-        sequence += 1
+        table.commit([result.file], run_id=job.run_id)
     return Departures(moved.num_rows, missing.num_rows)
 
 

@@ -178,7 +178,7 @@ def test_run_that_commits_during_a_compaction_loses_nothing(
         rows = build_rows([make_row(f"{number}.jpg", run_id="run-3")])
         file = write_shard(run.uri, "bridge", "run-3", number, rows)
         publish_shard(run.uri, file)
-        run.commit([file], run_id="run-3", sequence=number)
+        run.commit([file], run_id="run-3")
 
     def write_slowly(*arguments: Any) -> ShardFile:
         file = write(*arguments)

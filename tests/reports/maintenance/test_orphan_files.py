@@ -58,7 +58,7 @@ def test_what_a_dead_run_published_goes_with_the_next_run(table: ReportTable) ->
     hidden = written(table, "b.jpg", DEAD)
     store = without_lock(table)
     assert (store.check().findings, store.check().uncommitted) == ((), 1)
-    store.commit(published(store, "a.jpg", NEXT), run_id=NEXT, sequence=0)
+    store.commit(published(store, "a.jpg", NEXT), run_id=NEXT)
     assert plain(table) == ["a.jpg", "a.jpg"]
 
     assert store.sweep("bridge", NEXT) == 1
@@ -68,13 +68,13 @@ def test_what_a_dead_run_published_goes_with_the_next_run(table: ReportTable) ->
     version = ReportTable.open(table.uri).version
     assert store.sweep("bridge", NEXT) == 0
     assert ReportTable.open(table.uri).version == version
-    store.commit(published(store, "b.jpg", NEXT), run_id=NEXT, sequence=1)
+    store.commit(published(store, "b.jpg", NEXT), run_id=NEXT)
     assert sound(table) == ["a.jpg", "b.jpg"]
 
 
 def test_it_goes_with_a_run_that_has_nothing_to_score(table: ReportTable) -> None:
     first = without_lock(table)
-    first.commit(published(first, "a.jpg", OTHER), run_id=OTHER, sequence=0)
+    first.commit(published(first, "a.jpg", OTHER), run_id=OTHER)
     published(table, "a.jpg", DEAD)
 
     assert without_lock(table).sweep("bridge", NEXT) == 1
@@ -87,11 +87,11 @@ def test_whose_files_are_gone_cannot_commit_them(table: ReportTable) -> None:
     assert store.sweep("bridge", NEXT) == 1
 
     with pytest.raises(ReportBusy, match=NEXT):
-        living.commit(files, run_id=OTHER, sequence=0)
+        living.commit(files, run_id=OTHER)
 
     assert DeltaTable(table.uri).to_pandas().empty
     again = without_lock(table)
-    again.commit(published(again, "a.jpg", OTHER), run_id=OTHER, sequence=0)
+    again.commit(published(again, "a.jpg", OTHER), run_id=OTHER)
     assert sound(table) == ["a.jpg"]
 
 
@@ -102,7 +102,7 @@ def test_files_that_are_committed_meanwhile_stay(table: ReportTable, monkeypatch
     number = orphan_files.keep_others_from_compacting
 
     def meanwhile(deltas: DeltaTable, survey: str) -> object:
-        living.commit(files, run_id=OTHER, sequence=0)
+        living.commit(files, run_id=OTHER)
         return number(deltas, survey)
 
     monkeypatch.setattr(orphan_files, "keep_others_from_compacting", meanwhile)
@@ -121,8 +121,8 @@ def test_a_compaction_that_is_going_on_loses_no_row(
 ) -> None:
     """Its file is published and not committed, like an orphan, and no run's number keeps it from that."""
     store = without_lock(table)
-    for number, image in enumerate(("a.jpg", "b.jpg")):
-        store.commit(published(store, image, NEXT), run_id=NEXT, sequence=number)
+    for image in ("a.jpg", "b.jpg"):
+        store.commit(published(store, image, NEXT), run_id=NEXT)
     compacting = without_lock(table)
     replace, number_of = compaction._replace, orphan_files.keep_others_from_compacting
     swept: list[int] = []
@@ -156,8 +156,8 @@ def test_a_compaction_that_is_going_on_loses_no_row(
 
 def test_replaced_files_and_other_surveys_are_not_swept(table: ReportTable) -> None:
     store = without_lock(table)
-    for number, image in enumerate(("a.jpg", "b.jpg")):
-        store.commit(published(store, image, NEXT), run_id=NEXT, sequence=number)
+    for image in ("a.jpg", "b.jpg"):
+        store.commit(published(store, image, NEXT), run_id=NEXT)
     store.compact("bridge", keep_hours=1)
     rows = build_rows([make_row("t.jpg", survey="tunnel", run_id=DEAD)])
     publish_shard(table.uri, write_shard(table.uri, "tunnel", DEAD, 0, rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -25,9 +26,9 @@ LISTING = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
 class OutOfStep(ReportTable):
     """Does something else right before its commit, when nothing can be looked up any more."""
 
-    def _append(self, files: object, run_id: str, sequence: int) -> None:
+    def _append(self, *args: object) -> None:
         self.meanwhile()
-        super()._append(files, run_id, sequence)  # type: ignore[arg-type]
+        super()._append(*args)  # type: ignore[arg-type]
 
     def meanwhile(self) -> None:
         """Nothing, unless a test wants something."""
@@ -36,16 +37,17 @@ class OutOfStep(ReportTable):
 class LosesAnswers(ReportTable):
     """A storage that takes the commit; then the network is gone, for the look at the log as well."""
 
-    lost = True
+    lost, appended = True, False
 
     def _append(self, *args: object) -> None:
         super()._append(*args)  # type: ignore[arg-type]
+        self.appended = True
         raise OSError("connection reset")
 
-    def _has(self, run_id: str, sequence: int) -> bool:
-        if self.lost and sequence == 0 and super()._has(run_id, sequence):
+    def _left_to_commit(self, *args: object) -> list[ShardFile]:
+        if self.lost and self.appended:
             raise ReportWriteFailed("the log cannot be read", "run again")
-        return super()._has(run_id, sequence)
+        return super()._left_to_commit(*args)  # type: ignore[arg-type]
 
 
 def without_lock(uri: str, kind: type[ReportTable] = ReportTable) -> ReportTable:
@@ -77,17 +79,17 @@ def test_later_of_two_runs_stops_and_names_the_other(table: ReportTable) -> None
     first, second = without_lock(table.uri), without_lock(table.uri)
     ask(first)
     ask(second)
-    first.commit(shard(first, "a.jpg", "run-a"), run_id="run-a", sequence=0)
+    first.commit(shard(first, "a.jpg", "run-a"), run_id="run-a")
 
     with pytest.raises(ReportBusy, match="another run, run-a") as busy:
-        second.commit(shard(second, "a.jpg", "run-b"), run_id="run-b", sequence=0)
+        second.commit(shard(second, "a.jpg", "run-b"), run_id="run-b")
 
     assert "'bridge'" in busy.value.problem
     assert images(table) == ["a.jpg"]
-    first.commit(shard(first, "b.jpg", "run-a"), run_id="run-a", sequence=1)
+    first.commit(shard(first, "b.jpg", "run-a"), run_id="run-a")
     again = without_lock(table.uri)
     assert ask(again)["image"].to_pylist() == ["c.jpg"]
-    again.commit(shard(again, "c.jpg", "run-c"), run_id="run-c", sequence=0)
+    again.commit(shard(again, "c.jpg", "run-c"), run_id="run-c")
     assert images(table) == ["a.jpg", "b.jpg", "c.jpg"]
 
 
@@ -97,10 +99,10 @@ def test_run_that_was_overtaken_at_the_last_moment_stops_too(table: ReportTable)
     ask(second)
     late = shard(second, "a.jpg", "run-b")
     overtake = shard(first, "a.jpg", "run-a")
-    second.meanwhile = lambda: first.commit(overtake, run_id="run-a", sequence=0)  # type: ignore[attr-defined]
+    second.meanwhile = lambda: first.commit(overtake, run_id="run-a")  # type: ignore[attr-defined]
 
     with pytest.raises(ReportBusy, match="run-a"):
-        second.commit(late, run_id="run-b", sequence=0)
+        second.commit(late, run_id="run-b")
 
     assert images(table) == ["a.jpg"]
 
@@ -116,7 +118,7 @@ def test_runs_that_race_leave_one_winner(table: ReportTable) -> None:
     def commit(run_id: str) -> None:
         start.wait()
         try:
-            runs[run_id].commit(shards[run_id], run_id=run_id, sequence=0)
+            runs[run_id].commit(shards[run_id], run_id=run_id)
         except ReportBusy as busy:
             losers.append(str(busy))
 
@@ -135,8 +137,8 @@ def test_runs_of_two_surveys_do_not_disturb_each_other(table: ReportTable) -> No
     ask(bridge)
     ask(tunnel, "tunnel")
     for number in range(2):
-        bridge.commit(shard(bridge, f"{number}.jpg", "run-a"), run_id="run-a", sequence=number)
-        tunnel.commit(shard(tunnel, f"{number}.jpg", "run-b", "tunnel"), run_id="run-b", sequence=number)
+        bridge.commit(shard(bridge, f"{number}.jpg", "run-a"), run_id="run-a")
+        tunnel.commit(shard(tunnel, f"{number}.jpg", "run-b", "tunnel"), run_id="run-b")
 
     assert images(table) == ["0.jpg", "0.jpg", "1.jpg", "1.jpg"]
 
@@ -145,11 +147,68 @@ def test_repeated_commit_of_a_run_is_no_other_run(table: ReportTable) -> None:
     store = without_lock(table.uri)
     ask(store)
     files = shard(store, "a.jpg", "run-a")
-    store.commit(files, run_id="run-a", sequence=0)
-    store.commit(files, run_id="run-a", sequence=0)
-    store.commit(shard(store, "b.jpg", "run-a"), run_id="run-a", sequence=1)
+    store.commit(files, run_id="run-a")
+    store.commit(files, run_id="run-a")
+    store.commit(shard(store, "b.jpg", "run-a"), run_id="run-a")
 
     assert images(table) == ["a.jpg", "b.jpg"]
+
+
+def test_commit_is_not_repeated_when_its_files_have_been_compacted(table: ReportTable) -> None:
+    store = without_lock(table.uri)
+    ask(store)
+    first, second = shard(store, "a.jpg", "run-a"), shard(store, "b.jpg", "run-a")
+    store.commit(first, run_id="run-a")
+    store.commit(second, run_id="run-a")
+    ReportTable.open(table.uri).compact("bridge")
+    store.commit(first, run_id="run-a")
+    ReportTable.open(table.uri).commit(second, run_id="run-a")
+
+    assert ReportTable.open(table.uri).count("run-a").rows == 2
+
+
+def test_repeated_commit_with_further_files_adds_only_those(table: ReportTable) -> None:
+    store = without_lock(table.uri, LosesAnswers)
+    ask(store)
+    first = shard(store, "a.jpg", "run-a")
+    with pytest.raises(ReportWriteFailed):
+        store.commit(first, run_id="run-a")
+    store.lost = False  # type: ignore[attr-defined]
+    store.commit(first + shard(store, "b.jpg", "run-a"), run_id="run-a")
+
+    assert images(table) == ["a.jpg", "b.jpg"]
+    assert DeltaTable(table.uri).version() == 2
+
+
+def test_commit_that_arrives_late_and_its_repetition_are_one(table: ReportTable) -> None:
+    """The store says nothing for a while, takes the commit then, and meanwhile it is made again."""
+    store = without_lock(table.uri, OutOfStep)
+    ask(store)
+    files = shard(store, "a.jpg", "run-a")
+    late = without_lock(table.uri)
+    ask(late)
+    store.meanwhile = lambda: late.commit(files, run_id="run-a")  # type: ignore[attr-defined]
+    store.commit(files, run_id="run-a")
+    store.meanwhile = lambda: None  # type: ignore[attr-defined]
+    assert DeltaTable(table.uri).version() == 1
+    store.commit(shard(store, "b.jpg", "run-a"), run_id="run-a")
+
+    assert images(table) == ["a.jpg", "b.jpg"]
+
+
+def test_runs_leave_no_ids_of_their_own_in_the_log(table: ReportTable) -> None:
+    for number in range(30):
+        store = ReportTable.open(table.uri)
+        ask(store)
+        store.commit(shard(store, f"{number}.jpg", f"run-{number:02}"), run_id=f"run-{number:02}")
+    store.compact("bridge")
+
+    log = Path(table.uri, "_delta_log")
+    actions = [json.loads(line) for commit in log.glob("*.json") for line in commit.read_text().splitlines()]
+    ids = {action["txn"]["appId"] for action in actions if "txn" in action}
+    kept = pd.read_parquet(max(log.glob("*.checkpoint.parquet")))["txn"].dropna()
+    assert ids == {"survey:bridge", "compaction:bridge"}
+    assert len(kept) == 1
 
 
 def test_lost_answer_is_no_other_run(table: ReportTable) -> None:
@@ -157,12 +216,12 @@ def test_lost_answer_is_no_other_run(table: ReportTable) -> None:
     ask(store)
     files = shard(store, "a.jpg", "run-a")
     with pytest.raises(ReportWriteFailed):
-        store.commit(files, run_id="run-a", sequence=0)
+        store.commit(files, run_id="run-a")
     store.lost = False  # type: ignore[attr-defined]
     for _ in range(2):
-        store.commit(files, run_id="run-a", sequence=0)
-    store.commit(shard(store, "b.jpg", "run-a"), run_id="run-a", sequence=1)
-    store.commit(shard(store, "c.jpg", "run-a"), run_id="run-a", sequence=2)
+        store.commit(files, run_id="run-a")
+    store.commit(shard(store, "b.jpg", "run-a"), run_id="run-a")
+    store.commit(shard(store, "c.jpg", "run-a"), run_id="run-a")
 
     assert images(table) == ["a.jpg", "b.jpg", "c.jpg"]
 
@@ -177,7 +236,7 @@ def test_failed_commit_keeps_its_files_while_in_doubt(table: ReportTable) -> Non
 
     store.meanwhile = fail  # type: ignore[attr-defined]
     with pytest.raises(ReportWriteFailed):
-        store.commit([file], run_id="run-a", sequence=0)
+        store.commit([file], run_id="run-a")
     assert Path(table.uri, file.path).exists()
 
 
@@ -185,8 +244,8 @@ def test_compaction_does_not_stop_a_run(table: ReportTable) -> None:
     store = without_lock(table.uri)
     ask(store)
     for number in range(2):
-        store.commit(shard(store, f"{number}.jpg", "run-a"), run_id="run-a", sequence=number)
+        store.commit(shard(store, f"{number}.jpg", "run-a"), run_id="run-a")
     DeltaTable(table.uri).optimize.compact()
-    store.commit(shard(store, "2.jpg", "run-a"), run_id="run-a", sequence=2)
+    store.commit(shard(store, "2.jpg", "run-a"), run_id="run-a")
 
     assert ReportTable.open(table.uri).count("run-a").rows == 3

@@ -142,17 +142,17 @@ def test_full_disk_during_the_commit_loses_nothing(full_disk: Path) -> None:
     files = [write_shard(table.uri, "bridge", "run-1", n, build_rows([make_row(f"{n}.jpg")])) for n in (0, 1)]
     for file in files:
         publish_shard(table.uri, file)
-    table.commit(files[:1], run_id="run-1", sequence=0)
+    table.commit(files[:1], run_id="run-1")
     ballast = full_disk / "ballast"
     with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
         while True:
             stream.write(bytes(4096))
     with pytest.raises(ReportWriteFailed):
-        table.commit(files[1:], run_id="run-1", sequence=1)
+        table.commit(files[1:], run_id="run-1")
     assert table.dataset().count_rows() == 1
 
     ballast.unlink()
-    table.commit(files[1:], run_id="run-1", sequence=1)
+    table.commit(files[1:], run_id="run-1")
     assert ReportTable.open(table.uri).dataset().count_rows() == 2
 
 

@@ -137,7 +137,7 @@ def test_an_image_that_waits_for_its_storage_is_tried_again_by_the_next_run(
     assert result.rejected == {"unreadable": 1}
     assert result.rejections == ("03.jpg: unreadable, the storage had not given the file after 1 s",)
     publish_shard(str(report), result.file)
-    ReportTable.open(report).commit([result.file], run_id=job.run_id, sequence=0)
+    ReportTable.open(report).commit([result.file], run_id=job.run_id)
     image.unlink()
     kept.rename(image)
     assert score(patches).scored == 12
