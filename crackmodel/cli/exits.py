@@ -16,7 +16,9 @@ import typer
 import typer.core
 
 from crackmodel.cluster.jobs.log_protocol import record_error, recording
-from crackmodel.errors import CrackmodelError, printable
+from crackmodel.errors import CrackmodelError
+from crackmodel.storage.advice import first_line, remedy
+from crackmodel.text import printable
 
 FAILED: Final = 1
 
@@ -53,14 +55,7 @@ def reported() -> Iterator[None]:
         )
         sys.exit(FAILED)
     except OSError as error:
-        if error.filename is not None:  # what is written to stdout has no name
-            _say(
-                f"{error.filename} cannot be used: {error.strerror}.",
-                "Check that it is there, and that this user may use it.",
-            )
-            sys.exit(FAILED)
-        _say(f"The output cannot be written: {error}.", "Write it somewhere else, or free some space.")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say(*_in_words(error))
         sys.exit(FAILED)
 
 
@@ -92,6 +87,24 @@ def run_command(command: Callable[..., Any]) -> None:
 def _say(problem: str, remedy: str) -> None:
     """Write two lines that no file name in them can turn into terminal commands."""
     print(f"error: {printable(problem)}\n       {printable(remedy)}", file=sys.stderr)
+
+
+def _in_words(error: OSError) -> tuple[str, str]:
+    """Say whether a named file failed, the output or a storage, and what to do about it."""
+    if error.filename is not None:
+        return (
+            f"{error.filename} cannot be used: {error.strerror}.",
+            "Check that it is there, and that this user may use it.",
+        )
+    try:
+        print(flush=True)  # fails again if it was the output
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return f"The output cannot be written: {error}.", "Write it somewhere else, or free some space."
+    return (
+        f"A disk or an object store has failed: {first_line(error)}.",
+        remedy(error, "Check it and the network, and run the same command again; what is done is kept."),
+    )
 
 
 def _how_to_go_on() -> str:

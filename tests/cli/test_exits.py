@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,15 +57,44 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, capsys: pytest.Capt
     assert "output" not in message
 
 
-def test_a_full_disk_below_the_output_is_said() -> None:
-    code = "from crackmodel.cli.exits import reported\nwith reported(): print('a line')"
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("lines", [1, 10**6])
+def test_a_full_disk_below_the_output_is_said(unbuffered: str, lines: int) -> None:
+    code = f"from crackmodel.cli.exits import reported\nwith reported(): print('a line' * {lines})"
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            check=False,
         )
 
     assert done.returncode == FAILED
     assert done.stderr.startswith("error: The output cannot be written: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "problem", "advised"),
+    [
+        (
+            OSError("AWS Error NETWORK_CONNECTION during HeadObject"),
+            "nothing answers there",
+            "AWS_ENDPOINT_URL",
+        ),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error", "run the same command again"),
+    ],
+)
+def test_a_storage_that_fails_is_not_the_output(
+    error: OSError, problem: str, advised: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = said(error, capsys)
+
+    assert "output cannot" not in message
+    assert problem in message
+    assert advised in message
 
 
 def test_a_job_s_result_is_tagged_and_a_person_s_is_plain(
