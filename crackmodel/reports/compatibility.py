@@ -55,12 +55,12 @@ def load(place: Place) -> DeltaTable:
     Raises:
         ReportIncompatible: There is something else, or the log cannot be read.
     """
-    if place.filesystem.get_file_info(place.root).type == fs.FileType.File:
-        raise ReportIncompatible(
-            f"{place.uri} is a file; a report is a folder.",
-            "Choose another place with --report.",
-        )
     try:
+        if place.filesystem.get_file_info(place.root).type == fs.FileType.File:
+            raise ReportIncompatible(
+                f"{place.uri} is a file; a report is a folder.",
+                "Choose another place with --report.",
+            )
         table = DeltaTable(place.delta_uri, storage_options=place.delta_options or None)
         schema = pa.schema(table.schema().to_arrow())
     except TableNotFoundError as error:

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from crackmodel.errors import ReportDamaged, ReportIncompatible, printable
+from crackmodel.errors import ReportDamaged, ReportError, ReportIncompatible, printable
 from crackmodel.reports.schema import check_name, partition_folder
+from crackmodel.storage.advice import raised_as
 from crackmodel.storage.location import Location, open_place, write_failed
 
 SURVEY_FOLDER: Final = "_surveys"
@@ -50,7 +51,8 @@ def knows_survey(report: str, survey: str) -> bool:
         ReportError: The storage cannot be reached.
     """
     place = open_place(report)
-    return place.exists(partition_folder(survey)) or _note(place, survey, "json").exists()
+    with raised_as(ReportError, f"The report {place} cannot be read"):
+        return place.exists(partition_folder(survey)) or _note(place, survey, "json").exists()
 
 
 def read_announced(report: Location, survey: str) -> dict[str, int] | None:

@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow.dataset as ds
 import pytest
 
-from crackmodel.errors import ReportBusy
+from crackmodel.errors import ReportBusy, ReportError
+from crackmodel.reports.compatibility import is_vacant, load
 from crackmodel.reports.maintenance import compaction
 from crackmodel.reports.schema import build_rows
+from crackmodel.reports.survey_notes import knows_survey
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import open_place
@@ -103,3 +105,13 @@ def test_two_compactions_at_once_are_one_and_the_check_agrees(
     (path,) = (file.path for file in compaction.committed_files(store._table))
     place.filesystem.delete_file(place.inside(path))
     assert [finding.kind for finding in store.check().findings] == ["missing"]
+
+
+def test_a_store_that_refuses_is_a_report_s_error_for_whoever_asks(
+    store: ReportTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "SOMEBODY")
+    place = open_place(store.uri)
+    for ask_it in (lambda: knows_survey(store.uri, "bridge"), lambda: load(place), lambda: is_vacant(place)):
+        with pytest.raises(ReportError, match=r"access was denied\. Check that the credentials"):
+            ask_it()
