@@ -164,7 +164,7 @@ class NightIncomplete(CrackmodelError):
     """All surveys of a night are done that can be; some failed, or have more rejected images than allowed.
 
     Attributes:
-        night: What became of every survey, a `crackmodel.scoring.nightly.Night`.
+        night: What became of every survey, a `crackmodel.scoring.nightly.NightlyRun`.
     """
 
     night: Any = None

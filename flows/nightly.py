@@ -14,11 +14,16 @@ from prefect.cache_policies import NO_CACHE
 
 from crackmodel.cli.exits import run_command
 from crackmodel.cli.options import JsonOption, RootArgument, with_options, with_parameters
-from crackmodel.cluster.session import kept_ray
+from crackmodel.cluster.session import shared_ray_session
 from crackmodel.errors import printable
-from crackmodel.scoring.nightly import Night, Outcome, compare_outcome, remember_night
+from crackmodel.scoring.nightly import (
+    NightlyRun,
+    SurveyOutcome,
+    compare_outcome,
+    find_nightly_surveys,
+    mark_night_announced,
+)
 from crackmodel.scoring.nightly_summary import markdown_night, night_rows, plain_night
-from crackmodel.scoring.nightly_surveys import surveys_tonight
 from crackmodel.scoring.result import RunResult
 from crackmodel.settings import NightlySettings, ScoreSettings
 from crackmodel.surveys.discovery import RosterEntry
@@ -32,7 +37,7 @@ from flows.score import score_shards
 )
 def find(root: str, settings: ScoreSettings) -> tuple[RosterEntry, ...]:
     """Read the roster, or the root's folders."""
-    return surveys_tonight(root, settings)
+    return find_nightly_surveys(root, settings)
 
 
 @task(
@@ -42,8 +47,8 @@ def find(root: str, settings: ScoreSettings) -> tuple[RosterEntry, ...]:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def compare(entry: RosterEntry, result: RunResult, rise: float) -> Outcome:
-    """Compare a run, and those that no night has told of, with what the report held before them."""
+def compare(entry: RosterEntry, result: RunResult, rise: float) -> SurveyOutcome:
+    """Compare a run, and earlier runs not announced yet, with what was announced before."""
     return compare_outcome(entry, result, rise=rise)
 
 
@@ -54,7 +59,7 @@ def compare(entry: RosterEntry, result: RunResult, rise: float) -> Outcome:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def publish_night(night: Night) -> None:
+def publish_night(night: NightlyRun) -> None:
     """Put the night's summary where Prefect shows it."""
     create_markdown_artifact(
         key="night", markdown=markdown_night(night), description=f"The night of {night.root}"
@@ -69,16 +74,16 @@ def publish_night(night: Night) -> None:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def remember_told(night: Night) -> None:
+def remember_told(night: NightlyRun) -> None:
     """Note in the report what was told, so that the next night tells what is new since."""
-    remember_night(night)
+    mark_night_announced(night)
 
 
 # A server refuses a run whose parameters these types forbid; here the settings do, in their own words.
 @flow(name="nightly", flow_run_name="nightly {root}", persist_result=False, validate_parameters=False)
 @with_parameters
-def nightly(root: str, settings: NightlySettings) -> Night:
-    """Score every survey below a root into one report, and say what is new and what needs a person.
+def nightly(root: str, settings: NightlySettings) -> NightlyRun:
+    """Score every survey below a root into one report, and say what is new and what needs attention.
 
     A survey that fails stops no other. Repeated, it only lists: what is scored is not scored again.
 
@@ -96,8 +101,8 @@ def nightly(root: str, settings: NightlySettings) -> Night:
     """
     log = get_run_logger()
     given = settings.model_dump(exclude_unset=True, exclude={"rise"})
-    outcomes: list[Outcome] = []
-    with ProgressArtifact("night-progress", log) as progress, kept_ray():
+    outcomes: list[SurveyOutcome] = []
+    with ProgressArtifact("night-progress", log) as progress, shared_ray_session():
         entries = find(root, settings)
         for entry in entries:
             progress.show(
@@ -108,7 +113,7 @@ def nightly(root: str, settings: NightlySettings) -> Night:
             outcomes.append(_score_one(entry, own, settings.rise))
             log.info("%s", outcomes[-1].headline)
         progress.show(100, f"{len(outcomes):,} of {len(outcomes):,} surveys done")
-    night = Night(root, tuple(outcomes))
+    night = NightlyRun(root, tuple(outcomes))
     publish_night(night)
     remembered = remember_told(night, return_state=True)
     night.check()
@@ -116,7 +121,7 @@ def nightly(root: str, settings: NightlySettings) -> Night:
     return night
 
 
-def _score_one(entry: RosterEntry, given: dict[str, Any], rise: float) -> Outcome:
+def _score_one(entry: RosterEntry, given: dict[str, Any], rise: float) -> SurveyOutcome:
     scored = score_shards(entry.uri, entry.name, given, return_state=True)
     if not scored.is_completed():
         return _failed(entry, scored)
@@ -126,9 +131,9 @@ def _score_one(entry: RosterEntry, given: dict[str, Any], rise: float) -> Outcom
     return compared.result() if compared.is_completed() else _failed(entry, compared)
 
 
-def _failed(entry: RosterEntry, state: State[Any]) -> Outcome:
+def _failed(entry: RosterEntry, state: State[Any]) -> SurveyOutcome:
     error = state.result(raise_on_failure=False)
-    return Outcome(entry, problem=str(error) or type(error).__name__)
+    return SurveyOutcome(entry, problem=str(error) or type(error).__name__)
 
 
 @with_options
@@ -142,7 +147,7 @@ def main(root: RootArgument, settings: NightlySettings, as_json: JsonOption = Fa
         state: Any = run_embedded(lambda: nightly(root, **settings.given(), return_state=True))
         found = state.result(raise_on_failure=False)
     night = getattr(found, "night", found)
-    if isinstance(night, Night):
+    if isinstance(night, NightlyRun):
         typer.echo(json.dumps(night.as_dict(), default=str) if as_json else plain_night(night))
     if isinstance(found, BaseException):
         raise found

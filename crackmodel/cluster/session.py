@@ -118,7 +118,7 @@ _shared_sessions: Final[list[ExitStack]] = []
 
 
 @contextmanager
-def kept_ray() -> Iterator[None]:
+def shared_ray_session() -> Iterator[None]:
     """Let all runs within this block share one Ray, which ends with the block.
 
     Each start takes seconds; a block whose runs have nothing to do starts none.

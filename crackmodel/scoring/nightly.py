@@ -1,30 +1,56 @@
-"""A night over several surveys: what became of each, and what needs a person."""
+"""A nightly run over several surveys: find them, compare their results, announce what is new."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from crackmodel.errors import NightIncomplete, ReportDamaged, ReportError
 from crackmodel.reports.reading.changes import Changes, compare_untold, rows_by_run
+from crackmodel.reports.survey_notes import knows_survey
 from crackmodel.reports.table import ReportTable
+from crackmodel.scoring.own_folders import own_folders
 from crackmodel.scoring.result import RunResult
-from crackmodel.surveys.discovery import RosterEntry
+from crackmodel.settings import ScoreSettings
+from crackmodel.storage.location import Location
+from crackmodel.surveys.discovery import RosterEntry, find_surveys
 
 _MANY_REJECTED = 0.1
 _MANY_UNFAMILIAR = 0.1
 _FEW_IMAGES = 10
 
 
+def find_nightly_surveys(root: str, settings: ScoreSettings) -> tuple[RosterEntry, ...]:
+    """Find the surveys below a root, without the report, the models and empty folders.
+
+    An empty folder stays a survey if the report knows it, so that the night says what is wrong with it.
+
+    Args:
+        root: Folder or URI that holds the surveys' folders, or a `surveys.toml`.
+        settings: Name the report and the models.
+
+    Raises:
+        SurveyError: There is no such root, it cannot be read, or no survey is in it.
+        UsageError: An address, a setting or the roster makes no sense.
+        ReportError: The report's storage cannot be reached.
+    """
+    return find_surveys(
+        Location.parse(root),
+        apart=own_folders(settings),
+        is_known=partial(knows_survey, settings.report),
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one survey.
+class SurveyOutcome:
+    """The outcome of one survey.
 
     Attributes:
         entry: The survey.
         result: Its run; None if it failed.
-        changes: What the run brought, and all runs before it that no night has told of; None if it failed.
+        changes: What is new in this run, and in runs before it that were not announced; None if it failed.
         problem: Why it failed, and what to do; empty if it did not.
         presumed: Runs that count as announced because the note of those that were is damaged.
     """
@@ -55,16 +81,17 @@ class Outcome:
 
     @property
     def catching_up(self) -> str:
-        """Which runs besides its own it tells of; empty where there are none."""
+        """The earlier runs that are announced with this one; empty where there are none."""
         if self.result is None or self.changes is None:
             return ""
         others = len(self.changes.runs.keys() - {self.result.run_id})
-        told = f"{others:,} earlier {'run' if others == 1 else 'runs'} that no night had told of"
-        return f"with {told}" if others else ""
+        return (
+            f"with {others:,} earlier {'run' if others == 1 else 'runs'} not announced yet" if others else ""
+        )
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why a person should look; none where all is well."""
+        """Why the survey needs attention; none where all is well."""
         return tuple(self._reasons())
 
     def _reasons(self) -> Iterator[str]:
@@ -91,16 +118,16 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
-    """All surveys of a root.
+class NightlyRun:
+    """A night over all surveys of a root.
 
     Attributes:
         root: Where they are.
-        outcomes: One for each, in the roster's order.
+        outcomes: One for each survey, in the roster's order.
     """
 
     root: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[SurveyOutcome, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, with the state, headline and reasons of each survey."""
@@ -111,7 +138,7 @@ class Night:
         return {"root": self.root, "outcomes": outcomes}
 
     def check(self) -> None:
-        """Complain about what is not as it should be; everything else is done.
+        """Raise an error if surveys need to be run again; all others are done.
 
         Raises:
             NightIncomplete: Surveys failed, or have more rejected images than allowed.
@@ -121,15 +148,15 @@ class Night:
             names = ", ".join(f"{outcome.entry.name} ({outcome.state})" for outcome in bad)
             error = NightIncomplete(
                 f"{len(bad)} of {len(self.outcomes)} surveys are not as they should be: {names}.",
-                "All others are done. Read what these say, mend it and run the same command again; "
-                "what is scored is not scored again.",
+                "All others are done. See why in the summary, and run the same command again; what is "
+                "scored is not scored again.",
             )
             error.night = self
             raise error
 
 
-def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> Outcome:
-    """Compare what no night has told of yet, the finished run included, with what was told before.
+def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> SurveyOutcome:
+    """Compare a run, and earlier runs not announced yet, with what was announced before.
 
     Without a note of what was announced, everything before this run counts as announced. Where the note is
     damaged, too, and the outcome says so.
@@ -137,7 +164,7 @@ def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> Ou
     Args:
         entry: The survey.
         result: Its run.
-        rise: By how much a probability has to rise to be told.
+        rise: By how much a probability has to rise to be announced.
 
     Raises:
         ReportError: The report cannot be read, or the note not be made.
@@ -152,7 +179,7 @@ def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> Ou
         announced = _earlier_runs(table, result)
         table.mark_announced(result.survey, announced)
     changes = compare_untold(table, result.survey, announced, step=rise)
-    return Outcome(entry, result, changes, presumed=presumed)
+    return SurveyOutcome(entry, result, changes, presumed=presumed)
 
 
 def _earlier_runs(table: ReportTable, result: RunResult) -> dict[str, int]:
@@ -161,10 +188,10 @@ def _earlier_runs(table: ReportTable, result: RunResult) -> dict[str, int]:
     return runs
 
 
-def remember_night(night: Night) -> None:
-    """Note in the reports what a night has told, so that the next does not tell it again.
+def mark_night_announced(night: NightlyRun) -> None:
+    """Note in the reports what a night has announced, so that the next does not announce it again.
 
-    Surveys that failed are left out, and so the next night tells what was committed of them.
+    Surveys that failed are left out, and so the next night announces what was committed of them.
 
     Raises:
         ReportError: A note cannot be made; all others are.

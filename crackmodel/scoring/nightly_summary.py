@@ -1,4 +1,4 @@
-"""A night in words, for a terminal and for Prefect's artifacts."""
+"""The summary of a night as text, for a terminal and for Prefect's artifacts."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Iterator
 from typing import Any
 
 from crackmodel.errors import printable
-from crackmodel.scoring.nightly import Night, Outcome
+from crackmodel.scoring.nightly import NightlyRun, SurveyOutcome
 from crackmodel.scoring.run_summary import escaped
 
 _IMAGES_EACH = 5
 
 
-def plain_night(night: Night) -> str:
-    """Describe a night for a terminal: a line per survey, then what needs a person."""
+def plain_night(night: NightlyRun) -> str:
+    """Describe a night for a terminal: a line per survey, then what needs attention."""
     lines = [printable(outcome.headline) for outcome in night.outcomes]
-    wanting = _wanting(night)
-    lines += ["", f"{len(wanting)} of {len(night.outcomes)} surveys need a person."]
-    for outcome in wanting:
+    attention = _needing_attention(night)
+    lines += ["", f"{len(attention)} of {len(night.outcomes)} surveys need attention."]
+    for outcome in attention:
         lines += [f"  {printable(outcome.entry.name)}{_owner(outcome)}"]
         lines += [f"    {printable(reason)}" for reason in outcome.reasons]
         lines += [f"    {line}" for line in _image_lines(outcome)]
     return "\n".join(lines)
 
 
-def markdown_night(night: Night) -> str:
-    """Describe a night for a Prefect artifact: a table, then what needs a person, failures first."""
-    wanting = sorted(_wanting(night), key=lambda outcome: outcome.state != "failed")
+def markdown_night(night: NightlyRun) -> str:
+    """Describe a night for a Prefect artifact: a table, then what needs attention, failures first."""
+    attention = sorted(_needing_attention(night), key=lambda outcome: outcome.state != "failed")
     lines = [
-        f"# {len(wanting)} of {len(night.outcomes)} surveys need a person",
+        f"# {len(attention)} of {len(night.outcomes)} surveys need attention",
         "",
         f"{_totals(night)} Root {escaped(night.root)}.",
         "",
@@ -37,7 +37,7 @@ def markdown_night(night: Night) -> str:
     lines += [f"| {' | '.join(columns)} |", "|---|---|" + "---:|" * (len(columns) - 2)]
     for outcome in night.outcomes:
         lines += [f"| {' | '.join(escaped(str(value)) for value in _row(outcome).values())} |"]
-    for outcome in wanting:
+    for outcome in attention:
         lines += ["", f"## {escaped(outcome.entry.name)}{escaped(_owner(outcome))}", ""]
         lines += [f"- {escaped(reason)}" for reason in outcome.reasons]
         lines += [f"- {escaped(outcome.catching_up)}"] if outcome.catching_up else []
@@ -46,32 +46,32 @@ def markdown_night(night: Night) -> str:
     return "\n".join(lines)
 
 
-def night_rows(night: Night) -> list[dict[str, Any]]:
+def night_rows(night: NightlyRun) -> list[dict[str, Any]]:
     """List the surveys as rows for a table."""
     return [_row(outcome) for outcome in night.outcomes]
 
 
-def _wanting(night: Night) -> list[Outcome]:
+def _needing_attention(night: NightlyRun) -> list[SurveyOutcome]:
     return [outcome for outcome in night.outcomes if outcome.reasons]
 
 
-def _totals(night: Night) -> str:
+def _totals(night: NightlyRun) -> str:
     """Sum up the surveys that did not fail."""
     done = [(each.result, each.changes) for each in night.outcomes if each.result and each.changes]
     failed = len(night.outcomes) - len(done)
-    told = f"; {failed:,} {'survey' if failed == 1 else 'surveys'} failed" if failed else ""
+    failures = f"; {failed:,} {'survey' if failed == 1 else 'surveys'} failed" if failed else ""
     return (
         f"{sum(result.scored for result, _ in done):,} images scored, "
         f"{sum(changes.new_cracks for _, changes in done):,} new with cracks, "
-        f"{sum(result.rejected for result, _ in done):,} rejected{told}."
+        f"{sum(result.rejected for result, _ in done):,} rejected{failures}."
     )
 
 
-def _owner(outcome: Outcome) -> str:
+def _owner(outcome: SurveyOutcome) -> str:
     return f" ({printable(outcome.entry.owner)})" if outcome.entry.owner else ""
 
 
-def _row(outcome: Outcome) -> dict[str, Any]:
+def _row(outcome: SurveyOutcome) -> dict[str, Any]:
     result, changes = outcome.result, outcome.changes
     row: dict[str, Any] = {"survey": outcome.entry.name, "state": outcome.state}
     names = ("scored", "new cracks", "risen", "rejected", "not images", "unfamiliar", "drift", "seconds")
@@ -91,7 +91,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
     return row | dict(zip(names, values, strict=True))
 
 
-def _image_lines(outcome: Outcome) -> Iterator[str]:
+def _image_lines(outcome: SurveyOutcome) -> Iterator[str]:
     if outcome.changes is None:
         return
     for image in outcome.changes.images[:_IMAGES_EACH]:

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from crackmodel.cluster import session
-from crackmodel.cluster.session import Head, jobs_address, kept_ray, ray_is_embedded, ray_session
+from crackmodel.cluster.session import Head, jobs_address, ray_is_embedded, ray_session, shared_ray_session
 from crackmodel.errors import ClusterError
 
 
@@ -176,7 +176,7 @@ def test_a_kept_ray_that_has_lost_its_head_is_replaced(monkeypatch: pytest.Monke
     monkeypatch.setattr(ray, "shutdown", living.clear)
     monkeypatch.setattr(session, "connected_head", lambda: Head("127.0.0.1:6379"))
     monkeypatch.setattr(Head, "answers", lambda _: started[-1] > 0)
-    with kept_ray():
+    with shared_ray_session():
         for _ in range(3):
             with ray_session(workers=1):
                 assert ray_is_embedded()

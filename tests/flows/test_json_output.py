@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from crackmodel.cli.main import app
 from crackmodel.models.registry.registry import Registry
-from crackmodel.scoring.nightly import Night, Outcome
+from crackmodel.scoring.nightly import NightlyRun, SurveyOutcome
 from crackmodel.surveys.discovery import RosterEntry
 
 
@@ -21,7 +21,7 @@ def test_a_night_as_json_says_what_became_of_each_survey(
     from flows import nightly
 
     deck = RosterEntry(name="deck", uri="/photos/deck")
-    night = Night("/photos", (Outcome(deck, problem="It is not there."),))
+    night = NightlyRun("/photos", (SurveyOutcome(deck, problem="It is not there."),))
 
     def noisy(root: str, **given: Any) -> SimpleNamespace:
         print("(raylet) a worker died")

@@ -134,7 +134,7 @@ def test_python_m_flows_nightly_prints_what_needs_a_person(root: Path, tmp_path:
     )  # fmt: skip
 
     assert done.returncode == 1, done.stderr
-    assert "surveys need a person" in done.stdout
+    assert "surveys need attention" in done.stdout
     assert "unplugged (North district)" in done.stdout
     assert "unplugged (failed)" in done.stderr
     assert "Traceback" not in done.stdout

@@ -11,7 +11,7 @@ import pytest
 
 from crackmodel.errors import TooManyRejected
 from crackmodel.reports.table import ReportTable
-from crackmodel.scoring.nightly import Night, Outcome, compare_outcome, remember_night
+from crackmodel.scoring.nightly import NightlyRun, SurveyOutcome, compare_outcome, mark_night_announced
 from crackmodel.scoring.nightly_summary import markdown_night, night_rows, plain_night
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run_events import Event, ShardCommitted
@@ -31,16 +31,16 @@ def stop(event: Event) -> None:
         raise Stopped
 
 
-def compare(result: RunResult) -> Outcome:
+def compare(result: RunResult) -> SurveyOutcome:
     return compare_outcome(RosterEntry(result.survey, Location.parse(result.uri)), result, rise=0.2)
 
 
-def tell(*outcomes: Outcome) -> None:
+def tell(*outcomes: SurveyOutcome) -> None:
     """End a night that was published."""
-    remember_night(Night("surveys", outcomes))
+    mark_night_announced(NightlyRun("surveys", outcomes))
 
 
-def new_cracks(outcome: Outcome) -> int:
+def new_cracks(outcome: SurveyOutcome) -> int:
     assert outcome.changes
     return outcome.changes.new_cracks
 
@@ -60,8 +60,8 @@ def test_what_an_interrupted_night_found_is_told_by_the_next(
     outcome = compare(score(survey))
 
     assert new_cracks(outcome) == cracks(report)
-    assert outcome.headline.endswith("(with 2 earlier runs that no night had told of)")
-    assert "- with 2 earlier runs that no night had told of" in markdown_night(Night("", (outcome,)))
+    assert outcome.headline.endswith("(with 2 earlier runs not announced yet)")
+    assert "- with 2 earlier runs not announced yet" in markdown_night(NightlyRun("", (outcome,)))
     tell(outcome)
     again = compare(score(survey))
     assert (new_cracks(again), again.reasons) == (0, ())
@@ -75,7 +75,7 @@ def test_a_night_that_was_not_published_is_told_again(survey: Path, report: Path
     assert repeated.result
     assert repeated.result.scored == 0
     assert new_cracks(repeated) == new_cracks(lost) == cracks(report) > 0
-    assert "images with new cracks" in plain_night(Night("", (repeated,)))
+    assert "images with new cracks" in plain_night(NightlyRun("", (repeated,)))
 
 
 def test_a_run_by_hand_between_two_nights_is_told(survey: Path, report: Path, score: Score) -> None:
@@ -91,7 +91,7 @@ def test_a_run_by_hand_between_two_nights_is_told(survey: Path, report: Path, sc
 
 def test_a_survey_that_failed_is_not_noted_as_told(survey: Path, report: Path, score: Score) -> None:
     outcome = compare(score(survey))
-    tell(Outcome(outcome.entry, problem="The server was gone."))
+    tell(SurveyOutcome(outcome.entry, problem="The server was gone."))
 
     assert new_cracks(compare(score(survey))) == cracks(report)
 
@@ -123,7 +123,7 @@ def test_a_damaged_note_is_said_and_neither_swallows_nor_repeats(
     for _ in range(2):  # the first was not published
         outcome = compare(score(survey))
         assert "announced is damaged: " in outcome.reasons[0]
-    assert "note of what was announced is damaged" in plain_night(Night("", (outcome,)))
+    assert "note of what was announced is damaged" in plain_night(NightlyRun("", (outcome,)))
     assert outcome.presumed
     tell(outcome)
 
@@ -166,7 +166,7 @@ def test_rejected_files_are_the_same_number_wherever_a_night_is_shown(patches: P
         (patches / f"DJI_{number}.SRT").write_text("00:00:01")
     (patches / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     outcome = compare(score(patches, max_rejected=0))
-    night = Night("surveys", (outcome,))
+    night = NightlyRun("surveys", (outcome,))
     (row,) = night_rows(night)
 
     assert (row["rejected"], row["not images"]) == ("4", "3")

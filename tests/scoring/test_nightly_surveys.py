@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from crackmodel import score_survey
-from crackmodel.scoring.nightly_surveys import surveys_tonight
+from crackmodel.scoring.nightly import find_nightly_surveys
+from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.sample import SampleSurvey
 
 
@@ -23,12 +24,14 @@ def test_a_folder_of_photographs_can_hold_the_report_and_the_models(
     (tmp_path / "models" / "walls" / "v1").mkdir(parents=True)
     (tmp_path / "models" / "walls" / "v1" / "card.json").touch()
 
-    (first,) = surveys_tonight(".")
+    (first,) = find_nightly_surveys(".", ScoreSettings.read())
     score_survey(first.uri, workers=0)
-    (second,) = surveys_tonight(".")
+    (second,) = find_nightly_surveys(".", ScoreSettings.read())
     assert first.name == second.name == "bridge-07"
 
     picture.unlink()
     (tmp_path / "new" / "b.jpg").touch()
-    assert [entry.name for entry in surveys_tonight(".")] == ["bridge-07", "new"]
-    assert [entry.name for entry in surveys_tonight(".", report="another")] == ["new"]
+    assert [entry.name for entry in find_nightly_surveys(".", ScoreSettings.read())] == ["bridge-07", "new"]
+    assert [entry.name for entry in find_nightly_surveys(".", ScoreSettings.read(report="another"))] == [
+        "new"
+    ]

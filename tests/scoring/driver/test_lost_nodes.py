@@ -118,11 +118,11 @@ def test_a_cluster_without_a_cpu_is_waited_for_but_not_for_ever(patches: Path, r
 
 _ONE_AFTER_THE_OTHER = """
 import sys
-from crackmodel.cluster.session import kept_ray
+from crackmodel.cluster.session import shared_ray_session
 from crackmodel.errors import ClusterError
 from crackmodel.scoring.run import score_survey
 
-with kept_ray():
+with shared_ray_session():
     try:
         score_survey(sys.argv[1], report=sys.argv[2], workers=2)
     except ClusterError as error:
