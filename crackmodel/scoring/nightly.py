@@ -89,6 +89,15 @@ class SurveyOutcome:
             f"with {others:,} earlier {'run' if others == 1 else 'runs'} not announced yet" if others else ""
         )
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold, the state, headline and reasons among them."""
+        shown = ("problem", "presumed", "state", "headline", "reasons")
+        return {
+            "entry": {name: getattr(self.entry, name) for name in ("name", "uri", "tile", "owner")},
+            "result": self.result and self.result.as_dict(),
+            "changes": self.changes and asdict(self.changes),
+        } | {name: getattr(self, name) for name in shown}
+
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why the survey needs attention; none where all is well."""
@@ -130,12 +139,8 @@ class NightlyRun:
     outcomes: tuple[SurveyOutcome, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain values, with the state, headline and reasons of each survey."""
-        shown = ("state", "headline", "reasons")
-        outcomes = [
-            asdict(outcome) | {name: getattr(outcome, name) for name in shown} for outcome in self.outcomes
-        ]
-        return {"root": self.root, "outcomes": outcomes}
+        """Return plain values that JSON can hold."""
+        return {"root": self.root, "outcomes": [outcome.as_dict() for outcome in self.outcomes]}
 
     def check(self) -> None:
         """Raise an error if surveys need to be run again; all others are done.

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from crackmodel.cli.main import app
 from crackmodel.models.registry.registry import Registry
 from crackmodel.scoring.nightly import NightlyRun, SurveyOutcome
+from crackmodel.storage.location import Location
 from crackmodel.surveys.discovery import RosterEntry
 
 
@@ -20,7 +21,7 @@ def test_a_night_as_json_says_what_became_of_each_survey(
 ) -> None:
     from flows import nightly
 
-    deck = RosterEntry(name="deck", uri="/photos/deck")
+    deck = RosterEntry("deck", Location.parse("/photos/deck"))
     night = NightlyRun("/photos", (SurveyOutcome(deck, problem="It is not there."),))
 
     def noisy(root: str, **given: Any) -> SimpleNamespace:
@@ -35,7 +36,7 @@ def test_a_night_as_json_says_what_became_of_each_survey(
     assert survey["state"] == "failed"
     assert survey["reasons"] == ["failed: It is not there."]
     assert survey["headline"] == "deck: failed. It is not there."
-    assert survey["entry"]["name"] == "deck"
+    assert (survey["entry"]["name"], survey["entry"]["uri"]) == ("deck", "/photos/deck")
     assert "(raylet)" in noise
 
 

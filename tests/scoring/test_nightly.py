@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,8 @@ def test_rejected_files_are_the_same_number_wherever_a_night_is_shown(patches: P
     assert "4 rejected (3 not images), more than allowed" in outcome.reasons
     assert " 4 rejected (3 not images)," in outcome.headline
     assert " 4 rejected." in markdown_night(night)
-    (found,) = asdict(night)["outcomes"]
+    (found,) = json.loads(json.dumps(night.as_dict()))["outcomes"]
+    assert found["entry"] == {"name": "patches", "uri": str(patches), "tile": None, "owner": ""}
     assert found["result"]["rejected"] == found["changes"]["rejected"] == 4
     assert found["result"]["reject_codes"]["not_an_image"] == found["changes"]["not_images"] == 3
     assert "+ 4 rejected (3 not images) +" in plain_summary(outcome.result)
