@@ -16,7 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
-from crackmodel.cli.exits import reported
+from crackmodel.cli.exits import run_command
 from crackmodel.errors import SchedulerError, UsageError
 
 _SHIPPED: Final = Path(__file__).resolve().parent.parent / "deploy" / "automations"
@@ -138,10 +138,9 @@ def main(notify: NotifyOption, folder: FolderOption = _SHIPPED) -> None:
 
     Example: `python -m flows.automations --notify slack-webhook/alerts`
     """
-    with reported():
-        for name, what in apply(folder, notify).items():
-            typer.echo(f"{what:9}  {name}")
+    for name, what in apply(folder, notify).items():
+        typer.echo(f"{what:9}  {name}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

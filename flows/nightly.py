@@ -8,9 +8,8 @@ from contextlib import redirect_stdout
 from typing import Any
 
 import typer
-from prefect import State, flow, get_run_logger, task
+from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from crackmodel.cli.exits import run_command
 from crackmodel.cli.options import JsonOption, RootArgument, with_options, with_parameters
@@ -27,38 +26,24 @@ from crackmodel.scoring.nightly_summary import markdown_night, night_rows, plain
 from crackmodel.scoring.result import RunResult
 from crackmodel.settings import NightlySettings, ScoreSettings
 from crackmodel.surveys.discovery import RosterEntry
-from flows.prefect_progress import ProgressArtifact, tell_too_many_rejected
-from flows.running import run_embedded
+from flows.prefect_progress import ProgressArtifact, emit_too_many_rejected
+from flows.running import run_embedded, run_task
 from flows.score import score_shards
 
 
-@task(
-    name="find-surveys", task_run_name="find surveys", retries=0, cache_policy=NO_CACHE, persist_result=False
-)
+@run_task(name="find-surveys", task_run_name="find surveys")
 def find(root: str, settings: ScoreSettings) -> tuple[RosterEntry, ...]:
     """Read the roster, or the root's folders."""
     return find_nightly_surveys(root, settings)
 
 
-@task(
-    name="compare",
-    task_run_name="compare {entry.name}",
-    retries=0,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@run_task(name="compare", task_run_name="compare {entry.name}")
 def compare(entry: RosterEntry, result: RunResult, rise: float) -> SurveyOutcome:
-    """Compare a run, and earlier runs not announced yet, with what was announced before."""
+    """Compare a run, and those that were not announced yet, with what the report held before."""
     return compare_outcome(entry, result, rise=rise)
 
 
-@task(
-    name="publish-night",
-    task_run_name="publish night",
-    retries=0,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@run_task(name="publish-night", task_run_name="publish night")
 def publish_night(night: NightlyRun) -> None:
     """Put the night's summary where Prefect shows it."""
     create_markdown_artifact(
@@ -67,15 +52,9 @@ def publish_night(night: NightlyRun) -> None:
     create_table_artifact(key="night-surveys", table=night_rows(night), description="A row per survey")
 
 
-@task(
-    name="remember-told",
-    task_run_name="remember told",
-    retries=0,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-def remember_told(night: NightlyRun) -> None:
-    """Note in the report what was told, so that the next night tells what is new since."""
+@run_task(name="mark-announced", task_run_name="mark announced")
+def mark_announced(night: NightlyRun) -> None:
+    """Note in the report what was announced, so that the next night does not repeat it."""
     mark_night_announced(night)
 
 
@@ -96,7 +75,7 @@ def nightly(root: str, settings: NightlySettings) -> NightlyRun:
 
     Raises:
         NightIncomplete: Surveys failed or have too many rejected images, after all others were done.
-        ReportError: It cannot be noted what was told, and the next night is going to tell it again.
+        ReportError: It cannot be noted what was announced; the next night is going to announce it again.
         SurveyError: There is no survey.
     """
     log = get_run_logger()
@@ -115,9 +94,9 @@ def nightly(root: str, settings: NightlySettings) -> NightlyRun:
         progress.show(100, f"{len(outcomes):,} of {len(outcomes):,} surveys done")
     night = NightlyRun(root, tuple(outcomes))
     publish_night(night)
-    remembered = remember_told(night, return_state=True)
+    marked = mark_announced(night, return_state=True)
     night.check()
-    remembered.result()
+    marked.result()
     return night
 
 
@@ -126,7 +105,7 @@ def _score_one(entry: RosterEntry, given: dict[str, Any], rise: float) -> Survey
     if not scored.is_completed():
         return _failed(entry, scored)
     if scored.result().too_many_rejected:
-        tell_too_many_rejected(scored.result())
+        emit_too_many_rejected(scored.result())
     compared = compare(entry, scored.result(), rise, return_state=True)
     return compared.result() if compared.is_completed() else _failed(entry, compared)
 

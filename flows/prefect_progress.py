@@ -1,4 +1,4 @@
-"""Tell Prefect what happens in a run: log lines and a progress artifact, at most every few seconds."""
+"""Show a run in Prefect: log lines and a progress artifact, at most every few seconds."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _SECONDS_TO_CLOSE: Final = 5.0
 
 
 class ProgressArtifact:
-    """A bar in Prefect's UI; a server that does not answer stops no run, and holds none up.
+    """A progress bar in Prefect's UI that never delays its run.
 
-    A call to a server that is gone takes Prefect's client a minute or more, so a thread makes the calls, and
-    what is newest meanwhile is told next. Leaving the block waits a few seconds for the last of them.
+    A call to a server that is gone takes Prefect's client a minute or more, so a thread makes the calls, each
+    with the newest state. Leaving the block waits a few seconds for the last of them.
 
     Args:
         key: Name of the artifact.
-        log: Where it is said that the server does not answer.
+        log: Gets a warning when the server does not answer.
     """
 
     def __init__(self, key: str, log: logging.Logger | logging.LoggerAdapter[Any]) -> None:
@@ -64,7 +64,7 @@ class ProgressArtifact:
     def __enter__(self) -> Self:
         # The thread has this one's context, which says whose artifact it is.
         self._thread = threading.Thread(
-            target=copy_context().run, args=(self._tell,), name=f"artifact {self._key}", daemon=True
+            target=copy_context().run, args=(self._send,), name=f"artifact {self._key}", daemon=True
         )
         self._thread.start()
         return self
@@ -82,7 +82,7 @@ class ProgressArtifact:
         self._newest.append((percent, description))
         self._changed.set()
 
-    def _tell(self) -> None:
+    def _send(self) -> None:
         over = False
         while not over:
             self._changed.wait()
@@ -103,8 +103,8 @@ class ProgressArtifact:
             self._not_before = time.monotonic() + _SECONDS_AFTER_FAILURE  # nobody waits for the thread now
 
 
-class RunTeller:
-    """Listen to a run, and tell its flow run's log and artifact what happens."""
+class PrefectProgress:
+    """Listen to a run, and show it in its flow run's log and artifact."""
 
     def __init__(self, log: logging.Logger | logging.LoggerAdapter[Any]) -> None:
         self._log = log
@@ -120,7 +120,7 @@ class RunTeller:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tell_notices()
+        self._log_notices()
         self._artifact.__exit__(kind, error, trace)
 
     def __call__(self, event: Event) -> None:
@@ -139,25 +139,21 @@ class RunTeller:
                 if self._tally.finished or time.monotonic() - self._last >= _SECONDS_BETWEEN_CALLS:
                     self._last = time.monotonic()
                     self._log.info("%s", self._tally.line)
-                    self._tell_notices()
+                    self._log_notices()
                     self._artifact.show(self._tally.percent, f"{self._survey}: {self._tally.line}")
-            case ClusterAwaited() | ClockBehind():
+            case ClusterAwaited() | ClockBehind() | CompactionFailed():
                 self._log.warning("%s", printable(event.text))
-            case JobStarted() | JobSaid():
+            case JobStarted() | JobSaid() | ReportCompacted():
                 self._log.info("%s", event.text)
-            case ReportCompacted():
-                self._log.info("%d files are now %d", event.files_before, event.files_after)
-            case CompactionFailed():
-                self._log.warning("%s %s", event.problem, event.remedy)
 
-    def _tell_notices(self) -> None:
+    def _log_notices(self) -> None:
         notices = self._tally.notices() if self._tally else []
         if notices:
             self._log.warning("%s", "\n".join(notices))
 
 
-def tell_too_many_rejected(result: RunResult) -> None:
-    """Emit the event that an automation turns into a message; Prefect itself names the flow run in it."""
+def emit_too_many_rejected(result: RunResult) -> None:
+    """Emit the event that an automation turns into a message; Prefect adds the flow run."""
     emit_event(
         TOO_MANY_REJECTED,
         resource={

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from prefect import flow, get_run_logger, runtime, task
+from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from crackmodel.cli.exits import run_command
 from crackmodel.cli.options import SurveyArgument, SurveyNameOption, with_options, with_parameters
@@ -15,29 +14,22 @@ from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run import score_survey
 from crackmodel.scoring.run_summary import markdown_summary, plain_summary, top_detections
 from crackmodel.settings import ScoreSettings
-from flows.prefect_progress import RunTeller, tell_too_many_rejected
-from flows.running import run_embedded
+from flows.prefect_progress import PrefectProgress, emit_too_many_rejected
+from flows.running import run_embedded, run_task
 
 
 def _title(survey: str, name: str | None, given: dict[str, Any]) -> str:
     return f"score {name or survey}"
 
 
-# Ray repeats a shard whose worker died; repeating the run as well would only hide what is wrong.
-@task(
-    name="score-shards",
-    task_run_name=lambda: _title(**runtime.task_run.parameters),
-    retries=0,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@run_task(name="score-shards", task_run_name=lambda: _title(**runtime.task_run.parameters))
 def score_shards(survey: str, name: str | None, given: dict[str, Any]) -> RunResult:
     """Drive the run on Ray; this task is the driver."""
-    with RunTeller(get_run_logger()) as teller:
-        return score_survey(survey, name=name, on_event=teller, **given)
+    with PrefectProgress(get_run_logger()) as progress:
+        return score_survey(survey, name=name, on_event=progress, **given)
 
 
-@task(name="publish-summary", retries=0, cache_policy=NO_CACHE, persist_result=False)
+@run_task(name="publish-summary")
 def publish_summary(result: RunResult) -> None:
     """Put the summary and the top detections where Prefect shows them."""
     create_markdown_artifact(
@@ -70,7 +62,7 @@ def score(survey: str, settings: ScoreSettings, name: str | None = None) -> RunR
     result = score_shards(survey, name, settings.given())
     publish_summary(result)
     if result.too_many_rejected:
-        tell_too_many_rejected(result)
+        emit_too_many_rejected(result)
         get_run_logger().error("%s", plain_summary(result))
     result.check_rejected()
     return result

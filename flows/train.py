@@ -2,64 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import typer
-from prefect import flow, get_run_logger, runtime, task
+from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
 from crackmodel.cli.exits import run_command
 from crackmodel.cli.options import DatasetsArgument, ModelNameOption, with_options, with_parameters
-from crackmodel.cli.progress import repeated_line, stock_line
-from crackmodel.cluster.capacity import ClusterAwaited
-from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.models.card.markdown import card_to_markdown
 from crackmodel.models.registry.registry import ModelVersion
 from crackmodel.models.training.train import train_model
-from crackmodel.models.training.training_events import (
-    DatasetRead,
-    EpochFinished,
-    FeaturesExtracted,
-    RecipeRepeated,
-    TrainingEvent,
-)
+from crackmodel.models.training.training_events import FeaturesExtracted, TrainingEvent
 from crackmodel.settings import TrainSettings
-from flows.running import run_embedded
+from flows.running import run_embedded, run_task
 
 
 def _title(datasets: Sequence[str]) -> str:
     return f"train on {', '.join(Path(each).name for each in datasets)}"
 
 
-# The recipe is deterministic: a training that failed once fails again, so nothing is repeated.
-@task(
-    name="train-model",
-    task_run_name=lambda: _title(runtime.task_run.parameters["datasets"]),
-    retries=0,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@run_task(name="train-model", task_run_name=lambda: _title(runtime.task_run.parameters["datasets"]))
 def train_on_ray(datasets: Sequence[str], name: str | None, settings: TrainSettings) -> ModelVersion:
     """Extract features in Ray tasks, fit, evaluate, export, register; this task is the Ray driver."""
     log = get_run_logger()
 
     def listen(event: TrainingEvent) -> None:
-        match event:
-            case FeaturesExtracted(done, total) if done == total:
-                log.info("Features of %d images extracted", total)
-            case DatasetRead():
-                log.log(30 if event.bad else 20, "%s", stock_line(event))
-            case RecipeRepeated():
-                log.log(30 if event.differences else 20, "%s", repeated_line(event))
-            case JobStarted() | JobSaid() | ClusterAwaited():
-                log.info("%s", event.text)
-            case EpochFinished():
-                log.info(
-                    "Epoch %d of %d: validation loss %.4f, accuracy %.4f",
-                    event.epoch, event.epochs, event.val_loss, event.val_accuracy,
-                )  # fmt: skip
+        if isinstance(event, FeaturesExtracted) and event.done < event.total:
+            return
+        warns = getattr(event, "bad", ()) or getattr(event, "differences", ())
+        log.log(logging.WARNING if warns else logging.INFO, "%s", event.text)
 
     return train_model(datasets, name=name, on_event=listen, **settings.given())
 

@@ -21,13 +21,7 @@ from rich.text import Text
 from crackmodel.cluster.capacity import ClusterAwaited
 from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
 from crackmodel.errors import printable
-from crackmodel.models.training.training_events import (
-    DatasetRead,
-    EpochFinished,
-    FeaturesExtracted,
-    RecipeRepeated,
-    TrainingEvent,
-)
+from crackmodel.models.training.training_events import FeaturesExtracted, TrainingEvent
 from crackmodel.scoring.run_events import (
     ClockBehind,
     CompactionFailed,
@@ -37,10 +31,9 @@ from crackmodel.scoring.run_events import (
     ShardCommitted,
     WorkerLost,
 )
-from crackmodel.scoring.tally import Tally, loss_line
+from crackmodel.scoring.tally import Tally
 
 _SECONDS_BETWEEN_LINES: Final = 10.0
-_SHOWN_FILES: Final = 3
 
 
 class _Rate(ProgressColumn):
@@ -97,16 +90,12 @@ class ProgressBar:
                     self._bar.update(task, completed=event.done, found=self._tally.found)
                 if time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
                     self._line(self._tally.line)
-            case WorkerLost():
-                self._warn(loss_line(event))
-            case ClusterAwaited() | ClockBehind():
+            case WorkerLost() | ClusterAwaited() | ClockBehind() | CompactionFailed():
                 self._warn(event.text)
             case JobStarted() | JobSaid():
                 self._console.print(event.text, markup=False, highlight=False, soft_wrap=True)
             case ReportCompacted():
-                self._line(f"{event.survey}: {event.files_before:,} files are now {event.files_after:,}")
-            case CompactionFailed():
-                self._warn(f"{event.problem} {event.remedy}")
+                self._line(event.text)
 
     def _warn(self, text: str) -> None:
         self._console.print(printable(f"warning: {text}"), markup=False, soft_wrap=True)
@@ -126,39 +115,8 @@ class TrainingLines:
 
     def __call__(self, event: TrainingEvent) -> None:
         """Take the next event of the training."""
-        match event:
-            case FeaturesExtracted(done, total):
-                if done < total and time.monotonic() - self._last_line < _SECONDS_BETWEEN_LINES:
-                    return
-                self._last_line = time.monotonic()
-                text = f"features of {done:,} of {total:,} images"
-            case DatasetRead():
-                text = stock_line(event)
-            case RecipeRepeated():
-                text = repeated_line(event)
-            case JobStarted() | JobSaid() | ClusterAwaited():
-                text = event.text
-            case EpochFinished():
-                text = (
-                    f"epoch {event.epoch:3} of {event.epochs}: "
-                    f"loss {event.loss:.4f}, accuracy {event.accuracy:.4f}, "
-                    f"validation loss {event.val_loss:.4f}, accuracy {event.val_accuracy:.4f}"
-                )
-        print(text, file=self._stream, flush=True)
-
-
-def stock_line(stock: DatasetRead) -> str:
-    """Say how many files were read, how many were left out, and of the first of these why."""
-    if not stock.bad:
-        return f"{stock.usable:,} images"
-    shown = "; ".join(printable(f"{each.file}: {each.reason}") for each in stock.bad[:_SHOWN_FILES])
-    more = f"; and {len(stock.bad) - _SHOWN_FILES:,} more" if len(stock.bad) > _SHOWN_FILES else ""
-    left_out = "1 file is" if len(stock.bad) == 1 else f"{len(stock.bad):,} files are"
-    return f"{stock.usable:,} images; {left_out} left out: {shown}{more}"
-
-
-def repeated_line(repeated: RecipeRepeated) -> str:
-    """Say which recipe is repeated, and what is different besides."""
-    if not repeated.differences:
-        return f"the recipe, images, weights and software of {repeated.reference}"
-    return f"the recipe of {repeated.reference}, but {printable('; '.join(repeated.differences))}"
+        if isinstance(event, FeaturesExtracted) and event.done < event.total:
+            if time.monotonic() - self._last_line < _SECONDS_BETWEEN_LINES:
+                return
+            self._last_line = time.monotonic()
+        print(event.text, file=self._stream, flush=True)

@@ -56,6 +56,14 @@ class WorkerLost:
     images: int
     first: str
 
+    @property
+    def text(self) -> str:
+        """Whose worker is gone, and what becomes of the images."""
+        if self.images > 1:
+            what = f"{self.images:,} images from {self.first} on"
+            return f"the worker of {what} died or hung; they are tried in halves"
+        return f"the worker of {self.first} alone died or hung; it is tried in a process of its own"
+
 
 @dataclass(frozen=True, slots=True)
 class ClockBehind:
@@ -83,6 +91,11 @@ class ReportCompacted:
     files_before: int
     files_after: int
 
+    @property
+    def text(self) -> str:
+        """The number of files before and after."""
+        return f"{self.survey}: {self.files_before:,} files are now {self.files_after:,}"
+
 
 @dataclass(frozen=True, slots=True)
 class CompactionFailed:
@@ -92,6 +105,11 @@ class CompactionFailed:
     survey: str
     problem: str
     remedy: str
+
+    @property
+    def text(self) -> str:
+        """What is wrong, and what to do."""
+        return f"{self.problem} {self.remedy}"
 
 
 Event = (

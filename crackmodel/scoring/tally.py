@@ -35,7 +35,7 @@ class Tally:
     def take(self, event: ShardCommitted | WorkerLost) -> None:
         """Add an event."""
         if isinstance(event, WorkerLost):
-            self._note(loss_line(event))
+            self._note(event.text)
             return
         for rejection in event.rejections:
             self._note(f"rejected {rejection}")
@@ -102,11 +102,3 @@ class Tally:
         self._shards += 1
         self._seconds += event.seconds
         self._work += work
-
-
-def loss_line(lost: WorkerLost) -> str:
-    """Describe the loss of a worker in one line."""
-    if lost.images > 1:
-        what = f"{lost.images:,} images from {lost.first} on"
-        return f"the worker of {what} died or hung; they are tried in halves"
-    return f"the worker of {lost.first} alone died or hung; it is tried in a process of its own"

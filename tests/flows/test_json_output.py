@@ -21,7 +21,7 @@ def test_a_night_as_json_says_what_became_of_each_survey(
 ) -> None:
     from flows import nightly
 
-    deck = RosterEntry("deck", Location.parse("/photos/deck"))
+    deck = RosterEntry("deck", Location.parse("/photos/deck"), owner="North district")
     night = NightlyRun("/photos", (SurveyOutcome(deck, problem="It is not there."),))
 
     def noisy(root: str, **given: Any) -> SimpleNamespace:
@@ -36,7 +36,7 @@ def test_a_night_as_json_says_what_became_of_each_survey(
     assert survey["state"] == "failed"
     assert survey["reasons"] == ["failed: It is not there."]
     assert survey["headline"] == "deck: failed. It is not there."
-    assert (survey["entry"]["name"], survey["entry"]["uri"]) == ("deck", "/photos/deck")
+    assert survey["entry"] == {"name": "deck", "uri": "/photos/deck", "tile": None, "owner": "North district"}
     assert "(raylet)" in noise
 
 

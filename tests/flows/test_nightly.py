@@ -144,12 +144,12 @@ _KILLED_AFTER_A_COMMIT = """
 import os, signal
 from crackmodel.scoring.run_events import ShardCommitted
 from flows import prefect_progress
-tell = prefect_progress.RunTeller.__call__
+tell = prefect_progress.PrefectProgress.__call__
 def tell_and_die(self, event):
     tell(self, event)
     if isinstance(event, ShardCommitted) and event.cracks:
         os.kill(os.getpid(), signal.SIGKILL)
-prefect_progress.RunTeller.__call__ = tell_and_die
+prefect_progress.PrefectProgress.__call__ = tell_and_die
 from flows.nightly import nightly
 nightly({root!r}, report={report!r}, workers=0)
 """

@@ -13,9 +13,9 @@ import pytest
 
 from crackmodel.scoring.run_events import RunPlanned, ShardCommitted
 from flows import prefect_progress
-from flows.prefect_progress import RunTeller
+from flows.prefect_progress import PrefectProgress
 
-_LOG = logging.getLogger("tests.telling")
+_LOG = logging.getLogger("tests.progress")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return seen
 
 
-def score_a_thousand_shards(tell: RunTeller) -> None:
+def score_a_thousand_shards(tell: PrefectProgress) -> None:
     tell(RunPlanned("run", "deck", "report", "builtin@v1", listed=9_000, skipped=0, pending=1_000))
     for shard in range(1_000):
         tell(
@@ -46,7 +46,7 @@ def score_a_thousand_shards(tell: RunTeller) -> None:
 def test_a_thousand_shards_are_few_calls_and_few_lines(
     calls: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO), RunTeller(_LOG) as tell:
+    with caplog.at_level(logging.INFO), PrefectProgress(_LOG) as tell:
         score_a_thousand_shards(tell)
 
     assert calls in ([0.0, 100.0], [100.0])  # the newest, where there are several
@@ -60,7 +60,7 @@ def test_a_thousand_shards_are_few_calls_and_few_lines(
 def test_what_was_not_told_yet_is_told_when_a_run_stops(
     calls: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with RunTeller(_LOG) as tell:
+    with PrefectProgress(_LOG) as tell:
         tell(RunPlanned("run", "deck", "report", "builtin@v1", listed=9, skipped=0, pending=9))
         tell(ShardCommitted("run", 0, 1, 0, 1, 0, done=1, pending=9, rejections=("a.jpg: empty, why",)))
         assert not caplog.records
@@ -74,7 +74,7 @@ def test_a_server_that_does_not_answer_is_told_once_and_left_alone(
         raise httpx.ConnectError("nobody there")
 
     monkeypatch.setattr(prefect_progress, "create_progress_artifact", refuse)
-    with RunTeller(_LOG) as tell:
+    with PrefectProgress(_LOG) as tell:
         score_a_thousand_shards(tell)
 
     assert [record.getMessage() for record in caplog.records if "nobody there" in record.getMessage()] == [
@@ -93,7 +93,7 @@ def test_a_server_that_is_silent_holds_no_run_up(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(prefect_progress, "create_progress_artifact", be_silent)
     monkeypatch.setattr(prefect_progress, "_SECONDS_TO_CLOSE", 0.1)
-    with RunTeller(_LOG) as tell:
+    with PrefectProgress(_LOG) as tell:
         score_a_thousand_shards(tell)
         assert asked.wait(10)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,12 @@ from crackmodel.models.card.card import DataRecord, Part, SetRecord
 from crackmodel.models.datasets.labelled import BadFile, fingerprint
 from crackmodel.models.datasets.several import TrainingImages
 from crackmodel.models.datasets.splits import Division
+from crackmodel.text import printable
 
 Rows = npt.NDArray[np.int64]
+
+
+_SHOWN_FILES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,16 @@ class DatasetRead:
     usable: int
     bad: tuple[BadFile, ...]
     fingerprints: Mapping[str, str]
+
+    @property
+    def text(self) -> str:
+        """How many files were read, how many are left out, and why the first of these."""
+        if not self.bad:
+            return f"{self.usable:,} images"
+        shown = "; ".join(printable(f"{each.file}: {each.reason}") for each in self.bad[:_SHOWN_FILES])
+        more = f"; and {len(self.bad) - _SHOWN_FILES:,} more" if len(self.bad) > _SHOWN_FILES else ""
+        left_out = "1 file is" if len(self.bad) == 1 else f"{len(self.bad):,} files are"
+        return f"{self.usable:,} images; {left_out} left out: {shown}{more}"
 
 
 def take_stock(
