@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from deltalake import CommitProperties, DeltaTable
+from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
@@ -26,14 +26,12 @@ from crackmodel.reports.reading.dataset import named_files
 from crackmodel.reports.reading.run_statistics import RunCounts, TopImage, UnfamiliarImage
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.survey_notes import bind_source, mark_announced, read_announced
+from crackmodel.reports.writing.fencing import commit_actions
 from crackmodel.reports.writing.lock import hold_survey
 from crackmodel.reports.writing.shard_file import BOUNDED_COLUMNS, ShardFile
 from crackmodel.storage.location import open_place, write_failed
 
 __all__ = ["ReportTable", "RunCounts", "TopImage", "UnfamiliarImage"]
-
-_COMMIT_RETRIES: Final = 100
-"""How often a commit steps behind another writer's; Delta's own 15 are few when many runs end together."""
 
 _CHECKPOINT_INTERVAL: Final = 20
 """Commits between checkpoints of the log. A commit reads all since the last one: with deltalake's own 100
@@ -274,30 +272,25 @@ class ReportTable(CommittedRows):
     def _append(self, files: Sequence[ShardFile], run_id: str) -> None:
         now = time.time_ns() // 1_000_000
         surveys = _surveys(files)
-        self._table.create_write_transaction(
+        commit_actions(
+            self._table,
             [AddAction(file.path, file.bytes, file.partition, now, True, file.stats) for file in files],
-            mode="append",
-            schema=REPORT_SCHEMA,
-            partition_by=[PARTITION_COLUMN],
-            commit_properties=CommitProperties(
-                custom_metadata={
-                    "run_id": run_id,
-                    "survey": ",".join(surveys),
-                    "files": len(files),
-                    "rows": sum(file.rows for file in files),
-                },
-                max_commit_retries=_COMMIT_RETRIES,
-                app_transactions=self._fence.moves(surveys),
-            ),
+            self._fence.raises(surveys),
+            {
+                "run_id": run_id,
+                "survey": ",".join(surveys),
+                "files": len(files),
+                "rows": sum(file.rows for file in files),
+            },
         )
 
     def _left_to_commit(self, files: Sequence[ShardFile], run_id: str) -> list[ShardFile]:
         """Return the files that the newest log does not name. Brings the table up to date, as a commit needs.
 
-        A file's name is never given twice, so it says which commit this is. As long as nobody has moved the
-        numbers of the surveys, no commit can have come between, and the names need not be compared. Once
-        another run has moved one, a commit of this run whose fate is in doubt cannot come any more, so the
-        files may go, which Parquet readers would count.
+        A file's name is never given twice, so it says which commit this is. While nobody has raised the
+        numbers of the surveys, there was no commit, and the names need not be compared. Once another run has
+        raised one, a commit of this run that is in doubt cannot succeed any more: its files, which Parquet
+        readers would count, are deleted.
 
         Raises:
             ReportBusy: Another run has committed to a survey; the files are deleted.
@@ -307,13 +300,13 @@ class ReportTable(CommittedRows):
         surveys = _surveys(left)
         with self._reading_log():
             self._table.update_incremental()
-            if self._fence.is_unmoved(surveys):
+            if all(self._fence.knows(survey) and not self._fence.is_raised(survey) for survey in surveys):
                 return left
             named = {name for survey in surveys for name in named_files(self._table, survey)}
         self._note_committed([file for file in left if file.name in named])
         left = [file for file in left if file.name not in named]
         try:
-            self._fence.require_unmoved(_surveys(left), run_id)
+            self._fence.require_unraised(_surveys(left), run_id)
         except ReportBusy:
             for file in left:
                 with contextlib.suppress(OSError):
@@ -324,7 +317,7 @@ class ReportTable(CommittedRows):
     def _note_committed(self, files: Sequence[ShardFile]) -> None:
         """Note that these files, which one commit added, are in the log."""
         self._committed.update(file.path for file in files)
-        self._fence.moved(_surveys(files))
+        self._fence.raised(_surveys(files))
 
 
 def _surveys(files: Sequence[ShardFile]) -> list[str]:

@@ -23,14 +23,15 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
 from crackmodel.errors import ReportBusy, ReportDamaged
 from crackmodel.reports.reading.dataset import CommittedFile, committed_files
-from crackmodel.reports.schema import FILE_SCHEMA, PARTITION_COLUMN, REPORT_SCHEMA
+from crackmodel.reports.schema import FILE_SCHEMA, PARTITION_COLUMN
+from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.shard_file import (
     WRITING,
     Bounds,
@@ -80,16 +81,16 @@ def compact(table: DeltaTable, place: Place, survey: str, target_bytes: int, kee
     """Compact one survey; see `ReportTable.compact`."""
     before = committed_files(table, survey)
     name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{uuid.uuid4().hex[:6]}"
-    number = _number(table, survey)
-    for bundle in _bundles(small_files(table, survey, target_bytes), target_bytes):
-        if _number(table, survey) != number:
+    fence = Fence(table, place, of="compaction")
+    fence.remember(survey)
+    for number, bundle in enumerate(_bundles(small_files(table, survey, target_bytes), target_bytes)):
+        if fence.is_raised(survey):
             raise _busy(survey, place)
-        stem = f"part-{name}-{number + 1:06d}"
-        file = _put_together(place, survey, stem, bundle)
+        file = _put_together(place, survey, f"part-{name}-{number:06d}", bundle)
         publish_shard(place.uri, file)
-        _replace(table, place, bundle, file, number + 1)
+        _replace(table, place, bundle, file, fence)
         table.update_incremental()
-        number += 1
+        fence.raised([survey])
     after = committed_files(table, survey)
     deleted = delete_replaced(table, place, keep_hours)
     return Compaction(survey, len(before), len(after), _size(before), _size(after), deleted)
@@ -168,28 +169,24 @@ def _read_whole(place: Place, path: str) -> pa.Table:
 
 
 def _replace(
-    table: DeltaTable, place: Place, bundle: Sequence[CommittedFile], file: ShardFile, number: int
+    table: DeltaTable, place: Place, bundle: Sequence[CommittedFile], file: ShardFile, fence: Fence
 ) -> None:
     """Commit that one file is in force instead of several."""
     now = time.time_ns() // 1_000_000
     survey = file.partition[PARTITION_COLUMN]
     removed = [RemoveAction(old.path, False, now, old.bytes, dict(file.partition)) for old in bundle]
     try:
-        table.create_write_transaction(
+        commit_actions(
+            table,
             [AddAction(file.path, file.bytes, file.partition, now, False, file.stats), *removed],
-            mode="append",
-            schema=REPORT_SCHEMA,
-            partition_by=[PARTITION_COLUMN],
-            commit_properties=CommitProperties(
-                custom_metadata={"survey": survey, "compacted": len(bundle), "files": 1, "rows": file.rows},
-                app_transactions=[Transaction(_app_id(survey), number)],
-            ),
+            fence.raises([survey]),
+            {"survey": survey, "compacted": len(bundle), "files": 1, "rows": file.rows},
         )
     except CommitFailedError as error:
         with contextlib.suppress(OSError):
             place.filesystem.delete_file(place.inside(file.path))
         table.update_incremental()
-        if _number(table, survey) >= number:
+        if fence.is_raised(survey):
             raise _busy(survey, place) from error
         raise
 
@@ -199,20 +196,6 @@ def _busy(survey: str, place: Place) -> ReportBusy:
         f"Survey {survey!r} in {place.uri} is being compacted by somebody else too.",
         "Leave it to them; nothing was changed twice.",
     )
-
-
-def keep_others_from_compacting(table: DeltaTable, survey: str) -> Transaction:
-    """What a commit has to carry so that no compaction that has begun can be committed any more."""
-    return Transaction(_app_id(survey), _number(table, survey) + 1)
-
-
-def _number(table: DeltaTable, survey: str) -> int:
-    number = table.transaction_version(_app_id(survey))
-    return -1 if number is None else int(number)
-
-
-def _app_id(survey: str) -> str:
-    return f"compaction:{survey}"
 
 
 def _size(files: Sequence[CommittedFile]) -> int:

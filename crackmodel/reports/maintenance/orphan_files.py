@@ -11,15 +11,13 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from deltalake import CommitProperties, DeltaTable
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from pyarrow import fs
 
-from crackmodel.errors import ReportBusy
-from crackmodel.reports.maintenance.compaction import keep_others_from_compacting
 from crackmodel.reports.reading.dataset import committed_files, named_files
-from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA, partition_folder
-from crackmodel.reports.writing.fencing import Fence
+from crackmodel.reports.schema import partition_folder
+from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.shard_file import is_shard_name
 from crackmodel.storage.location import Place, write_failed
 
@@ -47,24 +45,20 @@ def sweep(table: DeltaTable, place: Place, fence: Fence, survey: str, run_id: st
     listed -= {file.name for file in committed_files(table, survey)}
     if not listed or not listed - named_files(table, survey):  # the latter lists the bucket
         return 0
-    try:
-        fence.require_unmoved([survey], run_id)
-        moves = fence.moves([survey])
-        if not moves:
-            return 0
-        table.create_write_transaction(
-            [],
-            mode="append",
-            schema=REPORT_SCHEMA,
-            partition_by=[PARTITION_COLUMN],
-            commit_properties=CommitProperties(
-                custom_metadata={"run_id": run_id, "survey": survey, "files": 0, "rows": 0},
-                app_transactions=[*moves, keep_others_from_compacting(table, survey)],
-            ),
-        )
-    except (ReportBusy, CommitFailedError):  # somebody is at work on this survey, and sweeps at its end
+    compactions = Fence(table, place, of="compaction")
+    compactions.remember(survey)
+    if not fence.knows(survey) or fence.is_raised(survey):
         return 0
-    fence.moved([survey])
+    try:
+        commit_actions(
+            table,
+            [],
+            [*fence.raises([survey]), *compactions.raises([survey])],
+            {"run_id": run_id, "survey": survey, "files": 0, "rows": 0},
+        )
+    except CommitFailedError:  # somebody is at work on this survey, and sweeps at its end
+        return 0
+    fence.raised([survey])
     table.update_incremental()
     return _delete(place, survey, listed - named_files(table, survey))
 

@@ -1,1 +1,1 @@
-"""How rows get into a report: the worker's file, the survey's lock, the log's fence."""
+"""How rows get into a report: a worker's file, the lock of a survey, the numbers in the log."""

@@ -1,98 +1,132 @@
-"""Two runs of one survey at once, where nothing but the Delta log can tell them of each other.
+"""Numbers in the Delta log that keep two writers of one survey apart, also where nothing can be locked.
 
-The log keeps a number for every survey. A run remembers the number when it reads what is left to score, and
-each of its commits moves it on. Who finds that somebody else has moved it stops: what it holds may have been
-scored twice. Delta Lake itself refuses the later of two commits that move one number at the same time.
+The log keeps a number for every survey (a Delta application transaction). A run remembers it when it begins,
+and each of its commits raises it. A run that finds it raised by another stops: both may have scored the same
+images. Of two commits that raise one number at the same time, Delta Lake refuses the later. Compactions have
+numbers of their own, because they do not disturb a run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
 
-from deltalake import DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.transaction import AddAction, RemoveAction
 
 from crackmodel.errors import ReportBusy
-from crackmodel.storage.location import Place
+from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
+from crackmodel.storage.location import Location
 
-_WINNER_AMONG: Final = 100
-"""How many commits to look through for the one of the other run."""
+_COMMIT_RETRIES: Final = 100
+"""How often a commit steps behind another writer's; Delta's own 15 are few when many runs end together."""
+
+_COMMITS_SEARCHED: Final = 100
+"""How many commits to search for the other run's name."""
 
 
 class Fence:
-    """What one run knows of the numbers of its surveys.
+    """The numbers of surveys that one writer has remembered.
 
     Args:
         table: The report; its owner keeps it up to date.
-        place: Where it is.
+        report: Where it is.
+        of: What raises the numbers: the runs of a survey, or its compactions.
     """
 
-    def __init__(self, table: DeltaTable, place: Place) -> None:
+    def __init__(
+        self, table: DeltaTable, report: Location, of: Literal["survey", "compaction"] = "survey"
+    ) -> None:
         self._table = table
-        self._place = place
+        self._report = report
+        self._of = of
         self._known: dict[str, int] = {}
 
     def remember(self, survey: str) -> None:
-        """Take a survey's number as it is now: from here on only this run may move it."""
+        """Remember a survey's number: from here on only this writer may raise it."""
         self._known[survey] = self._number(survey)
 
-    def is_unmoved(self, surveys: Iterable[str]) -> bool:
-        """Whether these surveys were all remembered, and nobody has moved their numbers since."""
-        return all(self._known.get(survey) == self._number(survey) for survey in surveys)
+    def knows(self, survey: str) -> bool:
+        """Whether the survey's number was remembered."""
+        return survey in self._known
 
-    def require_unmoved(self, surveys: Iterable[str], run_id: str) -> None:
+    def is_raised(self, survey: str) -> bool:
+        """Whether another writer has raised a number that was remembered."""
+        return self._known.get(survey, self._number(survey)) != self._number(survey)
+
+    def require_unraised(self, surveys: Iterable[str], run_id: str) -> None:
         """Check that no other run has committed to the surveys that were remembered.
 
         Raises:
             ReportBusy: One has; the message names it.
         """
-        for survey in surveys:
-            if self._known.get(survey, self._number(survey)) != self._number(survey):
-                raise ReportBusy(
-                    f"Survey {survey!r} is being scored into {self._place.uri} by another run"
-                    f"{self._winner(survey, run_id)}, which has committed rows since this one began.",
-                    "Wait until that run ends, then run again: what is scored by then is skipped, "
-                    "and no image gets a second row.",
-                )
+        for survey in filter(self.is_raised, surveys):
+            raise ReportBusy(
+                f"Survey {survey!r} is being scored into {self._report} by another run"
+                f"{self._winner(survey, run_id)}, which has committed rows since this one began.",
+                "Wait until that run ends, then run again: what is scored by then is skipped, "
+                "and no image gets a second row.",
+            )
 
-    def moves(self, surveys: Iterable[str]) -> list[Transaction]:
-        """Return what a commit has to carry in order to move the numbers that were remembered."""
-        return [
-            Transaction(_name(survey), self._known[survey] + 1) for survey in surveys if survey in self._known
-        ]
+    def raises(self, surveys: Iterable[str]) -> list[Transaction]:
+        """Return what a commit must carry to raise the numbers that were remembered."""
+        known = filter(self.knows, surveys)
+        return [Transaction(f"{self._of}:{survey}", self._known[survey] + 1) for survey in known]
 
-    def moved(self, surveys: Iterable[str]) -> None:
-        """Note that a commit which carried `moves` is in the log; once for each commit."""
-        for survey in self._known.keys() & set(surveys):
+    def raised(self, surveys: Iterable[str]) -> None:
+        """Note that a commit which carried `raises` is in the log; once for each commit."""
+        for survey in filter(self.knows, surveys):
             self._known[survey] += 1
 
     def _number(self, survey: str) -> int:
-        number = self._table.transaction_version(_name(survey))
+        number = self._table.transaction_version(f"{self._of}:{survey}")
         return -1 if number is None else int(number)
 
     def _winner(self, survey: str, run_id: str) -> str:
-        """Name the last other run that committed to a survey; empty where the log does not tell.
+        """Name the last other run that committed to a survey; empty where the log does not say.
 
-        deltalake's own `history` stops every other thread of the process until the storage has answered.
+        deltalake's own `history` blocks every other thread of the process until the storage has answered.
         """
         newest = int(self._table.version())
-        for version in range(newest, max(newest - _WINNER_AMONG, -1), -1):
+        for version in range(newest, max(newest - _COMMITS_SEARCHED, -1), -1):
             try:
-                commit = self._commit(version)
+                log = (self._report / "_delta_log" / f"{version:020d}.json").read_bytes()
+                actions = [json.loads(line) for line in log.splitlines()]
             except (OSError, ValueError):
                 break
+            commit: dict[str, Any] = next(
+                (action["commitInfo"] for action in actions if "commitInfo" in action), {}
+            )
             if commit.get("survey") == survey and commit.get("run_id") not in (None, run_id):
                 return f", {commit['run_id']}"
         return ""
 
-    def _commit(self, version: int) -> dict[str, Any]:
-        """What a commit says of itself."""
-        path = self._place.inside(f"_delta_log/{version:020d}.json")
-        with self._place.filesystem.open_input_stream(path) as stream:
-            actions = [json.loads(line) for line in stream.read().splitlines()]
-        return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
+def commit_actions(
+    table: DeltaTable,
+    actions: Sequence[AddAction | RemoveAction],
+    raises: Sequence[Transaction],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Make one commit to a report's log.
 
-def _name(survey: str) -> str:
-    return f"survey:{survey}"
+    Args:
+        table: The report, up to date.
+        actions: Files to add and to remove.
+        raises: What `Fence.raises` returned.
+        metadata: What the log says of the commit besides.
+
+    Raises:
+        CommitFailedError: Another writer has raised one of the numbers, or removed one of the files.
+        DeltaError: The storage did not take it.
+    """
+    table.create_write_transaction(
+        list(actions),
+        mode="append",
+        schema=REPORT_SCHEMA,
+        partition_by=[PARTITION_COLUMN],
+        commit_properties=CommitProperties(
+            custom_metadata=dict(metadata), max_commit_retries=_COMMIT_RETRIES, app_transactions=list(raises)
+        ),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -99,13 +100,13 @@ def test_files_that_are_committed_meanwhile_stay(table: ReportTable, monkeypatch
     living, store = without_lock(table), without_lock(table)
     published(table, "a.jpg", DEAD)
     files = published(living, "a.jpg", OTHER)
-    number = orphan_files.keep_others_from_compacting
+    commit_actions = orphan_files.commit_actions
 
-    def meanwhile(deltas: DeltaTable, survey: str) -> object:
+    def meanwhile(*arguments: Any) -> None:
         living.commit(files, run_id=OTHER)
-        return number(deltas, survey)
+        commit_actions(*arguments)
 
-    monkeypatch.setattr(orphan_files, "keep_others_from_compacting", meanwhile)
+    monkeypatch.setattr(orphan_files, "commit_actions", meanwhile)
     assert store.sweep("bridge", NEXT) == 0
     monkeypatch.undo()
 
@@ -124,21 +125,20 @@ def test_a_compaction_that_is_going_on_loses_no_row(
     for image in ("a.jpg", "b.jpg"):
         store.commit(published(store, image, NEXT), run_id=NEXT)
     compacting = without_lock(table)
-    replace, number_of = compaction._replace, orphan_files.keep_others_from_compacting
+    replace, commit_actions = compaction._replace, orphan_files.commit_actions
     swept: list[int] = []
 
     def sweep_first(*arguments: object) -> None:
         swept.append(store.sweep("bridge", NEXT))
         replace(*arguments)  # type: ignore[arg-type]
 
-    def compact_first(deltas: DeltaTable, survey: str) -> object:
+    def compact_first(*arguments: Any) -> None:
         monkeypatch.undo()
-        moved = number_of(deltas, survey)
         compacting.compact("bridge")
-        return moved
+        commit_actions(*arguments)
 
     if commits_first:
-        monkeypatch.setattr(orphan_files, "keep_others_from_compacting", compact_first)
+        monkeypatch.setattr(orphan_files, "commit_actions", compact_first)
         published(table, "a.jpg", DEAD)
         assert store.sweep("bridge", NEXT) == 0
         assert without_lock(table).sweep("bridge", OTHER) == 1
