@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ import ray
 
 from crackmodel.errors import ClusterError, UsageError
 from crackmodel.models.datasets.labelled import Split, find_images, read_tiles
-from crackmodel.models.network import attach_head, build_backbone, build_network
+from crackmodel.models.network import BACKBONE, attach_head, build_backbone
 from crackmodel.models.training.checkpoints import State
 from crackmodel.models.training.distributed.coordinator import DistributedFit, finetune_on_ray, require_shared
 from crackmodel.models.training.finetuning import FinetuneRecipe, finetune
@@ -42,22 +44,20 @@ _SEED = 3
 
 @dataclass(frozen=True)
 class Problem:
-    """Sixty real patches: 45 to learn from, so that the last of three batches has 13."""
+    """Sixty patches: 45 to learn from, so that the last of three batches has 13."""
 
+    network: Callable[[], keras.Model]
     tiles: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int8]
     train: npt.NDArray[np.int64]
     validation: npt.NDArray[np.int64]
-    weights: Path
-    head: list[npt.NDArray[np.float32]]
+    recipe: FinetuneRecipe = _RECIPE
 
-    def network(self) -> keras.Model:
-        head = keras.Sequential([keras.Input((1280,)), keras.layers.Dense(2, name="verdict")])
-        head.set_weights(self.head)
-        return attach_head(build_backbone(self.weights), head)
-
-    def rows(self) -> dict[str, Any]:
-        return {"train": self.train, "validation": self.validation, "recipe": _RECIPE, "seed": _SEED}
+    def data(self) -> dict[str, Any]:
+        return {
+            "tiles": self.tiles, "labels": self.labels, "train": self.train, "validation": self.validation,
+            "recipe": self.recipe, "seed": _SEED,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,36 @@ def problem(shared_data: Path, imagenet_weights: Path) -> Problem:
     keras.utils.set_random_seed(1)
     features = build_backbone(imagenet_weights).predict(tiles.astype(np.float32), verbose=0)
     head, _ = fit_head(features, labels, split, epochs=5, batch_size=16, seed=1, on_epoch=lambda _: None)
-    return Problem(tiles, labels, split.train, split.validation, imagenet_weights, head.get_weights())
+
+    def network() -> keras.Model:
+        copy = keras.Sequential([keras.Input((1280,)), keras.layers.Dense(2, name="verdict")])
+        copy.set_weights(head.get_weights())
+        return attach_head(build_backbone(imagenet_weights), copy)
+
+    return Problem(network, tiles, labels, split.train, split.validation)
+
+
+def build_small_network() -> keras.Model:
+    """Build a network whose backbone has few layers: the real one takes every process half a minute."""
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((160, 160, 3))
+    maps = keras.layers.Conv2D(8, 5, strides=5, use_bias=False)(pixels)
+    maps = keras.layers.ReLU(6.0)(keras.layers.BatchNormalization()(maps))
+    backbone = keras.Model(pixels, keras.layers.DepthwiseConv2D(3)(maps), name=BACKBONE)
+    tile = keras.Input((160, 160, 3), name="tile")
+    maps = backbone(keras.layers.Rescaling(1 / 127.5, offset=-1)(tile))
+    verdict = keras.layers.Dense(2, activation="softmax")
+    return keras.Model(tile, verdict(keras.layers.GlobalAveragePooling2D()(maps)))
+
+
+@pytest.fixture(scope="module")
+def small_problem() -> Problem:
+    """Noise, and a network that learns it quickly."""
+    tiles = np.random.default_rng(0).integers(0, 256, (60, 160, 160, 3), np.uint8)
+    recipe = dataclasses.replace(_RECIPE, learning_rate=1e-3, first_trained="")
+    return Problem(
+        build_small_network, tiles, np.arange(60, dtype=np.int8) % 2, np.arange(45), np.arange(45, 60), recipe
+    )
 
 
 def _train(problem: Problem, folder: Path, on_epoch: Any = lambda _: None) -> Trained:
@@ -89,9 +118,7 @@ def _train(problem: Problem, folder: Path, on_epoch: Any = lambda _: None) -> Tr
         events.append(event)
         on_epoch(event)
 
-    fit = finetune_on_ray(
-        network, problem.tiles, problem.labels, **problem.rows(), workers=2, folder=folder, on_epoch=listen
-    )
+    fit = finetune_on_ray(network, **problem.data(), workers=2, folder=folder, on_epoch=listen)
     state = State.read(folder / "state.npz")
     return Trained(fit, network.get_weights(), state.optimizer, events)
 
@@ -121,7 +148,7 @@ def test_two_workers_take_the_steps_of_one_process(
     network, events = problem.network(), []
     before = _flat(network.get_weights())
 
-    best = finetune(network, problem.tiles, problem.labels, **problem.rows(), on_epoch=events.append)
+    best = finetune(network, **problem.data(), on_epoch=events.append)
 
     alone, shared = _flat(network.get_weights()), _flat(together.weights)
     apart, moved = np.abs(alone - shared), np.abs(alone - before)
@@ -148,28 +175,40 @@ def test_workers_nobody_disturbs_start_once(together: Trained) -> None:
 
 
 def test_killed_worker_costs_an_epoch_and_changes_nothing(
-    problem: Problem, together: Trained, tmp_path: Path
+    small_problem: Problem, tmp_path: Path, embedded_ray: None
 ) -> None:
+    for folder in (tmp_path / "together", tmp_path / "survived"):
+        folder.mkdir()
+    together = _train(small_problem, tmp_path / "together")
+
     def strike(event: EpochFinished) -> None:
         if event.epoch == 1:
-            os.kill(json.loads((tmp_path / "worker-1.jsonl").read_text())["pid"], signal.SIGKILL)
+            os.kill(json.loads((folder / "worker-1.jsonl").read_text())["pid"], signal.SIGKILL)
 
-    survived = _train(problem, tmp_path, strike)
+    survived = _train(small_problem, folder, strike)
 
     starts = [[start.epoch for start in survived.fit.starts if start.rank == rank] for rank in (0, 1)]
     assert starts[0] == starts[1]
     assert starts[0][0] == 0
     assert len(starts[0]) == 2
-    assert 1 <= starts[0][1] < _RECIPE.epochs
+    assert 1 <= starts[0][1] < small_problem.recipe.epochs
     assert survived.events == together.events
     np.testing.assert_allclose(_flat(survived.weights), _flat(together.weights), rtol=0, atol=1e-7)
 
+
+ONE_STEP = {
+    "tiles": np.random.default_rng(0).integers(0, 256, (12, 160, 160, 3), np.uint8),
+    "labels": np.arange(12) % 2,
+    "train": np.arange(7),
+    "validation": np.arange(8, 12),
+    "recipe": FinetuneRecipe(epochs=1, batch_size=8, first_trained=""),
+    "seed": 0,
+}
 
 _TWO_NODES = """
 import json, sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import ray
 from ray.cluster_utils import Cluster
@@ -179,22 +218,10 @@ cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
 ray.init(cluster.address, log_to_driver=False)
 try:
     from crackmodel.models.training.distributed.coordinator import finetune_on_ray
-    from crackmodel.models.training.finetuning import FinetuneRecipe
-    from crackmodel.models.network import build_network
+    from tests.models.training.distributed.test_distributed import ONE_STEP, build_small_network
 
-    keras.utils.set_random_seed(0)
-    rng = np.random.default_rng(0)
     fit = finetune_on_ray(
-        build_network(Path(sys.argv[1])),
-        rng.integers(0, 256, (12, 160, 160, 3), np.uint8),
-        np.arange(12) % 2,
-        train=np.arange(7),
-        validation=np.arange(8, 12),
-        recipe=FinetuneRecipe(epochs=1, batch_size=8),
-        seed=0,
-        workers=2,
-        folder=Path(sys.argv[2]),
-        on_epoch=lambda _: None,
+        build_small_network(), **ONE_STEP, workers=2, folder=Path(sys.argv[1]), on_epoch=lambda _: None
     )
     print(json.dumps([start.node for start in fit.starts]))
 finally:
@@ -204,10 +231,10 @@ finally:
 
 
 def test_workers_on_two_nodes_add_up_the_gradient_of_one_process(
-    imagenet_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _TWO_NODES, imagenet_weights, tmp_path],
+        [sys.executable, "-c", _TWO_NODES, tmp_path],
         capture_output=True, text=True, timeout=300, check=False,
         env=os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"},
     )  # fmt: skip
@@ -216,17 +243,12 @@ def test_workers_on_two_nodes_add_up_the_gradient_of_one_process(
     assert len(set(printed(done.stdout))) == 2
     # After one step Adam's averages are the gradient and its square, each times a constant.
     optimizers = _keep_optimizers(monkeypatch)
-    keras.utils.set_random_seed(0)
-    finetune(
-        build_network(imagenet_weights),
-        np.random.default_rng(0).integers(0, 256, (12, 160, 160, 3), np.uint8), np.arange(12) % 2,
-        train=np.arange(7), validation=np.arange(8, 12), recipe=FinetuneRecipe(epochs=1, batch_size=8),
-        seed=0, on_epoch=lambda _: None,
-    )  # fmt: skip
+    finetune(build_small_network(), **ONE_STEP, on_epoch=lambda _: None)
     alone, together = optimizers[0].variables[1:], State.read(tmp_path / "state.npz").optimizer[1:]
     one, two = _flat(alone), _flat(together)
     assert np.linalg.norm(one) > 0.01
-    assert np.linalg.norm(one - two) < 1e-6 * np.linalg.norm(one)
+    # Float error. A share that is missing or counted twice would make about one half of it.
+    assert np.linalg.norm(one - two) < 1e-3 * np.linalg.norm(one)
 
 
 def test_model_fine_tuned_by_two_is_published_and_leaves_nothing_else(
@@ -250,7 +272,7 @@ def test_model_fine_tuned_by_two_is_published_and_leaves_nothing_else(
 
 
 def test_training_that_its_listener_gives_up_ends_and_gives_its_cpus_back(
-    problem: Problem, tmp_path: Path, embedded_ray: None
+    small_problem: Problem, tmp_path: Path, embedded_ray: None
 ) -> None:
     class GivenUp(Exception):
         pass
@@ -259,7 +281,7 @@ def test_training_that_its_listener_gives_up_ends_and_gives_its_cpus_back(
         raise GivenUp
 
     with pytest.raises(GivenUp):
-        _train(problem, tmp_path, give_up)
+        _train(small_problem, tmp_path, give_up)
 
     workers = [json.loads(file.read_text())["pid"] for file in tmp_path.glob("worker-*.jsonl")]
     assert len(workers) == 2
@@ -278,21 +300,21 @@ def test_folder_that_a_node_does_not_see_is_named(tmp_path: Path, embedded_ray: 
 
 
 def test_more_workers_than_cpus_are_refused_at_once(
-    problem: Problem, tmp_path: Path, embedded_ray: None
+    small_problem: Problem, tmp_path: Path, embedded_ray: None
 ) -> None:
     with pytest.raises(ClusterError, match="3 training workers need a CPU each, and Ray has 2"):
         finetune_on_ray(
-            problem.network(), problem.tiles, problem.labels, **problem.rows(),
+            small_problem.network(), **small_problem.data(),
             workers=3, folder=tmp_path, on_epoch=lambda _: None,
         )  # fmt: skip
 
 
 def test_gpus_that_ray_does_not_have_are_refused_at_once(
-    problem: Problem, tmp_path: Path, embedded_ray: None
+    small_problem: Problem, tmp_path: Path, embedded_ray: None
 ) -> None:
     with pytest.raises(ClusterError, match="2 training workers need a GPU each, and Ray has none"):
         finetune_on_ray(
-            problem.network(), problem.tiles, problem.labels, **problem.rows(),
+            small_problem.network(), **small_problem.data(),
             workers=2, gpus=1, folder=tmp_path, on_epoch=lambda _: None,
         )  # fmt: skip
 
