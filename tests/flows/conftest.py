@@ -1,4 +1,4 @@
-"""One Prefect for all flows that are tested in this process."""
+"""The Prefect server of all tests, for flows that are called in this process."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.prefect_server import PrefectServer
 
-@pytest.fixture(scope="session")
-def prefect() -> Iterator[None]:
-    """A temporary Prefect database and server."""
-    from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+@pytest.fixture
+def prefect(prefect_server: PrefectServer) -> Iterator[None]:
+    """Run flows on the server of all tests."""
+    with prefect_server.client():
         yield

@@ -22,7 +22,7 @@ from tests.models.drawings import draw_clear, write_patches
 from tests.prefect_server import PrefectServer, stop, until
 from tests.ray_cluster import RayCluster, printed, start_cluster
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("prefect")]
 
 _BOTH_FLOWS = """
 import json, sys

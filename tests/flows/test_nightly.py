@@ -15,6 +15,7 @@ import pytest
 from crackmodel import open_report
 from crackmodel.errors import NightIncomplete
 from crackmodel.surveys.sample import SampleSurvey
+from tests.prefect_server import PrefectServer
 
 pytestmark = pytest.mark.integration
 
@@ -124,13 +125,15 @@ def test_what_is_given_for_a_night_counts_for_each_survey(prefect: None, root: P
     assert set(cut.survey) == {"bridge-07", "tunnel"}
 
 
-def test_python_m_flows_nightly_prints_what_needs_a_person(root: Path, tmp_path: Path) -> None:
+def test_python_m_flows_nightly_prints_what_needs_a_person(
+    prefect_server: PrefectServer, root: Path, tmp_path: Path
+) -> None:
     done = subprocess.run(
         [
             sys.executable, "-m", "flows.nightly", root, "--report", tmp_path / "report", "--workers", "2",
         ],
         cwd=_CHECKOUT, capture_output=True, text=True, timeout=400, check=False,
-        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "HOME": str(tmp_path)},
+        env=prefect_server.environment(),
     )  # fmt: skip
 
     assert done.returncode == 1, done.stderr

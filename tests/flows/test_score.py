@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.prefect_server import PrefectServer
+
 pytestmark = pytest.mark.integration
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -33,17 +35,17 @@ def test_the_flow_scores_and_leaves_two_artifacts(prefect: None, sample_survey: 
 
 
 def test_the_run_is_named_after_its_survey_and_nothing_is_retried(
-    prefect: None, sample_survey: Path, tmp_path: Path
+    prefect_server: PrefectServer, sample_survey: Path, tmp_path: Path
 ) -> None:
-    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
     from flows.score import publish_summary, score, score_shards
 
-    score(str(sample_survey), report=str(tmp_path / "report"), workers=0)
+    with prefect_server.client() as client:
+        score(str(sample_survey), report=str(tmp_path / "report"), workers=0)
+        named = FlowRunFilter(name=FlowRunFilterName(any_=[f"score {sample_survey}"]))
+        assert client.read_flow_runs(flow_run_filter=named)
 
-    with get_client(sync_client=True) as client:
-        names = {run.name for run in client.read_flow_runs()}
-    assert f"score {sample_survey}" in names
     assert score_shards.retries == publish_summary.retries == score.retries == 0
 
 
@@ -81,11 +83,13 @@ def test_python_m_flows_score_needs_no_server(sample_survey: Path, tmp_path: Pat
     assert "crackmodel query" in done.stdout
 
 
-def test_python_m_flows_score_exits_with_1_on_a_missing_survey(tmp_path: Path) -> None:
+def test_python_m_flows_score_exits_with_1_on_a_missing_survey(
+    prefect_server: PrefectServer, tmp_path: Path
+) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flows.score", tmp_path / "nowhere", "--report", tmp_path / "report"],
         cwd=_CHECKOUT, capture_output=True, text=True, timeout=300, check=False,
-        env=os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")},
+        env=prefect_server.environment(),
     )  # fmt: skip
 
     assert done.returncode == 1

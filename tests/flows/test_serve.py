@@ -275,8 +275,7 @@ def test_a_night_has_ended_by_itself_before_the_runner_may_cancel_it(
     async def run_a_night() -> None:
         command = (sys.executable, "-c", _NIGHT, "prefect.engine", str(tmp_path))
         night = await asyncio.create_subprocess_exec(*command)
-        while not (tmp_path / "scoring").exists():
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(until, (tmp_path / "scoring").exists, seconds=60)
         os.kill(os.getpid(), signal.SIGTERM)
         await night.wait()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from crackmodel.models.registry.registry import Registry
+from tests.prefect_server import PrefectServer
 
 pytestmark = pytest.mark.integration
 
@@ -30,11 +30,10 @@ def walls(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def environment(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environment(shared_data: Path, prefect_server: PrefectServer) -> dict[str, str]:
     """Settings as an operator gives them."""
     (weights,) = (shared_data / "weights").glob("*.h5")
-    home = tmp_path_factory.mktemp("prefect")
-    return os.environ | {"CRACKMODEL_WEIGHTS": str(weights), "PREFECT_HOME": str(home)}
+    return prefect_server.environment() | {"CRACKMODEL_WEIGHTS": str(weights)}
 
 
 def test_a_trained_and_promoted_model_scores_by_its_name(

@@ -170,6 +170,7 @@ def test_worker_modules_load_nothing_heavy() -> None:
     assert run.stdout.strip() == "[]"
 
 
+@pytest.mark.integration
 def test_keras_engine_refuses_another_file(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     from crackmodel.models.inference.engines import KerasEngine
