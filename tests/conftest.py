@@ -34,8 +34,15 @@ hypothesis.settings.load_profile("no-timing")
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
-_STARTING = frozenset({"embedded_ray", "prefect", "prefect_server", "_object_store", "weights", "image"})
-"""Fixtures that start Ray, Prefect, an S3 server, TensorFlow or containers."""
+_STARTING = {
+    "prefect": "prefect",
+    "prefect_server": "prefect",
+    "embedded_ray": "tensorflow",
+    "weights": "tensorflow",
+    "image": "image",
+    "_object_store": "object-store",
+}
+"""Fixtures that start a service, and the group of their tests: the longest first."""
 
 
 @functools.cache
@@ -49,11 +56,31 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if unwanted and _is_about_tensorflow(collection_path) else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Mark the tests that start a service."""
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start a service, and put those of one service into one group of xdist's.
+
+    A group stays in one process, so a service starts once. Every other file is a group of its own, so that
+    what its tests share is made once. Where there are several processes, the long groups come first.
+    """
     for item in items:
-        if not _STARTING.isdisjoint(item.fixturenames) or _is_about_tensorflow(item.path):
+        fixtures = getattr(item, "fixturenames", ())
+        started = [group for fixture, group in _STARTING.items() if fixture in fixtures]
+        if not started and _is_about_tensorflow(item.path):
+            started = ["tensorflow"]
+        if started:
             item.add_marker("integration")
+        if item.get_closest_marker("xdist_group") is None:
+            file = item.path.relative_to(_CHECKOUT / "tests").as_posix()
+            item.add_marker(pytest.mark.xdist_group((started or [file])[0]))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> tuple[bool, int]:
+    group = item.get_closest_marker("xdist_group")
+    ranked = [*_STARTING.values(), group.args[0] if group else ""]
+    return item.get_closest_marker("integration") is None, ranked.index(ranked[-1])
 
 
 @pytest.fixture(autouse=True)

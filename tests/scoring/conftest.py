@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from crackmodel.reports.reading.query import open_report
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run import score_survey
+from tests.prefect_server import until
 
 Score = Callable[..., RunResult]
 
@@ -80,6 +82,12 @@ def score(report: Path) -> Score:
         return score_survey(survey, **{"report": report, "workers": 0, **settings})
 
     return run
+
+
+def until_first_commit(report: Path, run: subprocess.Popen[Any]) -> None:
+    """Wait until a run has committed a shard, or has ended."""
+    log = report / "_delta_log" / f"{1:020}.json"
+    until(lambda: log.exists() or run.poll() is not None, seconds=120, every=0.02)
 
 
 def rows(report: Path, query: str = "from report order by image") -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import pandas as pd
 import pytest
 
 from crackmodel.scoring.run_events import Event, RunPlanned
-from tests.scoring.conftest import Score, rows
+from tests.prefect_server import until
+from tests.scoring.conftest import Score, rows, until_first_commit
 
 _CRACKMODEL = Path(sys.executable).with_name("crackmodel")
 
@@ -45,9 +45,8 @@ def test_a_worker_that_somebody_kills_loses_and_doubles_no_image(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | slowly | {"CRACKMODEL_SHARD_IMAGES": "15"},
     )  # fmt: skip
-    while run.poll() is None and not (scoring := _scoring_workers(run.pid)):
-        time.sleep(0.02)
-    os.kill(scoring[0], signal.SIGKILL)
+    until(lambda: run.poll() is not None or _scoring_workers(run.pid), seconds=120, every=0.02)
+    os.kill(_scoring_workers(run.pid)[0], signal.SIGKILL)
     result, errors = run.communicate(timeout=180)
 
     assert run.returncode == 0, errors
@@ -159,8 +158,7 @@ def test_a_stopped_run_is_finished_by_the_next(
         # Whoever runs the tests in the background may have them ignore Ctrl-C, which children inherit.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
-    while run.poll() is None and not (report / "_delta_log" / f"{1:020}.json").exists():
-        time.sleep(0.02)
+    until_first_commit(report, run)
     run.send_signal(how)
     _, errors = run.communicate(timeout=120)
 

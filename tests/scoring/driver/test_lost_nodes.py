@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from tests.ray_cluster import printed
-from tests.scoring.conftest import Score, rows
+from tests.scoring.conftest import Score, rows, until_first_commit
 
 pytestmark = pytest.mark.integration
 
@@ -139,8 +139,7 @@ def test_an_embedded_ray_that_loses_its_node_ends_one_run_and_not_the_next(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | slowly | {"CRACKMODEL_SHARD_IMAGES": "5"},
     )  # fmt: skip
-    while runs.poll() is None and not (report / "_delta_log" / f"{1:020}.json").exists():
-        time.sleep(0.02)
+    until_first_commit(report, runs)
     (node,) = _children(runs.pid, "raylet")
     os.kill(node, signal.SIGKILL)
     printed, errors = runs.communicate(timeout=180)
@@ -159,8 +158,7 @@ def test_a_run_whose_head_dies_ends_and_the_next_one_finishes_it(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | slowly | {"CRACKMODEL_SHARD_IMAGES": "5"},
     )  # fmt: skip
-    while run.poll() is None and not (report / "_delta_log" / f"{1:020}.json").exists():
-        time.sleep(0.02)
+    until_first_commit(report, run)
     (head,) = _children(run.pid, "gcs_server")
     os.kill(head, signal.SIGKILL)
     killed = time.monotonic()

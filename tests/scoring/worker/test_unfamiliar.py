@@ -113,7 +113,8 @@ import sys
 import ray
 from crackmodel.scoring.run import score_survey
 
-ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+# One CPU, so that one worker has to load TensorFlow.
+ray.init("local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
 survey, models, report = sys.argv[1:]
 score_survey(survey, models=models, report=report, model="grey@v1", engine="tensorflow", gpus_per_task=0.5)
 """
