@@ -36,14 +36,14 @@ endif
 train: .venv/.ready-to-develop
 	$(BIN)/python -m flows.train "$$DATASET" $(if $(WEIGHTS),--weights "$$WEIGHTS") --promote
 
-# Two at a time, in the groups and the order of tests/conftest.py.
-TWO = -n 2 --dist loadgroup --no-loadscope-reorder
+# In the groups and the order of tests/conftest.py. Tests of services wait half of their time, so three at a time.
+GROUPED = --dist loadgroup --no-loadscope-reorder
 
 check: lint
-	$(BIN)/python -m pytest $(TWO) -m "not integration"
+	$(BIN)/python -m pytest -n 2 $(GROUPED) -m "not integration"
 
 test: lint
-	$(BIN)/python -m pytest $(TWO) --cov --cov-fail-under=95 --durations=25
+	$(BIN)/python -m pytest -n 3 $(GROUPED) --cov --cov-fail-under=95 --durations=25
 
 lint: .venv/.ready-to-develop
 	$(BIN)/ruff check .
