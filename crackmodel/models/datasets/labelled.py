@@ -23,6 +23,7 @@ from crackmodel.errors import DatasetError, ImageRejected
 from crackmodel.models.datasets.classes import positive_class
 from crackmodel.models.datasets.manifests import read_manifest
 from crackmodel.models.preprocessing import TILE_EDGE, prepare_tile
+from crackmodel.storage.location import Location
 from crackmodel.surveys.decoding import decode_image
 
 HELD_OUT: Final = 0.30
@@ -101,9 +102,9 @@ def find_images(root: Path | str, positive: str | None = None, also: Sequence[st
         is read.
 
     Raises:
-        DatasetError: Not a folder, not two class folders, an empty one, or no telling which has cracks.
+        DatasetError: Not a local folder, not two class folders, an empty one, or no telling which has cracks.
     """
-    root = Path(root).expanduser()
+    root = local_dataset(root)
     if root.is_file():
         return _find_in_manifest(root, positive, also)
     if not root.is_dir():
@@ -125,6 +126,22 @@ def find_images(root: Path | str, positive: str | None = None, also: Sequence[st
     files.sort()
     labels = np.array([file.split("/", 1)[0] == chosen for file in files], dtype=np.int8)
     return LabelledImages(root, tuple(files), labels, chosen, negative)
+
+
+def local_dataset(place: Path | str) -> Path:
+    """Find the local folder or manifest that a path or `file://` URI means.
+
+    Raises:
+        DatasetError: The data set is in an object store.
+        UsageError: The address makes no sense.
+    """
+    location = Location.parse(place)
+    if location.local is None:
+        raise DatasetError(
+            f"The data set {place} is in an object store, and training and evaluation read local files.",
+            "Copy it to a local folder first, with the tools of your cloud, and give that folder.",
+        )
+    return location.local
 
 
 def _find_in_manifest(path: Path, positive: str | None, also: Sequence[str]) -> LabelledImages:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from crackmodel.errors import UsageError
 from crackmodel.models.datasets.duplicates import refuse_two_labels
 from crackmodel.models.datasets.grouped_split import groups_by
-from crackmodel.models.datasets.labelled import find_images
+from crackmodel.models.datasets.labelled import find_images, local_dataset
 from crackmodel.models.datasets.splits import SplitRule
 from crackmodel.models.evaluation.evaluation_page import PAGE, EvaluatedSet, write_evaluation_page
 from crackmodel.models.evaluation.metrics import measure, measure_groups
@@ -127,15 +127,16 @@ def evaluate_model(
     return found
 
 
-def name_datasets(paths: Sequence[Path | str]) -> dict[str, Path]:
+def name_datasets(paths: Sequence[Path | str]) -> dict[str, Path | str]:
     """Name data sets by their folders: `metu/test`, where `test` alone would say nothing.
 
     Raises:
         UsageError: Two of them get the same name.
+        DatasetError: One is in an object store.
     """
-    named: dict[str, Path] = {}
+    named: dict[str, Path | str] = {}
     for given in paths:
-        path = Path(given).expanduser().resolve()
+        path = local_dataset(given).resolve()
         own = path.name if path.is_dir() else path.stem
         name = f"{path.parent.name}/{own}" if own.lower() in _PLAIN_NAMES and path.parent.name else own
         if name in named:
@@ -143,7 +144,7 @@ def name_datasets(paths: Sequence[Path | str]) -> dict[str, Path]:
                 f"The data sets {named[name]} and {given} would both be called {name!r}.",
                 "Give each data set once, or rename one of the folders.",
             )
-        named[name] = Path(given)
+        named[name] = given
     return named
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 from crackmodel.cluster.session import jobs_address
 from crackmodel.errors import ModelError, UsageError
 from crackmodel.models.card.card import TEST_OF
-from crackmodel.models.datasets.labelled import LabelledImages, split_70_24_6
+from crackmodel.models.datasets.labelled import LabelledImages, local_dataset, split_70_24_6
 from crackmodel.models.datasets.several import combine, find_datasets
 from crackmodel.models.evaluation.evaluate import name_datasets
 from crackmodel.models.network import find_weights, require_training
@@ -173,7 +173,7 @@ def _name(datasets: Datasets, name: str | None) -> tuple[dict[str, Path | str], 
     else:
         given = [datasets] if isinstance(datasets, str | Path) else list(datasets)
         if len(given) == 1:
-            place = Path(given[0]).expanduser().resolve()
+            place = local_dataset(given[0]).resolve()
             named = {name or (place.stem if place.is_file() else place.name): given[0]}
         else:
             named = dict(name_datasets(given))

@@ -59,6 +59,16 @@ def test_class_that_is_not_there_is_refused(dataset: Path) -> None:
         find_images(dataset, positive="Positive")
 
 
+def test_a_data_set_may_be_named_by_a_file_uri(dataset: Path) -> None:
+    images = find_images(dataset.as_uri())
+    assert (images.root, images.files) == (dataset, find_images(dataset).files)
+
+
+def test_a_data_set_in_an_object_store_is_refused_as_it_was_typed() -> None:
+    with pytest.raises(DatasetError, match=r"The data set s3://b/x is in an object store.*Copy it"):
+        find_images("s3://b/x")
+
+
 def test_hidden_files_and_folders_are_no_data(dataset: Path) -> None:
     (dataset / ".cache").mkdir()
     (dataset / "plain" / ".DS_Store").write_bytes(b"x")

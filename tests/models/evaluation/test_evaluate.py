@@ -154,6 +154,12 @@ def test_data_sets_of_one_name_are_refused(tmp_path: Path) -> None:
         name_datasets([tmp_path / "a" / "walls", tmp_path / "b" / "walls"])
 
 
+def test_a_data_set_is_named_alike_by_path_and_by_uri(slabs: Path) -> None:
+    assert name_datasets([slabs.as_uri()]).keys() == name_datasets([slabs]).keys() == {"slabs"}
+    with pytest.raises(DatasetError, match="s3://b/x is in an object store"):
+        name_datasets(["s3://b/x"])
+
+
 def test_most_wrong_shows_both_kinds_of_mistake() -> None:
     labels = np.array([1] * 3 + [0] * 30)
     probabilities = np.concatenate([[0.4, 0.1, 0.9], np.linspace(0.5, 0.99, 30)])
