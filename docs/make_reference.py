@@ -96,6 +96,8 @@ def _row(option: Any, has_variable: bool) -> str:
     """Describe an option: what it does, what it takes, what it is without."""
     variable = f"`CRACKMODEL_{option.name.upper()}`" if has_variable else ""
     words, _, default = (option.help or "").partition(" [default: ")
+    if not default and isinstance(option.show_default, str):
+        default = option.show_default
     if not default and option.default is not None:
         default = {True: "on", False: "off"}.get(option.default, option.default)
     flags = ", ".join(f"`{flag}`" for flag in [*option.opts, *option.secondary_opts])

@@ -24,6 +24,7 @@ from crackmodel.cluster.jobs.command import Command
 from crackmodel.errors import UsageError
 from crackmodel.scoring.score_job import scoring_command
 from crackmodel.settings import ScoreSettings
+from crackmodel.surveys.listing import Survey
 flows = [importlib.import_module(f"flows.{name}") for name in ("score", "nightly", "serve")]
 plan = flows[2].plan("0 2 * * *", "UTC", {"root": "/photos", "report": "/report"})
 try:
@@ -32,7 +33,7 @@ except UsageError as error:
     remedy = error.remedy
 print(json.dumps({
     "environment": ScoreSettings.read().sharpness,
-    "job": list(scoring_command("/photos", None, ScoreSettings.read()).arguments),
+    "job": list(scoring_command(Survey.parse("/photos"), ScoreSettings.read()).arguments),
     "schemas": [
         flows[0].score.parameters.properties["sharpness"],
         flows[1].nightly.parameters.properties["sharpness"],
