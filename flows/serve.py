@@ -1,4 +1,4 @@
-"""Score every survey below a root at a fixed hour, on one machine: `python -m flows.serve ROOT`."""
+"""Score every survey below a root on a schedule, on one machine: `python -m flows.serve ROOT`."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ from flows.serving.stop_runs import drain, runs_of
 
 DEPLOYMENT: Final = "one-machine"
 
-_SECONDS_BETWEEN_LOOKS: Final = 0.5
+_POLL_SECONDS: Final = 0.5
 
-_SECONDS_TO_COMMIT: Final = 30.0
+_COMMIT_SECONDS: Final = 30.0
+"""How long an interrupted run may take to commit what is scored."""
 
-_SECONDS_TO_TELL: Final = 5.0
-"""What the server has, before it ends, to send word of the night that was interrupted."""
+_ALERT_SECONDS: Final = 5.0
+"""How long the server has, before it ends, to send the alert of an interrupted run."""
 
 _UNFINISHED: Final = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
@@ -66,7 +67,9 @@ TimezoneOption = Annotated[
 
 
 def plan(cron: str, timezone: str, parameters: dict[str, Any], name: str = DEPLOYMENT) -> RunnerDeployment:
-    """Plan a nightly run, at most one at a time; those that are due meanwhile are dropped, not queued.
+    """Make the deployment of the nightly flow, at most one run at a time.
+
+    Runs that are due meanwhile are dropped, not queued.
 
     Args:
         cron: When.
@@ -102,15 +105,15 @@ def plan(cron: str, timezone: str, parameters: dict[str, Any], name: str = DEPLO
     )
 
 
-def take_over(deployment: RunnerDeployment, *, alone: bool) -> None:
-    """Leave paused what somebody has paused in the server's deployment of that name.
+def keep_paused(deployment: RunnerDeployment, *, alone: bool) -> None:
+    """Keep a deployment paused that is paused on the server.
 
     Args:
         deployment: The one that is going to replace it.
-        alone: Whether nobody else uses the server. Then the places may have changed.
+        alone: Whether nobody else uses the server; then root and report may have changed.
 
     Raises:
-        UsageError: Another command serves other places under that name, or did.
+        UsageError: The server's deployment of that name has another root or report.
     """
     with get_client(sync_client=True) as client:
         try:
@@ -131,9 +134,9 @@ def take_over(deployment: RunnerDeployment, *, alone: bool) -> None:
 
 
 def end_interrupted_runs(name: str = DEPLOYMENT) -> None:
-    """Say of runs that a power cut or a kill interrupted that they crashed; nobody else is left to.
+    """Mark runs as crashed that a power cut or a kill has interrupted.
 
-    Only for a server that this process has to itself: what is unfinished there before it serves, is dead.
+    Only for a server of this process alone, where nothing runs yet.
     """
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNFINISHED))
     with get_client(sync_client=True) as client:
@@ -162,11 +165,15 @@ def main(
     Example: `python -m flows.serve photos --report report --cron "0 2 * * *" --timezone Europe/Berlin`
     """
     _require_surveys(root, settings)
-    places = {"root": from_anywhere(root), "report": from_anywhere(settings.report)}
+    places = {
+        "root": from_anywhere(root),
+        "report": from_anywhere(settings.report),
+        "models": from_anywhere(settings.models),
+    }
     deployment = plan(cron, timezone, settings.given() | places, name)
-    # Whoever stops it before it serves has stopped it as well.
+    # Ctrl-C while the server starts is an end like any other.
     with suppress(KeyboardInterrupt), scheduling_server() as server:
-        take_over(deployment, alone=server is not None)
+        keep_paused(deployment, alone=server is not None)
         if server:
             end_interrupted_runs(name)
         print(_announced(deployment, f"{cron} ({timezone})"), file=sys.stderr)
@@ -181,7 +188,7 @@ def _announced(deployment: RunnerDeployment, when: str) -> str:
 
 
 async def _serve(deployment: RunnerDeployment, server: Popen[bytes] | None) -> None:
-    """Start what is due until SIGTERM or Ctrl-C; then stop the night in order, and return.
+    """Start runs when they are due, until SIGTERM or Ctrl-C; then end the current one in order.
 
     Raises:
         SchedulerError: The server is gone.
@@ -189,21 +196,20 @@ async def _serve(deployment: RunnerDeployment, server: Popen[bytes] | None) -> N
     runner = Runner(pause_on_shutdown=False)  # paused schedules would stay so after a reboot
     stop = asyncio.Event()
     serving = asyncio.create_task(_run(runner, deployment, stop))
-    # Without its server, the runner would ask for work for ever.
+    # The runner does not notice that its server is gone.
     while not serving.done() and not (server and server.poll() is not None):
         if stop.is_set() and runner.started:
-            # Stopped by the runner, a night is `Cancelled`, as if somebody had wanted it: nobody is told.
+            # The runner would make the run `Cancelled`, which sends no alert.
             if runs_of(os.getpid()):
-                await asyncio.to_thread(drain, os.getpid(), _SECONDS_TO_COMMIT)
-                await asyncio.sleep(_SECONDS_TO_TELL)
+                await asyncio.to_thread(drain, os.getpid(), _COMMIT_SECONDS)
+                await asyncio.sleep(_ALERT_SECONDS)
             await runner.astop()
             await serving
             return
-        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+        await asyncio.sleep(_POLL_SECONDS)
     cause = serving.exception() if serving.done() and not serving.cancelled() else None
-    # The runner kills a night at once when it is cancelled. Asked before, it commits what is scored; what it
-    # then tries to tell a server that is gone is not waited for.
-    await asyncio.to_thread(drain, os.getpid(), _SECONDS_TO_COMMIT)
+    # The runner kills a run at once. Asked to end before, the run commits what is scored.
+    await asyncio.to_thread(drain, os.getpid(), _COMMIT_SECONDS)
     serving.cancel()
     await asyncio.wait([serving])
     raise SchedulerError(
@@ -215,7 +221,7 @@ async def _serve(deployment: RunnerDeployment, server: Popen[bytes] | None) -> N
 async def _run(runner: Runner, deployment: RunnerDeployment, stop: asyncio.Event) -> None:
     await runner.aadd_deployment(deployment)
     running = asyncio.create_task(runner.start())
-    # The runner sets a handler of its own at once, which exits without waiting for the night to end.
+    # The runner sets a handler of its own, which exits without waiting for the run.
     await asyncio.sleep(0)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -229,12 +235,12 @@ def _in_words(error: BaseException | None) -> str:
 
 
 def _require_surveys(root: str, settings: NightlySettings) -> None:
-    """Make sure that there is something to score.
+    """Check that there is something to score.
 
     Raises:
         UsageError: The root's address makes no sense.
-        SurveyError: It holds no surveys, or its roster makes no sense: no fault of the command's, so systemd
-            starts it again and again until somebody has mended it.
+        SurveyError: It holds no surveys, or its roster makes no sense. Not a wrong command: systemd starts it
+            again until the folder is mended.
     """
     place, apart = Location.parse(root), own_folders(settings)
     try:

@@ -28,16 +28,16 @@ _LOCK: Final = "flows-serve.lock"
 
 _ENVIRONMENT: Final = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # By default the server keeps in memory who holds a place of a concurrency limit, and in the database
-    # how many are held. Whoever restarts it during a night has a place that nobody gives back, and with
-    # CANCEL_NEW no night ever again: https://github.com/PrefectHQ/prefect/pull/20090
+    # By default the server keeps the holders of a concurrency limit in memory and their number in the
+    # database. After a restart during a run the place is never given back, and with CANCEL_NEW no run ever
+    # starts again: https://github.com/PrefectHQ/prefect/pull/20090
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 
 
 @contextmanager
 def scheduling_server() -> Iterator[subprocess.Popen[bytes] | None]:
-    """Have a server that schedules, for as long as the block lasts.
+    """Provide a Prefect server that schedules, while the block lasts.
 
     `PREFECT_API_URL` names one, or else `prefect server` runs on this machine, on loopback and Prefect's own
     port, with its database in `PREFECT_HOME`. The server that Prefect embeds in a flow does not schedule.
@@ -64,14 +64,14 @@ def scheduling_server() -> Iterator[subprocess.Popen[bytes] | None]:
 
 @contextmanager
 def _held(home: Path) -> Iterator[None]:
-    """Have Prefect's home, and so its database, to this process alone among those that do the same."""
+    """Lock Prefect's home, and with it the database, against another flows.serve."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / _LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise SchedulerError(
-                f"Another flows.serve has a server with its database in {home}, and would lose its nights.",
+                f"Another flows.serve runs a server with its database in {home}.",
                 "To use that server, set PREFECT_API_URL to its address, and another --name; "
                 "to have another, set PREFECT_HOME to another folder, and PREFECT_SERVER_API_PORT.",
             ) from error
@@ -84,7 +84,7 @@ def _own_server() -> Iterator[subprocess.Popen[bytes]]:
     _require_free(port)
     environment = _ENVIRONMENT | dict(os.environ)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)]
-    # In a session of its own, Ctrl-C does not reach it: a run that stops still has to say so.
+    # In a session of its own Ctrl-C does not reach it: runs still report to it while they end.
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         url = f"http://{_HOST}:{port}/api"

@@ -11,6 +11,8 @@ from typing import Annotated, Final
 
 import typer
 
+from crackmodel.cli.exits import run_command
+
 _ENGINE: Final = b"prefect.engine"
 """What a process worker starts for each run: `python -m prefect.engine`."""
 
@@ -28,10 +30,10 @@ def runs_of(worker: int) -> list[int]:
 
 
 def drain(worker: int, seconds: float) -> list[int]:
-    """Send SIGTERM to each flow run of a worker, and wait until they are gone.
+    """Send SIGTERM to each flow run of a worker, and wait until they have ended.
 
-    A run that gets it keeps what is committed, stops its job on the cluster and becomes `Crashed`. The worker
-    would kill it at once when it is told to stop, and nobody would learn of that.
+    A run then keeps what is committed, stops its job on the cluster and becomes `Crashed`. The worker itself
+    would kill it at once, without any trace.
 
     Returns:
         What still runs after so many seconds.
@@ -88,4 +90,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -385,11 +385,11 @@ def test_what_cannot_be_served_is_said_before_anything_starts(
 def test_what_is_paused_stays_paused_when_the_command_starts_again(prefect: None) -> None:
     from prefect.client.orchestration import get_client
 
-    from flows.serve import plan, take_over
+    from flows.serve import keep_paused, plan
 
     def start_again() -> Any:
         deployment = plan("0 3 * * *", "UTC", {"root": "/a", "report": "/r"}, "paused")
-        take_over(deployment, alone=True)
+        keep_paused(deployment, alone=True)
         with get_client(sync_client=True) as client:
             return client.read_deployment(deployment.apply())
 
@@ -411,19 +411,19 @@ def test_what_is_paused_stays_paused_when_the_command_starts_again(prefect: None
 
 def test_nobody_replaces_a_deployment_of_other_places_on_a_shared_server(prefect: None) -> None:
     from crackmodel.errors import UsageError
-    from flows.serve import plan, take_over
+    from flows.serve import keep_paused, plan
 
     served = plan("0 2 * * *", "UTC", {"root": "/a", "report": "/r"}, "shared")
-    take_over(served, alone=False)
+    keep_paused(served, alone=False)
     served.apply()
-    take_over(plan("0 4 * * *", "UTC", {"root": "/a", "report": "/r"}, "shared"), alone=False)
+    keep_paused(plan("0 4 * * *", "UTC", {"root": "/a", "report": "/r"}, "shared"), alone=False)
 
     for places in ({"root": "/b", "report": "/r"}, {"root": "/a", "report": "/s"}):
         other = plan("0 2 * * *", "UTC", dict(places), "shared")
         with pytest.raises(UsageError, match=r"nightly/shared with another .*--name"):
-            take_over(other, alone=False)
-        take_over(other, alone=True)
-        take_over(plan("0 2 * * *", "UTC", dict(places), "mine"), alone=False)
+            keep_paused(other, alone=False)
+        keep_paused(other, alone=True)
+        keep_paused(plan("0 2 * * *", "UTC", dict(places), "mine"), alone=False)
 
 
 def test_two_commands_do_not_share_a_database(tmp_path: Path) -> None:
