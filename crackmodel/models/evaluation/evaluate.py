@@ -121,7 +121,7 @@ def evaluate_model(
             scored = dataclasses.replace(scored, groups=tuple(groups_by(group_by, scored.files)))
         refuse_two_labels(scored.files, scored.sha256, scored.labels)
         metrics = measure(scored.labels, scored.probabilities, version.threshold, groups=scored.groups)
-        sets[name] = EvaluatedSet(images.root, scored, metrics)
+        sets[name] = EvaluatedSet(scored, metrics)
     found = Evaluation(version.reference, version.sha256, version.threshold, sets, directory)
     _write(found, version.read_file(LITERT_MODEL))
     return found

@@ -12,7 +12,6 @@ from crackmodel.models.evaluation.examples import (
     draw_attention,
     draw_examples,
     most_wrong,
-    shown_places,
     some_right,
 )
 from crackmodel.models.evaluation.figures import FEWEST_IN_BIN, draw_evaluation, file_name
@@ -27,15 +26,8 @@ _MOST_GROUPS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedSet:
-    """A data set with what a model says of it, in the shape that the pictures need.
+    """A scored data set with its metrics at the model's threshold."""
 
-    Attributes:
-        root: The data set's folder.
-        scored: Labels and probabilities.
-        metrics: At the model's threshold.
-    """
-
-    root: Path
     scored: ScoredImages
     metrics: Metrics
 
@@ -102,15 +94,8 @@ def group_table(name: str, found: EvaluatedSet) -> Table | None:
     return Table(
         f"{name} by group{left_out}",
         [
-            "group",
-            "images",
-            "cracks",
-            "cracks missed",
-            "false alarms",
-            "accuracy",
-            "precision",
-            "recall",
-            "AUROC",
+            *("group", "images", "cracks", "cracks missed", "false alarms"),
+            *("accuracy", "precision", "recall", "AUROC"),
         ],
         [
             [
@@ -127,16 +112,8 @@ def group_table(name: str, found: EvaluatedSet) -> Table | None:
 
 
 def _attention_picture(directory: Path, name: str, found: EvaluatedSet, model: bytes) -> Iterator[Picture]:
-    scored, threshold = found.scored, found.metrics.threshold
-    rows = shown_places(scored.labels, scored.probabilities, threshold)
     path = draw_attention(
-        directory / f"looks_{file_name(name)}.png",
-        found.root,
-        [scored.files[row] for row in rows],
-        scored.labels[rows],
-        scored.probabilities[rows],
-        threshold,
-        model,
+        directory / f"looks_{file_name(name)}.png", found.scored, found.metrics.threshold, model
     )
     if path:
         yield Picture(
@@ -151,17 +128,10 @@ def _example_pictures(directory: Path, name: str, found: EvaluatedSet) -> Iterat
     scored, threshold = found.scored, found.metrics.threshold
     mistakes = found.metrics.false_positives + found.metrics.false_negatives
     for kind, rows, words in (
-        ("wrong", most_wrong(scored.labels, scored.probabilities, threshold), f"most wrong of {mistakes:,}"),
-        ("right", some_right(scored.labels, scored.probabilities, threshold), "right, taken by chance"),
+        ("wrong", most_wrong(scored, threshold), f"most wrong of {mistakes:,}"),
+        ("right", some_right(scored, threshold), "right, taken by chance"),
     ):
-        path = draw_examples(
-            directory / f"{kind}_{file_name(name)}.png",
-            found.root,
-            [scored.files[row] for row in rows],
-            scored.labels[rows],
-            scored.probabilities[rows],
-            threshold,
-        )
+        path = draw_examples(directory / f"{kind}_{file_name(name)}.png", scored, rows, threshold)
         if path:
             caption = f"{name}: {words}. Above each image its label and the model's probability of a crack."
             yield Picture(path, caption)

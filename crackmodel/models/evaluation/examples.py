@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from crackmodel.models.datasets.labelled import read_tiles
 from crackmodel.models.evaluation.activation_maps import activation_maps
 from crackmodel.models.evaluation.figures import new_figure, plain_text
+from crackmodel.models.evaluation.scored_images import ScoredImages
 
 COLUMNS: Final = 6
 ROWS: Final = 2
@@ -24,22 +24,20 @@ _SHOWN_LETTERS: Final = 22
 Rows = npt.NDArray[np.int64]
 
 
-def most_wrong(
-    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], threshold: float
-) -> Rows:
+def most_wrong(scored: ScoredImages, threshold: float) -> Rows:
     """Pick the mistakes that the model is surest of, missed cracks and false alarms alternating.
 
     Each kind is sorted by its distance from the threshold, so that a set with a hundred false alarms
     still shows the cracks it missed.
 
     Args:
-        labels: Integers [n], 1 for a crack.
-        probabilities: Floats [n].
+        scored: Labels and probabilities.
         threshold: At or above it the verdict is `crack`.
 
     Returns:
         Up to 12 rows; none where nothing is wrong.
     """
+    labels, probabilities = scored.labels, scored.probabilities
     called = probabilities >= threshold
     missed = np.flatnonzero((labels == 1) & ~called)
     alarms = np.flatnonzero((labels == 0) & called)
@@ -51,88 +49,63 @@ def most_wrong(
     return np.concatenate([missed[:first], alarms[:second]])
 
 
-def some_right(
-    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], threshold: float, seed: int = 0
-) -> Rows:
+def some_right(scored: ScoredImages, threshold: float, seed: int = 0) -> Rows:
     """Pick images with the right verdict by chance, a row of cracks and a row of clear ones.
 
     Returns:
         Up to 12 rows; the same seed picks the same.
     """
-    right = (probabilities >= threshold) == (labels == 1)
+    right = (scored.probabilities >= threshold) == (scored.labels == 1)
     rng = np.random.default_rng(seed)
-    rows = [np.flatnonzero(right & (labels == label)) for label in (1, 0)]
+    rows = [np.flatnonzero(right & (scored.labels == label)) for label in (1, 0)]
     return np.concatenate([np.sort(rng.permutation(group)[:COLUMNS]) for group in rows])
 
 
-def draw_examples(
-    path: Path,
-    root: Path,
-    files: Sequence[str],
-    labels: npt.NDArray[np.integer],
-    probabilities: npt.NDArray[np.floating],
-    threshold: float,
-) -> Path | None:
+def draw_examples(path: Path, scored: ScoredImages, rows: Rows, threshold: float) -> Path | None:
     """Draw images as the network sees them, framed green where the verdict is right and red where not.
 
     Args:
         path: The PNG to write.
-        root: The data set's folder.
-        files: Paths of the images relative to it.
-        labels: Integers [n].
-        probabilities: Floats [n].
+        scored: A data set.
+        rows: Its images to draw.
         threshold: At or above it the verdict is `crack`.
 
     Returns:
         The path; None where there is no image to draw.
     """
-    chunk = read_tiles(root, files)
+    chunk = read_tiles(scored.root, [scored.files[row] for row in rows])
     if not len(chunk.kept):
         return None
-    rows = -(-len(chunk.kept) // COLUMNS)
-    figure = new_figure((1.75 * COLUMNS, 2.15 * rows))
-    axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    figure = new_figure((1.75 * COLUMNS, 2.15 * -(-len(chunk.kept) // COLUMNS)))
+    axes = figure.subplots(-(-len(chunk.kept) // COLUMNS), COLUMNS, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
-    for axis, tile, row in zip(axes, chunk.tiles, chunk.kept, strict=False):
-        _draw_tile(axis, tile, int(labels[row]), float(probabilities[row]), threshold)
-        axis.set_xlabel(_short(files[row]), fontsize=7, color="#555555", labelpad=3)
+    for axis, tile, row in zip(axes, chunk.tiles, rows[chunk.kept], strict=False):
+        _draw_tile(axis, tile, scored, row, threshold)
+        axis.set_xlabel(_short(scored.files[row]), fontsize=7, color="#555555", labelpad=3)
     figure.savefig(path)
     return path
 
 
-def shown_places(
-    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], threshold: float
-) -> Rows:
+def shown_places(scored: ScoredImages, threshold: float) -> Rows:
     """Pick what `draw_attention` shows: some cracks that were found, then the worst mistakes.
 
     Returns:
         Up to 6 rows; right verdicts on clear images where there are too few mistakes.
     """
-    right = some_right(labels, probabilities, threshold)
-    found, clear = right[labels[right] == 1], right[labels[right] == 0]
-    others = np.concatenate([most_wrong(labels, probabilities, threshold)[: COLUMNS // 2], clear])
+    right = some_right(scored, threshold)
+    found, clear = right[scored.labels[right] == 1], right[scored.labels[right] == 0]
+    others = np.concatenate([most_wrong(scored, threshold)[: COLUMNS // 2], clear])
     first = found[: max(COLUMNS // 2, COLUMNS - len(others))]
     return np.concatenate([first, others[: COLUMNS - len(first)]])
 
 
-def draw_attention(
-    path: Path,
-    root: Path,
-    files: Sequence[str],
-    labels: npt.NDArray[np.integer],
-    probabilities: npt.NDArray[np.floating],
-    threshold: float,
-    model: bytes,
-) -> Path | None:
-    """Draw images and, below each, which places speak for a crack and which against.
+def draw_attention(path: Path, scored: ScoredImages, threshold: float, model: bytes) -> Path | None:
+    """Draw the images of `shown_places` and, below each, which places speak for a crack and which against.
 
     Args:
         path: The PNG to write.
-        root: The data set's folder.
-        files: Up to 6 paths relative to it.
-        labels: Integers [n].
-        probabilities: Floats [n].
+        scored: A data set.
         threshold: At or above it the verdict is `crack`.
         model: The content of `model.tflite`.
 
@@ -142,7 +115,8 @@ def draw_attention(
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    chunk = read_tiles(root, files)
+    rows = shown_places(scored, threshold)
+    chunk = read_tiles(scored.root, [scored.files[row] for row in rows])
     maps = activation_maps(model, chunk.tiles)
     if maps is None or not len(maps):
         return None
@@ -151,8 +125,8 @@ def draw_attention(
     axes = figure.subplots(2, COLUMNS, squeeze=False)
     for axis in axes.ravel():
         axis.axis("off")
-    for (above, below), tile, places, row in zip(axes.T, chunk.tiles, maps, chunk.kept, strict=False):
-        _draw_tile(above, tile, int(labels[row]), float(probabilities[row]), threshold)
+    for (above, below), tile, places, row in zip(axes.T, chunk.tiles, maps, rows[chunk.kept], strict=False):
+        _draw_tile(above, tile, scored, row, threshold)
         # Each map on its own scale: beside a wide crack, what the model saw in a hairline would vanish.
         limit = max(float(np.abs(places).max()), 1e-6)
         strength = cv2.resize(places / limit, tile.shape[1::-1], interpolation=cv2.INTER_LINEAR)
@@ -162,7 +136,8 @@ def draw_attention(
         veil[..., 3] = 0.7 * np.abs(strength)
         below.imshow(veil)
         below.set(xticks=[], yticks=[])
-        below.set_xlabel(f"{_short(files[row])}\nup to ±{limit:.1f}", fontsize=7, color="#555555", labelpad=3)
+        words = f"{_short(scored.files[row])}\nup to ±{limit:.1f}"
+        below.set_xlabel(words, fontsize=7, color="#555555", labelpad=3)
     bar = figure.colorbar(
         colours, ax=axes[1, :], orientation="horizontal", fraction=0.06, pad=0.04, aspect=60
     )
@@ -172,8 +147,9 @@ def draw_attention(
 
 
 def _draw_tile(
-    axis: Any, tile: npt.NDArray[np.uint8], label: int, probability: float, threshold: float
+    axis: Any, tile: npt.NDArray[np.uint8], scored: ScoredImages, row: int, threshold: float
 ) -> None:
+    label, probability = int(scored.labels[row]), float(scored.probabilities[row])
     right = (probability >= threshold) == (label == 1)
     axis.axis("on")
     axis.imshow(tile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -17,10 +18,11 @@ _CHUNK: Final = 250
 
 @dataclass(frozen=True, slots=True)
 class ScoredImages:
-    """A labelled folder with what a model says of it.
+    """A labelled folder with the probabilities that a model gives its images.
 
     Attributes:
-        files: Paths relative to the folder, good files only.
+        root: The folder.
+        files: Paths relative to it, good files only.
         labels: int8 [n], 1 for a crack.
         probabilities: float32 [n], calibrated.
         bad: Files that are not pictures.
@@ -28,6 +30,7 @@ class ScoredImages:
         groups: Each image's photograph or structure, None where the data set does not say.
     """
 
+    root: Path
     files: tuple[str, ...]
     labels: npt.NDArray[np.int8]
     probabilities: npt.NDArray[np.float32]
@@ -60,6 +63,7 @@ def score_images(engine: Engine, images: LabelledImages) -> ScoredImages:
             "Point at folders of JPEG, PNG, TIFF, BMP or WebP images.",
         )
     return ScoredImages(
+        images.root,
         tuple(images.files[row] for row in rows),
         images.labels[rows],
         np.concatenate(probabilities),

@@ -95,7 +95,7 @@ def write_int8(
     path: Path,
     network: keras.Model,
     tiles: npt.NDArray[np.uint8],
-    tests: Mapping[str, tuple[Path, ScoredImages]],
+    tests: Mapping[str, ScoredImages],
     temperature: float,
     threshold: float,
 ) -> Int8Record:
@@ -134,7 +134,7 @@ def pick_representative(
 
 
 def check_int8(
-    engine: Engine, sets: Mapping[str, tuple[Path, ScoredImages]], threshold: float, representative: int
+    engine: Engine, sets: Mapping[str, ScoredImages], threshold: float, representative: int
 ) -> Int8Record:
     """Compare an int8 engine's verdicts with the float model's and decide whether to publish it.
 
@@ -142,14 +142,14 @@ def check_int8(
 
     Args:
         engine: Runs the int8 model, calibrated like the float model.
-        sets: Folder and float probabilities by name; `TEST` is the split's test part.
+        sets: The float model's probabilities by name; `TEST` is the split's test part.
         threshold: The model's.
         representative: How many images the ranges were taken from.
 
     Returns:
         Agreement and accuracy by set, the decision, and the reason for it.
     """
-    verdicts = {name: _verdicts(engine, *given, threshold) for name, given in sets.items()}
+    verdicts = {name: _verdicts(engine, scored, threshold) for name, scored in sets.items()}
     found = {name: compare_verdicts(*three) for name, three in verdicts.items()}
     together = compare_verdicts(
         *(np.concatenate([three[place] for three in verdicts.values()]) for place in range(3))
@@ -188,11 +188,11 @@ def compare_verdicts(
 
 
 def _verdicts(
-    engine: Engine, root: Path, scored: ScoredImages, threshold: float
+    engine: Engine, scored: ScoredImages, threshold: float
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     kept, quantised = [], []
     for start in range(0, len(scored.files), _CHUNK):
-        chunk = read_tiles(root, scored.files[start : start + _CHUNK])
+        chunk = read_tiles(scored.root, scored.files[start : start + _CHUNK])
         kept.append(chunk.kept + start)
         quantised.append(engine.predict(chunk.tiles) >= threshold)
     rows = np.concatenate(kept)

@@ -104,19 +104,19 @@ def write_version(
     threshold = choose_threshold(labels[validation], probabilities[validation], target_recall=target_recall)
 
     scored = {
-        part: (origin.images.root, _scored_part(fitted, origin, rows, probabilities))
+        part: _scored_part(fitted, origin, rows, probabilities)
         for part, rows in _parts(fitted, origin.images).items()
     }
     engine = LiteRTEngine(fitted.litert, temperature=calibration.temperature)
     for name, images in test_sets.items():
         found = score_images(engine, images)
         refuse_two_labels(found.files, found.sha256, found.labels)
-        scored[name] = (images.root, found)
+        scored[name] = found
     sets = {
         name: EvaluatedSet(
-            root, found, measure(found.labels, found.probabilities, threshold.value, groups=found.groups)
+            found, measure(found.labels, found.probabilities, threshold.value, groups=found.groups)
         )
-        for name, (root, found) in scored.items()
+        for name, found in scored.items()
     }
     metrics = {name: found.metrics for name, found in sets.items()}
     quantised = Int8Record(False, NOT_ASKED)
@@ -197,7 +197,7 @@ def _representative_tiles(fitted: Fitted, origin: Origin) -> npt.NDArray[np.uint
     return read_tiles(origin.images.root, [origin.images.files[fitted.kept[row]] for row in rows]).tiles
 
 
-def _whole_tests(sets: Mapping[str, tuple[Path, ScoredImages]]) -> dict[str, tuple[Path, ScoredImages]]:
+def _whole_tests(sets: Mapping[str, ScoredImages]) -> dict[str, ScoredImages]:
     """Leave out validation, which chose the threshold, and the single data sets' shares of the test part."""
     return {name: s for name, s in sets.items() if name != "validation" and not name.startswith(TEST_OF)}
 
@@ -216,6 +216,7 @@ def _scored_part(
     elif images.groups is not None and not images.ungrouped[places].all():
         groups = tuple(images.groups[place] for place in fitted.kept)
     return ScoredImages(
+        images.root,
         tuple(images.files[place] for place in places),
         fitted.labels[rows],
         probabilities[rows],

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -160,11 +161,17 @@ def test_a_data_set_is_named_alike_by_path_and_by_uri(slabs: Path) -> None:
         name_datasets(["s3://b/x"])
 
 
+def _scored(labels: Sequence[int], probabilities: Sequence[float], *groups: str) -> ScoredImages:
+    files = tuple(f"{row}.png" for row in range(len(labels)))
+    arrays = np.asarray(labels, np.int8), np.asarray(probabilities, np.float32)
+    return ScoredImages(Path(), files, *arrays, (), groups=groups or None)
+
+
 def test_most_wrong_shows_both_kinds_of_mistake() -> None:
     labels = np.array([1] * 3 + [0] * 30)
     probabilities = np.concatenate([[0.4, 0.1, 0.9], np.linspace(0.5, 0.99, 30)])
 
-    rows = most_wrong(labels, probabilities, 0.5)
+    rows = most_wrong(_scored(labels, probabilities), 0.5)
 
     assert rows[:2].tolist() == [1, 0]
     assert rows[2:].tolist() == list(range(32, 22, -1))
@@ -175,7 +182,7 @@ def test_maps_are_shown_of_cracks_found_and_of_mistakes() -> None:
     probabilities = np.where(labels == 1, 0.9, 0.1)
     probabilities[[3, 25]] = [0.2, 0.8]
 
-    rows = shown_places(labels, probabilities, 0.5)
+    rows = shown_places(_scored(labels, probabilities), 0.5)
 
     assert len(rows) == 6
     assert labels[rows[:3]].all()
@@ -188,7 +195,7 @@ def test_right_examples_are_right_and_of_both_classes() -> None:
     labels = np.tile([0, 1], 50)
     probabilities = np.where(np.arange(100) < 50, labels, 1 - labels).astype(float)
 
-    rows = some_right(labels, probabilities, 0.5)
+    rows = some_right(_scored(labels, probabilities), 0.5)
 
     assert len(rows) == 12
     assert labels[rows].sum() == 6
@@ -196,13 +203,10 @@ def test_right_examples_are_right_and_of_both_classes() -> None:
 
 
 def test_groups_are_tabulated_with_the_worst_first() -> None:
-    scored = ScoredImages(
-        ("a", "b", "c", "d"), np.array([1, 0, 1, 0], np.int8), np.array([0.9, 0.1, 0.2, 0.8], np.float32), (),
-        groups=("pier", "pier", "deck", "deck"),
-    )  # fmt: skip
+    scored = _scored([1, 0, 1, 0], [0.9, 0.1, 0.2, 0.8], "pier", "pier", "deck", "deck")
     metrics = Metrics(4, 2, 0.5, 0.5, 0.5, 0.5, 0.5, None, None, 0.3, 1, 1, 1, 1)
 
-    table = group_table("bridge", EvaluatedSet(Path(), scored, metrics))
+    table = group_table("bridge", EvaluatedSet(scored, metrics))
 
     assert table is not None
     assert table.rows == [
@@ -212,9 +216,7 @@ def test_groups_are_tabulated_with_the_worst_first() -> None:
 
 
 def test_group_says_nothing_of_what_it_does_not_define() -> None:
-    scored = ScoredImages(
-        ("a", "b"), np.array([0, 0], np.int8), np.array([0.1, 0.2], np.float32), (), groups=("pier", "pier")
-    )
+    scored = _scored([0, 0], [0.1, 0.2], "pier", "pier")
 
     pier = measure_groups(scored, 0.5)["pier"]
 

@@ -22,7 +22,7 @@ from crackmodel.models.registry.versions import ModelVersion
 from crackmodel.reports.reading.query import open_report
 from crackmodel.scoring.run import score_survey
 
-Sets = dict[str, tuple[Path, ScoredImages]]
+Sets = dict[str, ScoredImages]
 
 
 class Told:
@@ -59,7 +59,7 @@ def sets(pictures: Path) -> Callable[..., Sets]:
         for name, size in sizes.items():
             labels = np.arange(size, dtype=np.int8) % 2
             files = tuple(f"{number}.png" for number in range(size))
-            made[name] = (pictures, ScoredImages(files, labels, labels.astype(np.float32), ()))
+            made[name] = ScoredImages(pictures, files, labels, labels.astype(np.float32), ())
         return made
 
     return make
@@ -94,7 +94,7 @@ def test_int8_that_disagrees_is_not_published_though_accuracy_stays(sets: Callab
     given = sets(test=1000)
     # The float model has six mistakes, the int8 model six others.
     wrong_before = _with_mistakes(1000, *range(6)).astype(np.float32)
-    given["test"] = (given["test"][0], dataclasses.replace(given["test"][1], probabilities=wrong_before))
+    given["test"] = dataclasses.replace(given["test"], probabilities=wrong_before)
 
     record = check_int8(Told(_with_mistakes(1000, *range(6, 12))), given, 0.5, 200)
 
