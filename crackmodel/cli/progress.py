@@ -46,12 +46,12 @@ class _Rate(ProgressColumn):
 class ProgressBar:
     """Listen to a run and show images done, rate and time left on a stream.
 
-    On a terminal a bar moves; elsewhere a line is written at most every ten seconds, so that the log of a
+    On a terminal a bar moves; elsewhere a line is written every few seconds at most, so that the log of a
     nightly run stays readable.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, *, seconds_between_lines: float = _SECONDS_BETWEEN_LINES) -> None:
+        self._stream, self._pause = stream, seconds_between_lines
         self._console = Console(file=stream)
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -88,7 +88,7 @@ class ProgressBar:
                 self._tally.take(event)
                 for task in self._bar.task_ids:
                     self._bar.update(task, completed=event.done, found=self._tally.found)
-                if time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+                if time.monotonic() - self._last_line >= self._pause:
                     self._line(self._tally.line)
             case WorkerLost() | ClusterAwaited() | ClockBehind() | CompactionFailed():
                 self._warn(event.text)

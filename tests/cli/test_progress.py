@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 
-import pytest
-
-from crackmodel.cli import progress
 from crackmodel.cli.progress import ProgressBar, TrainingLines
 from crackmodel.models.datasets.labelled import BadFile
 from crackmodel.models.training.training_events import (
@@ -18,18 +15,13 @@ from crackmodel.models.training.training_events import (
 from crackmodel.scoring.run_events import RunPlanned, ShardCommitted
 
 
-@pytest.fixture(autouse=True)
-def _a_line_for_every_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
-
-
 def commit(shard: int, done: int) -> ShardCommitted:
     return ShardCommitted("run", shard, images=10, cracks=2, rejected=1, tiles=10, done=done, pending=1_000)
 
 
 def test_a_log_file_gets_counts_rate_and_time_left() -> None:
     log = io.StringIO()
-    with ProgressBar(log) as bar:
+    with ProgressBar(log, seconds_between_lines=0) as bar:
         bar(RunPlanned("run", "deck", "report", "builtin@v1", listed=1_200, skipped=200, pending=1_000))
         bar(commit(0, 10))
         bar(commit(1, 20))
@@ -42,10 +34,9 @@ def test_a_log_file_gets_counts_rate_and_time_left() -> None:
     assert "images/s" in second
 
 
-def test_few_lines_are_written_when_much_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 3_600.0)
+def test_few_lines_are_written_when_much_happens() -> None:
     log = io.StringIO()
-    with ProgressBar(log) as bar:
+    with ProgressBar(log, seconds_between_lines=3_600) as bar:
         bar(RunPlanned("run", "deck", "report", "builtin@v1", listed=1_000, skipped=0, pending=1_000))
         for shard in range(99):
             bar(commit(shard, 10 * shard + 10))

@@ -135,13 +135,13 @@ def _ending(code: int | None) -> str:
     return f"ended with exit code {code}"
 
 
-def _main(sender: Connection) -> None:
+def _main(sender: Connection, grace: float = _GRACE_SECONDS) -> None:
     """Be the process: receive a job and a shard, score it, send each stage and the result."""
     from crackmodel.scoring.worker.batching import cached_engine
     from crackmodel.scoring.worker.shard import score_shard
 
     job, shard = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
-    with Deadline(job.image_seconds + _GRACE_SECONDS) as deadline:
+    with Deadline(job.image_seconds + grace) as deadline:
 
         def send_stage(stage: str) -> None:
             deadline.renew()

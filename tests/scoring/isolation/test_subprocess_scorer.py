@@ -94,8 +94,7 @@ def test_a_process_that_hangs_ends_though_its_parent_was_killed(
 import sys
 from multiprocessing.connection import Connection
 from crackmodel.scoring.isolation import subprocess_scorer
-subprocess_scorer._GRACE_SECONDS = 1.0
-subprocess_scorer._main(Connection(int(sys.argv[1]), readable=False))
+subprocess_scorer._main(Connection(int(sys.argv[1]), readable=False), grace=1.0)
 """
     receiver, sender = Pipe(duplex=False)
     child = subprocess.Popen(
