@@ -93,3 +93,21 @@ def test_a_new_field_is_an_option_everywhere(changed: Path) -> None:
     page = (changed / "docs" / "reference.md").read_text(encoding="utf-8")
     row = "| `--sharpness` | How sharp a picture has to be. 1 to 9. | 3 | `CRACKMODEL_SHARPNESS` |"
     assert page.count(row) == 4
+
+
+_OTHERS = {"--host", "--port", "--pool", "--from-file", "--recursive", "--no"}
+"""Options of other programs, and the beginning of a switched-off flag."""
+
+
+def test_no_message_names_an_option_that_does_not_exist() -> None:
+    page = (_CHECKOUT / "docs" / "reference.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"`(--[a-z0-9-]+)`", page)) | {"--help", "--version"} | _OTHERS
+    named = {
+        (option, str(file.relative_to(_CHECKOUT)))
+        for folder in ("crackmodel", "flows")
+        for file in (_CHECKOUT / folder).rglob("*.py")
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", file.read_text(encoding="utf-8"))
+    }
+
+    assert len(named) > 50
+    assert not [each for each in sorted(named) if each[0].rstrip("-") not in known]

@@ -18,7 +18,6 @@ from crackmodel.cli.model_commands import (
     train,
 )
 from crackmodel.cli.options import JsonOption
-from crackmodel.cli.output import print_result
 from crackmodel.cli.report_commands import (
     check_report,
     compact_report,
@@ -26,6 +25,7 @@ from crackmodel.cli.report_commands import (
     show_history,
     summarise_report,
 )
+from crackmodel.cli.results import print_result
 from crackmodel.cli.score_command import score
 
 app = typer.Typer(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crackmodel.cli.options import DatasetsArgument, JsonOption, ModelArgument, ModelNameOption, with_options
-from crackmodel.cli.output import print_result
+from crackmodel.cli.results import print_result
 from crackmodel.settings import EvaluateSettings, ModelsSettings, TrainSettings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 import typer
 
 from crackmodel.cli.options import JsonOption, SurveyArgument, SurveyNameOption, with_options
-from crackmodel.cli.output import print_result
+from crackmodel.cli.results import print_result
 from crackmodel.settings import ScoreSettings
 
 
