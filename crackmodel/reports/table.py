@@ -275,7 +275,7 @@ class ReportTable(CommittedRows):
         commit_actions(
             self._table,
             [AddAction(file.path, file.bytes, file.partition, now, True, file.stats) for file in files],
-            self._fence.raises(surveys),
+            self._fence.transactions(surveys),
             {
                 "run_id": run_id,
                 "survey": ",".join(surveys),
@@ -317,7 +317,7 @@ class ReportTable(CommittedRows):
     def _note_committed(self, files: Sequence[ShardFile]) -> None:
         """Note that these files, which one commit added, are in the log."""
         self._committed.update(file.path for file in files)
-        self._fence.raised(_surveys(files))
+        self._fence.note_commit(_surveys(files))
 
 
 def _surveys(files: Sequence[ShardFile]) -> list[str]:

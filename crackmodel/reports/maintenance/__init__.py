@@ -1,1 +1,1 @@
-"""What keeps a report small and sound: compaction, orphans, checks, history."""
+"""Keeping a report small and sound: compaction, orphan files, checks, history."""

@@ -1,4 +1,4 @@
-"""Who has done what to a report, as far as its log remembers: a month at least."""
+"""The commits in a report's log, which keeps them for a month at least."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from deltalake import DeltaTable
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One change of a report.
+    """One commit to a report.
 
     Attributes:
         version: Its number; `DeltaTable(report, version=...)` shows the report as it was then.
         at: When, UTC.
-        operation: `score`, `compact`, or what Delta Lake calls it, in small letters.
+        operation: `score`, `compact`, or Delta Lake's own name for it in small letters.
         run: The run that scored, else None.
-        survey: The survey that it changed; None where the log does not say, or for all.
+        survey: The survey that it changed; None for all, or where the log does not say.
         files: Files that were added; None where the log does not say.
-        replaced: Files that these replaced.
+        replaced: Files that were replaced.
         rows: Rows that were added; None where the log does not say.
     """
 
@@ -39,7 +39,7 @@ class Commit:
 
 
 def history(table: DeltaTable, limit: int) -> list[Commit]:
-    """The last commits of a report, newest first; see `ReportTable.history`."""
+    """Return the last commits of a report, newest first."""
     return [_commit(entry) for entry in table.history(limit)]
 
 

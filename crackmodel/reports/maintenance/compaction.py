@@ -1,12 +1,11 @@
-"""Many small files become few large ones, and what they replaced is deleted.
+"""Compaction: put many small files together into few large ones, and delete the small ones.
 
-A reader of Parquet folders that knows nothing of the log counts the rows of replaced files a second time, so
-they go at once, unless somebody wants to travel in time more than that.
+A reader of Parquet folders that does not know the log counts the rows of replaced files a second time. So
+they are deleted at once, unless somebody wants to read earlier versions.
 
-Not by `optimize.compact` of deltalake: as of 1.6, two of these at once are both committed, and every row is
-there twice (its conflict check lets files be removed twice if no data changes); and it drops the application
-transactions that would prevent that. Here the log keeps a number of compactions for every survey, so that
-Delta Lake refuses the later of two.
+deltalake's own `optimize.compact` is not used: as of 1.6, two of them at once are both committed, and every
+row is there twice (its conflict check lets files be removed twice if no data changes). It also drops the
+application transactions that would prevent that. Here Delta Lake refuses the later of two: see `Fence`.
 """
 
 from __future__ import annotations
@@ -41,18 +40,18 @@ from crackmodel.reports.writing.shard_file import (
     publish_shard,
     write_file,
 )
-from crackmodel.storage.location import Place
+from crackmodel.storage.location import Location
 
 TARGET_BYTES: Final = 64 * 2**20
-"""Size that compacted files have at most; each is held in memory until it is written."""
+"""Largest size of a compacted file, which is held in memory until it is written."""
 
 _ROW_GROUP_BYTES: Final = 16 * 2**20
-"""Rows that are decoded at once, here and by a reader, in Arrow's memory."""
+"""Size in Arrow's memory of the rows that are decoded at once, here and by a reader."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """What compacting one survey did.
+    """The result of compacting one survey.
 
     Attributes:
         survey: Name of the survey.
@@ -72,12 +71,14 @@ class Compaction:
 
 
 def small_files(table: DeltaTable, survey: str, target_bytes: int) -> list[CommittedFile]:
-    """The survey's files that a compaction puts together, oldest run first, in a loaded report."""
+    """Find the survey's files that a compaction would put together, oldest run first."""
     files = [file for file in committed_files(table, survey) if file.bytes < target_bytes // 2]
     return sorted(files, key=lambda file: file.path)
 
 
-def compact(table: DeltaTable, place: Place, survey: str, target_bytes: int, keep_hours: int) -> Compaction:
+def compact(
+    table: DeltaTable, place: Location, survey: str, target_bytes: int, keep_hours: int
+) -> Compaction:
     """Compact one survey; see `ReportTable.compact`."""
     before = committed_files(table, survey)
     name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{uuid.uuid4().hex[:6]}"
@@ -90,14 +91,14 @@ def compact(table: DeltaTable, place: Place, survey: str, target_bytes: int, kee
         publish_shard(place.uri, file)
         _replace(table, place, bundle, file, fence)
         table.update_incremental()
-        fence.raised([survey])
+        fence.note_commit([survey])
     after = committed_files(table, survey)
     deleted = delete_replaced(table, place, keep_hours)
     return Compaction(survey, len(before), len(after), _size(before), _size(after), deleted)
 
 
-def delete_replaced(table: DeltaTable, place: Place, keep_hours: int) -> int:
-    """Delete the files that compactions replaced at least so long ago, of every survey, and count them.
+def delete_replaced(table: DeltaTable, place: Location, keep_hours: int) -> int:
+    """Delete and count the files of every survey that were replaced so long ago.
 
     Raises:
         DeltaError: The log cannot be read or written, or a file not deleted.
@@ -110,8 +111,8 @@ def delete_replaced(table: DeltaTable, place: Place, keep_hours: int) -> int:
     return len(replaced)
 
 
-def replaced_files(table: DeltaTable, place: Place, keep_hours: int = 0) -> set[str]:
-    """Paths of files that a compaction replaced at least so long ago and that are still there."""
+def replaced_files(table: DeltaTable, place: Location, keep_hours: int = 0) -> set[str]:
+    """Find the files that were replaced at least so long ago and still exist."""
     named = table.vacuum(retention_hours=keep_hours, dry_run=True, enforce_retention_duration=False)
     paths = {"/".join(path.rsplit("/", 2)[-2:]) for path in named}
     found: set[str] = set()
@@ -122,7 +123,7 @@ def replaced_files(table: DeltaTable, place: Place, keep_hours: int = 0) -> set[
 
 
 def _bundles(files: Sequence[CommittedFile], target_bytes: int) -> Iterator[list[CommittedFile]]:
-    """Which files become one; a file that would stay alone is left as it is."""
+    """Group the files that become one; a file that would be alone is left as it is."""
     bundle: list[CommittedFile] = []
     for file in files:
         if bundle and _size(bundle) + file.bytes > target_bytes:
@@ -133,7 +134,7 @@ def _bundles(files: Sequence[CommittedFile], target_bytes: int) -> Iterator[list
         yield bundle
 
 
-def _put_together(place: Place, survey: str, stem: str, bundle: Sequence[CommittedFile]) -> ShardFile:
+def _put_together(place: Location, survey: str, stem: str, bundle: Sequence[CommittedFile]) -> ShardFile:
     sink = pa.BufferOutputStream()
     bounds: list[Bounds] = []
     waiting: list[pa.Table] = []
@@ -150,11 +151,11 @@ def _put_together(place: Place, survey: str, stem: str, bundle: Sequence[Committ
     return write_file(place, survey, stem, sink.getvalue(), reduce(add, bounds))
 
 
-def _read_whole(place: Place, path: str) -> pa.Table:
-    """Read a file, and look for damage before it gets a hash of its own, where nobody would see it any more.
+def _read_whole(place: Location, path: str) -> pa.Table:
+    """Read a file and compare its hash: under a new hash nobody would find the damage any more.
 
     Raises:
-        ReportDamaged: The file is not what it was when it was written.
+        ReportDamaged: The file has changed since it was written.
         OSError: It cannot be read.
     """
     with place.filesystem.open_input_stream(place.inside(path)) as stream:
@@ -162,16 +163,16 @@ def _read_whole(place: Place, path: str) -> pa.Table:
     expected = named_hash(path.rsplit("/", 1)[-1])
     if expected and content_hash(content) != expected:
         raise ReportDamaged(
-            f"{place.inside(path)} is not what was written into it, so it is not compacted.",
-            f"See what else is damaged: crackmodel report check --report {place.uri}.",
+            f"{place.inside(path)} has changed since it was written, so it is not compacted.",
+            f"Find out what else is damaged: crackmodel report check --report {place.uri}.",
         )
     return pq.read_table(pa.BufferReader(content), schema=FILE_SCHEMA)
 
 
 def _replace(
-    table: DeltaTable, place: Place, bundle: Sequence[CommittedFile], file: ShardFile, fence: Fence
+    table: DeltaTable, place: Location, bundle: Sequence[CommittedFile], file: ShardFile, fence: Fence
 ) -> None:
-    """Commit that one file is in force instead of several."""
+    """Commit one file in place of several."""
     now = time.time_ns() // 1_000_000
     survey = file.partition[PARTITION_COLUMN]
     removed = [RemoveAction(old.path, False, now, old.bytes, dict(file.partition)) for old in bundle]
@@ -179,7 +180,7 @@ def _replace(
         commit_actions(
             table,
             [AddAction(file.path, file.bytes, file.partition, now, False, file.stats), *removed],
-            fence.raises([survey]),
+            fence.transactions([survey]),
             {"survey": survey, "compacted": len(bundle), "files": 1, "rows": file.rows},
         )
     except CommitFailedError as error:
@@ -191,10 +192,10 @@ def _replace(
         raise
 
 
-def _busy(survey: str, place: Place) -> ReportBusy:
+def _busy(survey: str, place: Location) -> ReportBusy:
     return ReportBusy(
-        f"Survey {survey!r} in {place.uri} is being compacted by somebody else too.",
-        "Leave it to them; nothing was changed twice.",
+        f"Survey {survey!r} in {place.uri} is being compacted by another process too.",
+        "Leave it to that one; nothing was changed twice.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Is the report what its log says, and does it hold every row once?"""
+"""Check of a report: whether its files are what the log says, with every row once."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.schema import FILE_SCHEMA, LATER_COLUMNS, PARTITION_COLUMN
 from crackmodel.reports.survey_notes import damaged_notes
 from crackmodel.reports.writing.shard_file import content_hash, is_shard_name, named_hash
-from crackmodel.storage.location import Place, first_line
+from crackmodel.storage.location import Location, first_line
 
 Kind = Literal["missing", "size", "hash", "unreadable", "schema", "rows", "duplicates", "orphan", "note"]
 
 _READERS: Final = 4
-"""Files that are read at the same time; each is in memory while it is looked at."""
+"""Files that are read at the same time; each is in memory while it is checked."""
 
 _LONGEST_COMMIT: Final = timedelta(hours=1)
-"""A file gets its name right before it is committed, so who has not committed it an hour later is dead."""
+"""A file gets its name right before it is committed: after an hour its run must have been killed."""
 
 _RESTORE: Final = (
-    "Restore it from a backup; without one delete it, let the log forget it with "
+    "Restore it from a backup. Without one, delete it, take it out of the log with "
     "`from deltalake import DeltaTable; DeltaTable({0!r}).repair()` in Python, and score the survey again."
 )
 
@@ -47,13 +47,13 @@ _DUPLICATES: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong.
+    """One fault of a report.
 
     Attributes:
-        kind: What sort of fault; scripts may rely on the words.
+        kind: Kind of fault; scripts may rely on the words.
         path: The file or folder, relative to the report.
-        problem: What is wrong, one sentence.
-        remedy: What to do about it, one sentence.
+        problem: What is wrong, in one sentence.
+        remedy: What to do about it, in one sentence.
     """
 
     kind: Kind
@@ -64,16 +64,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a check has seen.
+    """The result of a check.
 
     Attributes:
         report: Where the report is.
         version: Number of the commit that was checked.
         files: Files in force.
-        rows: Their rows, by the log.
-        bytes: Their size, by the log.
-        without_hash: Files that a hash was never noted for; they were decoded instead.
-        replaced: Files that a compaction replaced and that are still there; no fault.
+        rows: Their rows, according to the log.
+        bytes: Their size, according to the log.
+        without_hash: Files without a hash in their names, which were decoded instead.
+        replaced: Files that a compaction replaced and that still exist; no fault.
         uncommitted: Files of a run that is going on, or that died within the last hour; no fault.
         findings: What is wrong.
     """
@@ -89,7 +89,7 @@ class Check:
     findings: tuple[Finding, ...]
 
     def require_sound(self) -> None:
-        """Complain if anything is wrong.
+        """Raise an error if there are findings.
 
         Raises:
             ReportDamaged: There are findings.
@@ -99,7 +99,7 @@ class Check:
             are = "thing is" if count == 1 else "things are"
             raise ReportDamaged(
                 f"{count:,} {are} wrong with the report {self.report}.",
-                "Do what the check says of each, and check again.",
+                "Do what the check says about each, and check again.",
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -107,8 +107,8 @@ class Check:
         return asdict(self)
 
 
-def check(table: DeltaTable, place: Place) -> Check:
-    """Check a report from end to end; see `ReportTable.check`."""
+def check(table: DeltaTable, place: Location) -> Check:
+    """Check a report from end to end; see `ReportTable.check`. Changes nothing and takes no lock."""
     there = _parquet_files(place)  # before the log: what is committed meanwhile is no orphan
     table.update_incremental()
     files = committed_files(table)
@@ -135,8 +135,8 @@ def check(table: DeltaTable, place: Place) -> Check:
     )
 
 
-def _parquet_files(place: Place) -> dict[str, fs.FileInfo]:
-    """What a reader of Parquet folders sees: nothing below names with a dot or an underscore."""
+def _parquet_files(place: Location) -> dict[str, fs.FileInfo]:
+    """List what a reader of Parquet folders reads: nothing below names with a dot or an underscore."""
     found = place.filesystem.get_file_info(fs.FileSelector(place.root, recursive=True))
     paths = {
         info.path.removeprefix(f"{place.root}/"): info for info in found if info.type == fs.FileType.File
@@ -148,11 +148,11 @@ def _parquet_files(place: Place) -> dict[str, fs.FileInfo]:
     }
 
 
-def _look_at(file: CommittedFile, place: Place, info: fs.FileInfo | None) -> Finding | None:
+def _look_at(file: CommittedFile, place: Location, info: fs.FileInfo | None) -> Finding | None:
     """Find the first thing that is wrong with a file in force."""
     remedy = _RESTORE.format(place.uri)
     if info is None:
-        return Finding("missing", file.path, f"The log names {file.path}, and it is not there.", remedy)
+        return Finding("missing", file.path, f"The log names {file.path}, which does not exist.", remedy)
     if info.size != file.bytes:
         problem = f"{file.path} has {info.size:,} bytes, and the log says {file.bytes:,}."
         return Finding("size", file.path, problem, remedy)
@@ -168,10 +168,10 @@ def _look_into(content: pa.Buffer, file: CommittedFile) -> tuple[Kind, str] | No
     """Find the first thing that is wrong with the content of a file."""
     expected = named_hash(file.name)
     if expected and content_hash(content) != expected:
-        return "hash", "is not what was written: its SHA-256 is not the one in its name"
+        return "hash", "has changed since it was written: its SHA-256 is not the one in its name"
     parquet = pq.ParquetFile(pa.BufferReader(content))
     if difference := _difference(parquet.schema_arrow):
-        return "schema", f"has not the columns of a report: {difference}"
+        return "schema", f"does not have the columns of a report: {difference}"
     rows = parquet.metadata.num_rows if expected else parquet.read().num_rows
     if file.rows == rows:
         return None
@@ -182,28 +182,23 @@ def _look_into(content: pa.Buffer, file: CommittedFile) -> tuple[Kind, str] | No
 
 
 def _difference(schema: pa.Schema) -> str:
-    """Say what a file lacks or has too much, ignoring how writers call the items of lists."""
-    missing = [name for name in FILE_SCHEMA.names if name not in (*schema.names, *LATER_COLUMNS)]
-    extra = [name for name in schema.names if name not in FILE_SCHEMA.names]
-    differing = [
-        name
-        for name in FILE_SCHEMA.names
-        if name in schema.names and not _same_type(schema.field(name).type, FILE_SCHEMA.field(name).type)
-    ]
-    parts = {"without": missing, "with": extra, "another type of": differing}
+    """Describe missing, additional and differing columns."""
+    parts = {
+        "without": [name for name in FILE_SCHEMA.names if name not in (*schema.names, *LATER_COLUMNS)],
+        "with": [name for name in schema.names if name not in FILE_SCHEMA.names],
+        "another type of": [
+            field.name
+            for field in FILE_SCHEMA
+            if field.name in schema.names and schema.field(field.name).type != field.type
+        ],
+    }
     return ", ".join(f"{how} {', '.join(names)}" for how, names in parts.items() if names)
 
 
-def _same_type(one: pa.DataType, other: pa.DataType) -> bool:
-    if pa.types.is_list(one) and pa.types.is_list(other):
-        return bool(one.value_type == other.value_type)
-    return bool(one == other)
-
-
 def _duplicates(
-    table: DeltaTable, place: Place, surveys: Collection[str], leave_out: Collection[str]
+    table: DeltaTable, place: Location, surveys: Collection[str], leave_out: Collection[str]
 ) -> Iterator[Finding]:
-    """Find images that one run has more than one row of, survey by survey for the memory's sake."""
+    """Find images with several rows of one run, survey by survey to save memory."""
     for survey in surveys:
         folder = f"{PARTITION_COLUMN}={survey}"
         rows = committed_rows(table, place, survey, leave_out=leave_out)
@@ -221,7 +216,7 @@ def _duplicates(
                 "duplicates",
                 folder,
                 f"Run {run_id} has several rows for {images:,} images of {survey}, such as {example}.",
-                "The view `latest` counts each image once; to be rid of the others, score into a new report.",
+                "The view `latest` counts each image once; to remove the others, score into a new report.",
             )
 
 
@@ -231,7 +226,7 @@ def _orphans(paths: Iterable[str]) -> Iterator[Finding]:
         remedy = (
             "Score this survey again, which deletes it."
             if is_shard_name(name)
-            else "Move it out of the report, if it is not needed there."
+            else "Move it out of the report."
         )
         yield Finding(
             "orphan",

@@ -1,8 +1,7 @@
-"""The files that a dead run wrote into a report and nobody committed.
+"""Orphan files: those that a killed run left in a report without committing them.
 
-On a disk the survey's lock says that they belong to no living run. In an object store nothing does, but what
-the log will refuse is known: once a run has moved a survey's number, nobody who had asked for it before can
-commit what is published by then.
+On a disk, whoever holds the survey's lock knows that they belong to no other run. In an object store the log
+decides: once a run has raised a survey's number, no run that began before can commit anything any more.
 """
 
 from __future__ import annotations
@@ -19,26 +18,26 @@ from crackmodel.reports.reading.dataset import committed_files, named_files
 from crackmodel.reports.schema import partition_folder
 from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.shard_file import is_shard_name
-from crackmodel.storage.location import Place, write_failed
+from crackmodel.storage.location import Location, write_failed
 
 ORPHAN_AGE_WITHOUT_LOCK: Final = timedelta(days=1)
-"""In an object store nothing says that a survey's hidden files belong to no living run, but age does."""
+"""From this age on, a hidden file in an object store belongs to no run that is going on."""
 
 
-def delete_orphans(table: DeltaTable, place: Place, survey: str) -> int:
-    """Delete a survey's orphans and count them; see `ReportTable.remove_orphans`."""
+def delete_orphans(table: DeltaTable, place: Location, survey: str) -> int:
+    """Delete and count a survey's orphan files; see `ReportTable.remove_orphans`."""
     files = [info.base_name for info in _shards(place, survey) if _may_be_orphan(info, place)]
     if not files:
         return 0
     return _delete(place, survey, set(files) - named_files(table, survey))
 
 
-def sweep(table: DeltaTable, place: Place, fence: Fence, survey: str, run_id: str) -> int:
-    """Delete what can never be committed, and count it; see `ReportTable.sweep`.
+def sweep(table: DeltaTable, place: Location, fence: Fence, survey: str, run_id: str) -> int:
+    """Delete and count the files that can never be committed; see `ReportTable.sweep`.
 
-    The order is what makes it safe. Whoever published a file that is listed here had asked for the survey's
-    number before, or for that of its compactions. The commit moves both, unless somebody else does; then what
-    the log still does not name is nobody's.
+    The order makes it safe. Whoever published a file that is listed here had remembered the number of the
+    survey, or of its compactions, before. The commit raises both, or fails because somebody else did. After
+    it, a file that the log still does not name cannot be committed.
     """
     listed = {info.base_name for info in _shards(place, survey) if not info.base_name.startswith(".")}
     table.update_incremental()
@@ -53,17 +52,17 @@ def sweep(table: DeltaTable, place: Place, fence: Fence, survey: str, run_id: st
         commit_actions(
             table,
             [],
-            [*fence.raises([survey]), *compactions.raises([survey])],
+            [*fence.transactions([survey]), *compactions.transactions([survey])],
             {"run_id": run_id, "survey": survey, "files": 0, "rows": 0},
         )
-    except CommitFailedError:  # somebody is at work on this survey, and sweeps at its end
+    except CommitFailedError:  # another run is going on, and sweeps at its end
         return 0
-    fence.raised([survey])
+    fence.note_commit([survey])
     table.update_incremental()
     return _delete(place, survey, listed - named_files(table, survey))
 
 
-def _shards(place: Place, survey: str) -> list[fs.FileInfo]:
+def _shards(place: Location, survey: str) -> list[fs.FileInfo]:
     folder = fs.FileSelector(place.inside(partition_folder(survey)), allow_not_found=True)
     try:
         found = place.filesystem.get_file_info(folder)
@@ -72,7 +71,7 @@ def _shards(place: Place, survey: str) -> list[fs.FileInfo]:
     return [info for info in found if info.type == fs.FileType.File and is_shard_name(info.base_name)]
 
 
-def _delete(place: Place, survey: str, orphans: Collection[str]) -> int:
+def _delete(place: Location, survey: str, orphans: Collection[str]) -> int:
     for name in orphans:
         path = place.inside(f"{partition_folder(survey)}/{name}")
         try:
@@ -84,7 +83,7 @@ def _delete(place: Place, survey: str, orphans: Collection[str]) -> int:
     return len(orphans)
 
 
-def _may_be_orphan(info: fs.FileInfo, place: Place) -> bool:
+def _may_be_orphan(info: fs.FileInfo, place: Location) -> bool:
     if place.local is not None:
         return True
     return bool(info.mtime is None or datetime.now(UTC) - info.mtime > ORPHAN_AGE_WITHOUT_LOCK)

@@ -1,1 +1,1 @@
-"""How rows get into a report: a worker's file, the lock of a survey, the numbers in the log."""
+"""Writing a report: files of rows, the lock of a survey, its numbers in the log."""

@@ -69,13 +69,13 @@ class Fence:
                 "and no image gets a second row.",
             )
 
-    def raises(self, surveys: Iterable[str]) -> list[Transaction]:
+    def transactions(self, surveys: Iterable[str]) -> list[Transaction]:
         """Return what a commit must carry to raise the numbers that were remembered."""
         known = filter(self.knows, surveys)
         return [Transaction(f"{self._of}:{survey}", self._known[survey] + 1) for survey in known]
 
-    def raised(self, surveys: Iterable[str]) -> None:
-        """Note that a commit which carried `raises` is in the log; once for each commit."""
+    def note_commit(self, surveys: Iterable[str]) -> None:
+        """Note that a commit with `transactions` is in the log; once for each commit."""
         for survey in filter(self.knows, surveys):
             self._known[survey] += 1
 
@@ -106,20 +106,14 @@ class Fence:
 def commit_actions(
     table: DeltaTable,
     actions: Sequence[AddAction | RemoveAction],
-    raises: Sequence[Transaction],
+    transactions: Sequence[Transaction],
     metadata: Mapping[str, Any],
 ) -> None:
-    """Make one commit to a report's log.
-
-    Args:
-        table: The report, up to date.
-        actions: Files to add and to remove.
-        raises: What `Fence.raises` returned.
-        metadata: What the log says of the commit besides.
+    """Add and remove files in one commit to a report's log.
 
     Raises:
-        CommitFailedError: Another writer has raised one of the numbers, or removed one of the files.
-        DeltaError: The storage did not take it.
+        CommitFailedError: Another writer has raised one of the numbers in `transactions`.
+        DeltaError: The storage did not take the commit.
     """
     table.create_write_transaction(
         list(actions),
@@ -127,6 +121,8 @@ def commit_actions(
         schema=REPORT_SCHEMA,
         partition_by=[PARTITION_COLUMN],
         commit_properties=CommitProperties(
-            custom_metadata=dict(metadata), max_commit_retries=_COMMIT_RETRIES, app_transactions=list(raises)
+            custom_metadata=dict(metadata),
+            max_commit_retries=_COMMIT_RETRIES,
+            app_transactions=list(transactions),
         ),
     )

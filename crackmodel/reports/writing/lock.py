@@ -1,8 +1,7 @@
-"""One run at a time for a survey: an advisory lock on a file inside the report.
+"""The lock of a survey in a local report: one run at a time.
 
-The kernel holds the lock for the process, so it ends with the process, however that ends. Object stores
-have no such thing and get none; there the transaction log alone keeps two runs of one survey apart: see
-`crackmodel.reports.writing.fencing`.
+An advisory lock on a file inside the report. The operating system releases it when the process ends, however
+that ends. Object stores have no locks: see `crackmodel.reports.writing.fencing`.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ def hold_survey(report: Path, survey: str, run_id: str = "") -> Iterator[None]:
     Args:
         report: The report's folder.
         survey: Name of the survey.
-        run_id: Name of the run, to be read by whoever finds the lock taken.
+        run_id: Name of the run, for the message to others.
 
     Raises:
-        ReportBusy: Another process has it; the message says which one, on which machine and since when.
+        ReportBusy: Another process holds it; the message says which, on which machine and since when.
         ReportWriteFailed: The lock file cannot be made.
     """
     path = report / LOCK_FOLDER / f"{check_name(survey)}.lock"
@@ -77,7 +76,7 @@ def _take(descriptor: int, path: Path, survey: str, run_id: str) -> None:
 
 
 def _holder(path: Path) -> str:
-    """What the holder wrote of itself; empty where it has not come to that yet."""
+    """Describe the process that holds the lock; empty as long as it has not written that down."""
     try:
         note = json.loads(path.read_text())
         run = f"run {note['run']}, " if note["run"] else ""

@@ -1,9 +1,9 @@
-"""The worker's side of a report: a shard of rows becomes one Parquet file. Needs pyarrow alone.
+"""One Parquet file of a report, written by a worker. Needs pyarrow alone.
 
-A file is born under a hidden name, which readers of Parquet folders skip, and gets its final name right
-before it is committed. The names carry a random part: when Ray repeats a shard whose first attempt is
-still alive somewhere, the two never write the same file. And they end with the beginning of the content's
-SHA-256, so that a file says of itself whether it is whole, as long as it exists.
+A file is written under a hidden name, which readers of Parquet folders skip, and gets its final name right
+before it is committed. A part of the name is random: when Ray repeats a shard whose first attempt is still
+alive somewhere, the two never write the same file. The name ends with the beginning of the content's SHA-256,
+so that damage can be found as long as the file exists.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from crackmodel.reports.schema import (
     check_rows,
     partition_folder,
 )
-from crackmodel.storage.location import Place, open_place, write_failed
+from crackmodel.storage.location import Location, open_place, write_failed
 
 BOUNDED_COLUMNS: Final = ("image", "model", "model_sha256", "preprocess", "run_id")
-"""Columns whose smallest and largest value go into the log, so that readers can skip whole files."""
+"""Columns whose smallest and largest values go into the log, so that readers can skip files."""
 
 _LONGEST_BOUND: Final = 256
 
 WRITING: Final[Mapping[str, Any]] = {"compression": "zstd", "write_statistics": True}
-"""How every Parquet file of a report is written."""
+"""Options of every Parquet file of a report."""
 
 _RUN_SHARD: Final = re.compile(
     rf"\.?part-{RUN_NAME}-[0-9]{{6,}}-[0-9a-f]{{8}}(-[0-9a-f]{{16}})?\.parquet(\.tmp)?", re.ASCII
@@ -50,7 +50,7 @@ _HASHED: Final = re.compile(r"part-.+-[0-9]{6,}-[0-9a-f]{8}-([0-9a-f]{16})\.parq
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
-    """One written Parquet file, and all that the log has to know of it.
+    """One written Parquet file, as the log describes it.
 
     Attributes:
         path: Final path relative to the report, `survey=bridge/part-<run>-000007-<random>-<hash>.parquet`.
@@ -73,14 +73,14 @@ class ShardFile:
 
     @property
     def hidden_path(self) -> str:
-        """Path relative to the report until `publish_shard` moves the file."""
+        """Path relative to the report until `publish_shard` renames the file."""
         folder, name = self.path.rsplit("/", 1)
         return f"{folder}/.{name}.tmp"
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many rows a file has, and the smallest and the largest value of `BOUNDED_COLUMNS` in them."""
+    """Number of rows of a file, and the smallest and largest values of `BOUNDED_COLUMNS`."""
 
     rows: int
     smallest: Mapping[str, str]
@@ -88,7 +88,7 @@ class Bounds:
 
     @classmethod
     def of(cls, content: pa.Table) -> Self:
-        """Find those of at least one row."""
+        """Find the bounds of at least one row."""
         found = {name: pc.min_max(content[name]).as_py() for name in BOUNDED_COLUMNS}
         return cls(
             content.num_rows,
@@ -97,7 +97,7 @@ class Bounds:
         )
 
     def __add__(self, other: Bounds) -> Bounds:
-        """Those of two files put together."""
+        """Return the bounds of two files put together."""
         return Bounds(
             self.rows + other.rows,
             {name: min(self.smallest[name], other.smallest[name]) for name in BOUNDED_COLUMNS},
@@ -105,7 +105,7 @@ class Bounds:
         )
 
     def statistics(self) -> str:
-        """Delta Lake file statistics: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics."""
+        """Return Delta Lake file statistics: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics."""
         short = [
             name
             for name in BOUNDED_COLUMNS
@@ -122,21 +122,20 @@ class Bounds:
 
 
 def is_shard_name(name: str) -> bool:
-    """Whether a scoring run may have given a file this name, hidden or final.
+    """Whether a file was written by a run, by its name, hidden or final.
 
-    Delta Lake's own files begin with `part-` too, and other programs write Parquet files into a report:
-    only a name with the time and the random part of a run, `20261123T063950Z-b4b2c7`, is ours.
+    Files of Delta Lake and other programs begin with `part-` too, but do not have a run's name in theirs.
     """
     return _RUN_SHARD.fullmatch(name) is not None
 
 
 def content_hash(encoded: pa.Buffer) -> str:
-    """The part of a file's SHA-256 that its name ends with: 64 bits, as hexadecimal digits."""
+    """Return the first 64 bits of a file's SHA-256 in hexadecimal digits, which end its name."""
     return hashlib.sha256(encoded).hexdigest()[:16]
 
 
 def named_hash(name: str) -> str | None:
-    """The digits in a shard's name; None for files of other programs and of an older crackmodel."""
+    """Return the hash in a file's name; None for files of other programs and of an older crackmodel."""
     match = _HASHED.fullmatch(name)
     return None if match is None else match[1]
 
@@ -152,12 +151,12 @@ def write_shard(report_uri: str, survey: str, run_id: str, shard: int, rows: pa.
         rows: At least one row, with `REPORT_SCHEMA` or the same without `survey`.
 
     Returns:
-        What `publish_shard` and `ReportTable.commit` need. The file is on the disk, not in a cache.
+        What `publish_shard` and `ReportTable.commit` need. The file is on the disk, not only in a cache.
 
     Raises:
         ReportWriteFailed: The storage did not take the file; nothing of it is left behind.
-        UsageError: The survey or the run has a name that cannot be part of a path.
-        ValueError: The rows are none, have another schema, or belong to another survey.
+        UsageError: The name of the survey or the run cannot be part of a path.
+        ValueError: There are no rows, or they have another schema or belong to another survey.
     """
     content = _file_content(rows, survey)
     stem = f"part-{check_name(run_id, 'run')}-{shard:06d}"
@@ -168,15 +167,15 @@ def write_shard(report_uri: str, survey: str, run_id: str, shard: int, rows: pa.
     return write_file(place, survey, stem, sink.getvalue(), Bounds.of(content))
 
 
-def write_file(place: Place, survey: str, stem: str, encoded: pa.Buffer, bounds: Bounds) -> ShardFile:
-    """Write a Parquet file under a hidden name.
+def write_file(place: Location, survey: str, stem: str, encoded: pa.Buffer, bounds: Bounds) -> ShardFile:
+    """Write an encoded Parquet file under a hidden name.
 
     Args:
-        place: Where the report lies.
+        place: The report.
         survey: Name of the survey.
-        stem: How its name begins.
-        encoded: The file.
-        bounds: What the log says of its rows.
+        stem: Beginning of the file's name.
+        encoded: The file's content.
+        bounds: The bounds of its rows, for the log.
 
     Raises:
         ReportWriteFailed: The storage did not take the file; nothing of it is left behind.
@@ -196,7 +195,7 @@ def write_file(place: Place, survey: str, stem: str, encoded: pa.Buffer, bounds:
 
 
 def publish_shard(report_uri: str, shard: ShardFile) -> None:
-    """Give a written shard its final name, right before the commit. Doing it twice is harmless.
+    """Give a written file its final name, right before the commit; may be repeated.
 
     Raises:
         ReportWriteFailed: The file is gone or cannot be renamed.
@@ -211,28 +210,29 @@ def publish_shard(report_uri: str, shard: ShardFile) -> None:
             _flush(Path(final).parent)
     except FileNotFoundError as error:
         raise ReportWriteFailed(
-            f"{hidden} was written by a worker but is not there any more.",
-            "Make sure that all nodes share the report's storage and that nobody tidies it, and run again.",
+            f"{hidden} was written by a worker but no longer exists.",
+            "Check that all nodes share the report's storage and that nothing else deletes files there, "
+            "and run again.",
         ) from error
     except OSError as error:
         raise write_failed(error, final) from error
 
 
-def _require_report(place: Place) -> None:
-    """Refuse to make a stray folder on a node that does not see the report."""
+def _require_report(place: Location) -> None:
+    """Make sure that this node sees the report, before it makes a folder of its own."""
     try:
         if place.exists("_delta_log"):
             return
     except OSError as error:
         raise write_failed(error, place.uri) from error
     raise ReportWriteFailed(
-        f"There is no report at {place.uri} as this worker sees it.",
+        f"This worker finds no report at {place.uri}.",
         "Mount the same storage under the same path on every node, or use an s3:// or gs:// URI.",
     )
 
 
-def _write(place: Place, target: str, encoded: pa.Buffer) -> None:
-    if place.local is not None:  # an object store has no folders, only markers that pretend
+def _write(place: Location, target: str, encoded: pa.Buffer) -> None:
+    if place.local is not None:  # an object store has no folders
         place.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=False)
     with place.filesystem.open_output_stream(target) as sink:
         sink.write(encoded)
@@ -241,7 +241,7 @@ def _write(place: Place, target: str, encoded: pa.Buffer) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Wait until the disk has it: a power cut must not leave a committed file empty."""
+    """Wait until the file is on the disk: a power cut must not leave a committed file empty."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -250,7 +250,7 @@ def _flush(path: Path) -> None:
 
 
 def _file_content(rows: pa.Table, survey: str) -> pa.Table:
-    """The rows as they go into the file, checked."""
+    """Check the rows, and return them without the partition column."""
     if PARTITION_COLUMN in rows.column_names:
         surveys = rows[PARTITION_COLUMN].unique().to_pylist()
         if surveys not in ([], [survey]):
