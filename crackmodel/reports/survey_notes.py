@@ -11,7 +11,6 @@ The underscore keeps Parquet readers and Delta's vacuum away from the folder.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -166,11 +165,7 @@ def _read(note: Location) -> bytes | None:
 
 
 def _write(note: Location, content: Mapping[str, Any]) -> None:
-    """Write a note, all of it or nothing; an object store shows an object when its stream is closed."""
-    target = note.root if note.local is None else f"{note.root}.{uuid.uuid4().hex[:8]}.tmp"
+    encoded = json.dumps(content, indent=2).encode() + b"\n"
     if note.local is not None:
-        note.filesystem.create_dir(str(note.local.parent), recursive=False)
-    with note.filesystem.open_output_stream(target) as stream:
-        stream.write(json.dumps(content, indent=2).encode() + b"\n")
-    if target != note.root:
-        note.filesystem.move(target, note.root)
+        note.local.parent.mkdir(exist_ok=True)
+    note.write_bytes(encoded)

@@ -16,6 +16,7 @@ from pyarrow import fs
 
 from crackmodel.errors import ReportError, ReportWriteFailed, UsageError
 from crackmodel.storage.advice import advice, first_line, raised_as, remedy
+from crackmodel.storage.files import replacing
 from crackmodel.storage.object_stores import Store, check_uri, open_store
 from crackmodel.text import printable
 
@@ -197,6 +198,15 @@ class Location:
                 return bytes(file.read())
         except FileNotFoundError:
             raise FileNotFoundError(errno.ENOENT, "there is no such file", self.uri) from None
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write the file, all of it or nothing; an object appears when its stream is closed."""
+        if self.local is not None:
+            with replacing(self.local) as unfinished:
+                unfinished.write_bytes(content)
+        else:
+            with self.filesystem.open_output_stream(self.root) as stream:
+                stream.write(content)
 
 
 def _require_utf8(text: str) -> None:

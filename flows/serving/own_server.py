@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
 
 from crackmodel.errors import SchedulerError
+from crackmodel.storage.files import lock
 
 _HOST: Final = "127.0.0.1"
 _START_SECONDS: Final = 180.0
@@ -66,15 +66,15 @@ def scheduling_server() -> Iterator[subprocess.Popen[bytes] | None]:
 def _held(home: Path) -> Iterator[None]:
     """Lock Prefect's home, and with it the database, against another flows.serve."""
     home.mkdir(parents=True, exist_ok=True)
-    with (home / _LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SchedulerError(
-                f"Another flows.serve runs a server with its database in {home}.",
-                "To use that server, set PREFECT_API_URL to its address, and another --name; "
-                "to have another, set PREFECT_HOME to another folder, and PREFECT_SERVER_API_PORT.",
-            ) from error
+    try:
+        held = lock(home / _LOCK, wait=False)
+    except BlockingIOError as error:
+        raise SchedulerError(
+            f"Another flows.serve runs a server with its database in {home}.",
+            "To use that server, set PREFECT_API_URL to its address, and another --name; "
+            "to have another, set PREFECT_HOME to another folder, and PREFECT_SERVER_API_PORT.",
+        ) from error
+    with held:
         yield
 
 

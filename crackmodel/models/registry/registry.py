@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import uuid
@@ -27,6 +25,7 @@ from crackmodel.errors import ModelCorrupt, ModelError, ModelNotFound, UsageErro
 from crackmodel.models.card.card import Card, FileRecord, card_to_json
 from crackmodel.models.registry.versions import CARD, KERAS_MODEL, LITERT_MODEL, ModelVersion, open_version
 from crackmodel.storage.advice import raised_as
+from crackmodel.storage.files import lock, replacing, sync
 from crackmodel.storage.location import Location
 
 __all__ = [
@@ -45,6 +44,7 @@ PRETRAINED: Final = Path(__file__).resolve().parents[2] / "pretrained"
 
 PRODUCTION: Final = "production"
 _ALIASES: Final = "aliases.json"
+_LOCK: Final = ".lock"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERSION = re.compile(r"v[1-9][0-9]{0,8}")
@@ -167,13 +167,10 @@ class Registry:
         root = self.local_root()
         self.resolve(f"{name}@{version}")
         folder = root / name
-        with _locked(folder):
+        with lock(folder / _LOCK):
             aliases = {**self.aliases(name), alias: version}
-            temporary = folder / f".{_ALIASES}.{uuid.uuid4().hex}"
-            temporary.write_text(json.dumps(aliases, indent=2, sort_keys=True) + "\n")
-            _flush(temporary)
-            temporary.replace(folder / _ALIASES)
-            _flush(folder)
+            with replacing(folder / _ALIASES) as unfinished:
+                unfinished.write_text(json.dumps(aliases, indent=2, sort_keys=True) + "\n")
 
     @contextmanager
     def staging(self, name: str) -> Iterator[Path]:
@@ -219,15 +216,15 @@ class Registry:
         """
         folder = self.local_root() / _publishable(name)
         files = _hash_files(staging_dir)
-        with _locked(folder):
+        with lock(folder / _LOCK):
             newest = self.versions(name)
             version = f"v{int(newest[-1][1:]) + 1 if newest else 1}"
             finished = dataclasses.replace(card, name=name, version=version, files=files)
             (staging_dir / CARD).write_text(card_to_json(finished))
             for path in [*staging_dir.rglob("*"), staging_dir]:
-                _flush(path)
+                sync(path)
             staging_dir.rename(folder / version)
-            _flush(folder)
+            sync(folder)
         return ModelVersion(name, version, folder / version, finished)
 
 
@@ -267,18 +264,3 @@ def _hash_files(folder: Path) -> dict[str, FileRecord]:
                 hashlib.sha256(content).hexdigest(), len(content)
             )
     return records
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import uuid
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +24,7 @@ import pyarrow.parquet as pq
 
 from crackmodel.errors import ModelError
 from crackmodel.models.preprocessing import RESIZE
+from crackmodel.storage.files import replacing
 
 Values = npt.NDArray[np.float32]
 
@@ -101,19 +101,15 @@ class FeatureCache:
         )
         # Two trainings that extract the same chunk at once write the same file.
         name = hashlib.sha256("".join(sha256).encode()).hexdigest()[:32]
-        unfinished = self._folder / f".{name}.{uuid.uuid4().hex}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            # Floats of a network's features do not compress.
-            pq.write_table(
-                rows, unfinished, compression="none", use_dictionary=False, write_page_checksum=True
-            )
-            unfinished.replace(self._folder / f"{name}.parquet")
+            with replacing(self._folder / f"{name}.parquet") as unfinished:
+                # Floats of a network's features do not compress.
+                pq.write_table(
+                    rows, unfinished, compression="none", use_dictionary=False, write_page_checksum=True
+                )
         except OSError as fault:
             raise ModelError(
                 f"The features cannot be kept below {self._folder}: {fault.strerror or fault}.",
                 "Free space or choose another folder with --features or CRACKMODEL_FEATURES.",
             ) from fault
-        finally:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()

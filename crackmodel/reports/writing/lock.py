@@ -6,7 +6,6 @@ that ends. Object stores have no locks: see `crackmodel.reports.writing.fencing`
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -18,6 +17,7 @@ from typing import Final
 
 from crackmodel.errors import ReportBusy
 from crackmodel.reports.schema import check_name
+from crackmodel.storage.files import lock
 from crackmodel.storage.location import write_failed
 
 LOCK_FOLDER: Final = "_locks"
@@ -40,21 +40,15 @@ def hold_survey(report: Path, survey: str, run_id: str = "") -> Iterator[None]:
         ReportWriteFailed: The lock file cannot be made.
     """
     path = report / LOCK_FOLDER / f"{check_name(survey)}.lock"
+    holder = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "run": run_id,
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     try:
         path.parent.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise write_failed(error, str(path)) from error
-    try:
-        _take(descriptor, path, survey, run_id)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _take(descriptor: int, path: Path, survey: str, run_id: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file = lock(path, wait=False)
     except BlockingIOError as error:
         raise ReportBusy(
             f"Survey {survey!r} is being scored into this report by another run{_holder(path)}.",
@@ -62,17 +56,14 @@ def _take(descriptor: int, path: Path, survey: str, run_id: str) -> None:
         ) from error
     except OSError as error:
         raise write_failed(error, str(path)) from error
-    note = {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "run": run_id,
-        "since": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(note).encode(), 0)
-    except OSError as error:
-        raise write_failed(error, str(path)) from error
+    with file:
+        try:
+            file.truncate(0)
+            file.write(json.dumps(holder).encode())
+            file.flush()
+        except OSError as error:
+            raise write_failed(error, str(path)) from error
+        yield
 
 
 def _holder(path: Path) -> str:

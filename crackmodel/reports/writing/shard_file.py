@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import uuid
 from collections.abc import Mapping
@@ -32,6 +31,7 @@ from crackmodel.reports.schema import (
     check_rows,
     partition_folder,
 )
+from crackmodel.storage.files import sync
 from crackmodel.storage.location import Location, open_place, write_failed
 
 BOUNDED_COLUMNS: Final = ("image", "model", "model_sha256", "preprocess", "run_id")
@@ -207,7 +207,7 @@ def publish_shard(report_uri: str, shard: ShardFile) -> None:
             return
         place.filesystem.move(hidden, final)
         if place.local is not None:
-            _flush(Path(final).parent)
+            sync(Path(final).parent)
     except FileNotFoundError as error:
         raise ReportWriteFailed(
             f"{hidden} was written by a worker but no longer exists.",
@@ -237,16 +237,7 @@ def _write(place: Location, target: str, encoded: pa.Buffer) -> None:
     with place.filesystem.open_output_stream(target) as sink:
         sink.write(encoded)
     if place.local is not None:
-        _flush(Path(target))
-
-
-def _flush(path: Path) -> None:
-    """Wait until the file is on the disk: a power cut must not leave a committed file empty."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(Path(target))
 
 
 def _file_content(rows: pa.Table, survey: str) -> pa.Table:

@@ -43,6 +43,7 @@ from crackmodel.models.training.finetuning import (
 )
 from crackmodel.models.training.tile_batches import in_batches, prefetched
 from crackmodel.models.training.training_events import EpochFinished
+from crackmodel.storage.files import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -130,16 +131,14 @@ def _note_start(folder: Path, rank: int, epoch: int) -> None:
 
 def _announce(folder: Path, rank: int, state: State) -> None:
     if rank == 0:
-        unfinished = folder / ".epochs.json"
-        unfinished.write_text(json.dumps([asdict(event) for event in state.history]))
-        unfinished.replace(folder / "epochs.json")
+        with replacing(folder / "epochs.json") as unfinished:
+            unfinished.write_text(json.dumps([asdict(event) for event in state.history]))
 
 
 def _save(folder: Path, rank: int, state: State) -> None:
     if rank == 0:
-        unfinished = folder / f".{STATE_FILE}"
-        state.write(unfinished)
-        unfinished.replace(folder / STATE_FILE)
+        with replacing(folder / STATE_FILE) as unfinished:
+            state.write(unfinished)
 
 
 class Replica:
