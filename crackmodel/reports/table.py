@@ -103,7 +103,7 @@ class ReportTable(CommittedRows):
     def commit(self, files: Sequence[ShardFile], *, run_id: str) -> None:
         """Add published shards to the report, all of them or none.
 
-        What the log already has is not added again, so after any doubt the same call may be repeated.
+        What this object has committed is not committed again, so after any doubt the call may be repeated.
 
         Args:
             files: What `write_shard` returned and `publish_shard` published.

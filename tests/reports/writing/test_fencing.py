@@ -9,11 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.transaction import AddAction
 from pyarrow import fs
 
 from crackmodel.errors import ReportBusy, ReportWriteFailed
-from crackmodel.reports.schema import build_rows
+from crackmodel.reports.schema import REPORT_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Location
@@ -48,6 +49,22 @@ class LosesAnswers(ReportTable):
         if self.lost and self.appended:
             raise ReportWriteFailed("the log cannot be read", "run again")
         return super()._left_to_commit(*args)  # type: ignore[arg-type]
+
+
+class WritesIdsOfRuns(ReportTable):
+    """An older crackmodel, whose commits also carried the number of the commit under the run's name."""
+
+    def _append(self, files: list[ShardFile], run_id: str) -> None:  # type: ignore[override]
+        self._table.create_write_transaction(
+            [AddAction(file.path, file.bytes, file.partition, 0, True, file.stats) for file in files],
+            mode="append",
+            schema=REPORT_SCHEMA,
+            partition_by=["survey"],
+            commit_properties=CommitProperties(
+                custom_metadata={"run_id": run_id, "survey": "bridge"},
+                app_transactions=[Transaction(run_id, 0), Transaction("survey:bridge", 0)],
+            ),
+        )
 
 
 def without_lock(uri: str, kind: type[ReportTable] = ReportTable) -> ReportTable:
@@ -209,6 +226,22 @@ def test_runs_leave_no_ids_of_their_own_in_the_log(table: ReportTable) -> None:
     kept = pd.read_parquet(max(log.glob("*.checkpoint.parquet")))["txn"].dropna()
     assert ids == {"survey:bridge", "compaction:bridge"}
     assert len(kept) == 1
+
+
+def test_report_of_before_whose_log_has_ids_of_runs_goes_on(table: ReportTable) -> None:
+    old, store = without_lock(table.uri, WritesIdsOfRuns), without_lock(table.uri)
+    ask(old)
+    ask(store)
+    files = shard(old, "a.jpg", "run-a")
+    old.commit(files, run_id="run-a")
+    with pytest.raises(ReportBusy, match="run-a"):
+        store.commit(shard(store, "a.jpg", "run-b"), run_id="run-b")
+    ReportTable.open(table.uri).commit(files, run_id="run-a")
+    assert DeltaTable(table.uri).version() == 1
+    ask(store)
+    store.commit(shard(store, "b.jpg", "run-b"), run_id="run-b")
+
+    assert images(table) == ["a.jpg", "b.jpg"]
 
 
 def test_lost_answer_is_no_other_run(table: ReportTable) -> None:
