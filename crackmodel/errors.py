@@ -32,8 +32,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from crackmodel.text import printable
-
 __all__ = [
     "ClusterError",
     "CrackmodelError",
@@ -57,7 +55,6 @@ __all__ = [
     "TooManyRejected",
     "UsageError",
     "WeightsNotFound",
-    "printable",
 ]
 
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from crackmodel.cli.exits import run_command
 from crackmodel.errors import SchedulerError, UsageError
+from crackmodel.text import one_line
 
 _SHIPPED: Final = Path(__file__).resolve().parent.parent / "deploy" / "automations"
 
@@ -112,9 +113,8 @@ def _read(file: Path, block: UUID) -> AutomationCore:
         content["actions"] = [_with_block(action, block) for action in content["actions"]]
         return AutomationCore.model_validate(content)
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
-        why = " ".join(str(error).split())[:300]
         raise UsageError(
-            f"{file} is no automation: {why}.", "Compare it with the files that ship."
+            f"{file} is no automation: {one_line(error, 300)}.", "Compare it with the files that ship."
         ) from error
 
 

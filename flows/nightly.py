@@ -14,7 +14,6 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from crackmodel.cli.exits import run_command
 from crackmodel.cli.options import JsonOption, RootArgument, with_options, with_parameters
 from crackmodel.cluster.session import shared_ray_session
-from crackmodel.errors import printable
 from crackmodel.scoring.nightly import (
     NightlyRun,
     SurveyOutcome,
@@ -26,6 +25,7 @@ from crackmodel.scoring.nightly_summary import markdown_night, night_rows, plain
 from crackmodel.scoring.result import RunResult
 from crackmodel.settings import NightlySettings, ScoreSettings
 from crackmodel.surveys.discovery import RosterEntry
+from crackmodel.text import printable
 from flows.prefect_progress import ProgressArtifact, emit_too_many_rejected
 from flows.running import run_embedded, run_task
 from flows.score import score_shards

@@ -16,7 +16,6 @@ from prefect.events import emit_event
 
 from crackmodel.cluster.capacity import ClusterAwaited
 from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
-from crackmodel.errors import printable
 from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run_events import (
     ClockBehind,
@@ -28,6 +27,7 @@ from crackmodel.scoring.run_events import (
     WorkerLost,
 )
 from crackmodel.scoring.tally import Tally
+from crackmodel.text import printable
 
 TOO_MANY_REJECTED: Final = "crackmodel.survey.too-many-rejected"
 """The event of a survey with more rejected images than allowed; `deploy/automations` listens to it."""

@@ -32,11 +32,12 @@ from pydantic import ValidationError
 from crackmodel.cli.exits import run_command
 from crackmodel.cli.options import RootArgument, with_options
 from crackmodel.cluster.jobs.command import from_anywhere
-from crackmodel.errors import SchedulerError, SurveyError, UsageError, printable
+from crackmodel.errors import SchedulerError, SurveyError, UsageError
 from crackmodel.scoring.own_folders import own_folders
 from crackmodel.settings import NightlySettings
 from crackmodel.storage.location import Location
 from crackmodel.surveys.discovery import find_surveys
+from crackmodel.text import printable
 from flows.nightly import nightly
 from flows.serving.own_server import scheduling_server
 from flows.serving.stop_runs import drain, runs_of

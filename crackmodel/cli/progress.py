@@ -20,7 +20,6 @@ from rich.text import Text
 
 from crackmodel.cluster.capacity import ClusterAwaited
 from crackmodel.cluster.jobs.job_events import JobSaid, JobStarted
-from crackmodel.errors import printable
 from crackmodel.models.training.training_events import FeaturesExtracted, TrainingEvent
 from crackmodel.scoring.run_events import (
     ClockBehind,
@@ -32,6 +31,7 @@ from crackmodel.scoring.run_events import (
     WorkerLost,
 )
 from crackmodel.scoring.tally import Tally
+from crackmodel.text import printable
 
 _SECONDS_BETWEEN_LINES: Final = 10.0
 

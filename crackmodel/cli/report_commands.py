@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from crackmodel.cli.options import JsonOption, with_options
-from crackmodel.errors import ReportBusy, UsageError, printable
+from crackmodel.errors import ReportBusy, UsageError
 from crackmodel.settings import CompactSettings, ReportSettings
+from crackmodel.text import printable
 
 if TYPE_CHECKING:
     from crackmodel.reports.table import ReportTable

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Final
 
 from crackmodel.errors import ClusterError
+from crackmodel.text import one_line
 
 _PROBE_SECONDS: Final = 2.0
 """Longer than a connection within a cluster's network takes."""
@@ -193,7 +194,7 @@ def _connected(workers: int | None) -> Iterator[None]:
                     ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises a bare Exception where its processes take too long to start
         raise ClusterError(
-            f"Ray did not start or answer at {address}: {' '.join(str(error).split())[:300]}.",
+            f"Ray did not start or answer at {address}: {one_line(error, 300)}.",
             "Check that the head runs (`ray status`), that RAY_ADDRESS is its HOST:PORT and that this "
             "machine has the cluster's token; or use --workers 0 to run without Ray.",
         ) from error

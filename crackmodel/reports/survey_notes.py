@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from crackmodel.errors import ReportDamaged, ReportError, ReportIncompatible, printable
+from crackmodel.errors import ReportDamaged, ReportError, ReportIncompatible
 from crackmodel.reports.schema import check_name, partition_folder
 from crackmodel.storage.advice import raised_as
 from crackmodel.storage.location import Location, open_place, write_failed
+from crackmodel.text import printable
 
 SURVEY_FOLDER: Final = "_surveys"
 """Inside the report, beside the survey's rows."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from crackmodel.errors import printable
 from crackmodel.scoring.nightly import NightlyRun, SurveyOutcome
-from crackmodel.scoring.run_summary import escaped
+from crackmodel.text import escaped, printable
 
 _IMAGES_EACH = 5
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crackmodel.errors import printable
 from crackmodel.reports.reading.run_statistics import TopImage
 from crackmodel.scoring.result import RunResult
+from crackmodel.text import escaped, printable
 
 _TOP_LINES = 5
 
@@ -136,9 +136,3 @@ def _program() -> str:
     if shutil.which("crackmodel"):
         return "crackmodel"
     return shlex.quote(os.path.relpath(Path(sys.executable).with_name("crackmodel")))
-
-
-def escaped(text: str) -> str:
-    """Make a text safe to put into Markdown: nothing in it is read as markup, of Markdown or HTML."""
-    safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{char}" if char in r"\`*_[]|#" else char for char in safe)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from crackmodel.errors import printable
 from crackmodel.scoring.run_events import RunPlanned, ShardCommitted, WorkerLost
+from crackmodel.text import printable
 
 _SHOWN_NOTICES: Final = 10
 

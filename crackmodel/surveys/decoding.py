@@ -34,6 +34,7 @@ from crackmodel.errors import ImageRejected
 from crackmodel.surveys import jpeg_structure
 from crackmodel.surveys.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from crackmodel.surveys.exif import ImageMetadata, read_exif_block, read_metadata, read_orientation
+from crackmodel.text import one_line
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -183,12 +184,12 @@ def _decode_with_pillow(data: bytes, kind: str, limits: DecodeLimits) -> Pixels:
         raise
     except Image.DecompressionBombError as error:
         # WebP alone: its plugin asks the process-wide limit (179 million pixels by default) even here.
-        raise ImageRejected("too_many_pixels", "identify", _one_line(error)) from None
+        raise ImageRejected("too_many_pixels", "identify", one_line(error)) from None
     except Exception as error:
         # Pillow's decoders raise whatever hostile bytes provoke: OSError, SyntaxError, struct.error,
         # EOFError, TypeError, KeyError, OverflowError, MemoryError, ... It is one unreadable picture.
         code = "truncated" if _ends_early(data, kind, picture, error) else "undecodable"
-        raise ImageRejected(code, "decode", _one_line(error)) from None
+        raise ImageRejected(code, "decode", one_line(error)) from None
 
 
 def _load_rgb(picture: ImageFile.ImageFile, data: bytes) -> Pixels:
@@ -329,10 +330,6 @@ def _tiff_ends_early(data: bytes, picture: ImageFile.ImageFile | None) -> bool:
         return True
     lengths = ((_TIFF_TYPE_SIZES.get(kind, 1) * number, place) for _, kind, number, place in entries)
     return version == 42 and any(length > 4 and place + length > len(data) for length, place in lengths)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _excerpt(data: bytes) -> str:

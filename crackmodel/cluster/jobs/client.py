@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from crackmodel.cluster.session import shown_address
 from crackmodel.errors import ClusterError
+from crackmodel.text import one_line
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -139,7 +140,7 @@ class Cluster:
                 "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token that the "
                 "head was started with.",
             )
-        problem = "does not answer" if isinstance(error, OSError) else f"refuses: {_first_words(error)}"
+        problem = "does not answer" if isinstance(error, OSError) else f"refuses: {one_line(error, 300)}"
         return ClusterError(
             f"The cluster at {self.address} {problem}.",
             "Check that the head runs and that RAY_ADDRESS is its dashboard's http://HOST:8265. What was "
@@ -186,7 +187,3 @@ def _not_installed(error: Exception) -> ClusterError:
 def _may_have_arrived(error: Exception) -> bool:
     """Check whether a submission that failed may have started a job: no answer, or a server's error."""
     return isinstance(error, OSError) or "status code 5" in str(error)
-
-
-def _first_words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

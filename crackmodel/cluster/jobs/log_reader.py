@@ -14,7 +14,8 @@ from typing import Any, Final
 from crackmodel.cluster.jobs.client import Cluster
 from crackmodel.cluster.jobs.job_events import JobSaid
 from crackmodel.cluster.jobs.log_protocol import read_record
-from crackmodel.errors import ClusterError, CrackmodelError, TooManyRejected, printable
+from crackmodel.errors import ClusterError, CrackmodelError, TooManyRejected
+from crackmodel.text import printable
 
 _POLL_SECONDS: Final = 0.5
 """How long a signal or a time limit may have to wait."""

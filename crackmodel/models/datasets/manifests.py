@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from crackmodel.errors import DatasetError
+from crackmodel.text import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,8 +83,7 @@ def _read_table(path: Path) -> pa.Table:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pa.parquet.read_table(path)
     except (pa.ArrowException, OSError) as fault:
-        reason = " ".join(str(fault).split())[:200]
-        raise DatasetError(f"The manifest {path} cannot be read: {reason}.", _FORMAT) from fault
+        raise DatasetError(f"The manifest {path} cannot be read: {one_line(fault, 200)}.", _FORMAT) from fault
     raise DatasetError(f"{path} is neither a folder nor a CSV or Parquet manifest.", _FORMAT)
 
 

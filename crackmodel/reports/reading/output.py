@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crackmodel.errors import printable
+from crackmodel.text import printable
 
-__all__ = ["LONGEST_TABLE", "OutputFormat", "printable", "write_result"]
+__all__ = ["LONGEST_TABLE", "OutputFormat", "write_result"]
 
 OutputFormat = Literal["table", "json", "csv", "parquet"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from crackmodel.errors import ClusterError, SurveyError, printable
+from crackmodel.errors import ClusterError, SurveyError
 from crackmodel.scoring.isolation.subprocess_scorer import LOST_CODES
 from crackmodel.scoring.task import ShardResult
+from crackmodel.text import printable
 
 _LOST_WITHOUT_SUCCESS: Final = 3
 """After so many images that no process survived, and no shard that one did, the workers are tested."""

@@ -14,12 +14,13 @@ from typing import Final
 import pyarrow as pa
 from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 
-from crackmodel.errors import ImageRejected, SurveyError, printable
+from crackmodel.errors import ImageRejected, SurveyError
 from crackmodel.scoring.plan import ListedFile
 from crackmodel.storage.advice import advice
 from crackmodel.storage.object_stores import CONNECTIONS
 from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.decoding import identify
+from crackmodel.text import printable
 
 _Group = Sequence[ListedFile]
 _Contents = Future[list[bytes | ImageRejected]]

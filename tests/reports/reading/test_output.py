@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crackmodel.errors import printable
 from crackmodel.reports.reading.output import LONGEST_TABLE, OutputFormat, write_result
 from crackmodel.reports.schema import TIMESTAMP
+from crackmodel.text import printable
 from tests.reports.rows import NOON
 
 ANSWER = pa.table(
