@@ -173,6 +173,7 @@ def test_a_stopped_run_is_finished_by_the_next(
     assert len(pd.read_parquet(report)) == 300
 
 
+@pytest.mark.integration
 def test_a_driver_killed_at_any_storage_operation_loses_and_doubles_nothing(
     patches: Path, tmp_path: Path
 ) -> None:
