@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from crackmodel.models.inference.engines import LiteRTModel, without_greeting
+from crackmodel.models.inference.engines import LiteRTModel, silence_litert_banner
 from crackmodel.models.inference.model_file import read_model_file
 from crackmodel.models.registry.registry import Registry
 from crackmodel.reports.table import ReportTable
@@ -198,7 +198,7 @@ def _quickest(what: Callable[[], Any], times: int, rounds: int) -> float:
 def _interpreter(model_file: str) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
-    with without_greeting():
+    with silence_litert_banner():
         content = Registry("models").resolve("builtin").read_file(model_file)
         interpreter = Interpreter(model_content=content, num_threads=1)
         interpreter.allocate_tensors()

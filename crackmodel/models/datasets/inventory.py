@@ -50,7 +50,7 @@ class DatasetRead:
         return f"{self.usable:,} images; {left_out} left out: {shown}{more}"
 
 
-def take_stock(
+def summarise_dataset(
     images: TrainingImages, kept: Rows, sha256: Sequence[str], bad: Sequence[BadFile]
 ) -> DatasetRead:
     """Say what was read, and refuse data sets of which a class cannot be used.
@@ -95,7 +95,7 @@ def describe_data(
     sha256: Sequence[str],
     division: Division,
     seed: int,
-    stock: DatasetRead,
+    dataset: DatasetRead,
 ) -> DataRecord:
     """Compose what a card says of the data.
 
@@ -106,7 +106,7 @@ def describe_data(
         sha256: The hash of each of these.
         division: How these were divided.
         seed: Of the split.
-        stock: From `take_stock`.
+        dataset: From `summarise_dataset`.
     """
     split = division.split
     labels, member = images.labels[kept], images.member[kept]
@@ -115,11 +115,11 @@ def describe_data(
         return Part(len(rows), int(labels[rows].sum()))
 
     member_of = dict(zip(images.names, images.member, strict=True))
-    left_out = Counter(int(member_of[file.file]) for file in stock.bad)
+    left_out = Counter(int(member_of[file.file]) for file in dataset.bad)
     sets = tuple(
         SetRecord(
             name=each.name,
-            fingerprint=stock.fingerprints[each.name],
+            fingerprint=dataset.fingerprints[each.name],
             positive=each.positive,
             negative=each.negative,
             unusable=left_out[number],
@@ -134,7 +134,7 @@ def describe_data(
         fingerprint=fingerprint([images.names[place] for place in kept], sha256, labels),
         positive=images.positive,
         negative=images.negative,
-        unusable=len(stock.bad),
+        unusable=len(dataset.bad),
         duplicates=len(sha256) - len(set(sha256)),
         split=division.described,
         seed=seed,

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.models.inference.engines import CRACK, without_greeting
+from crackmodel.models.inference.engines import CRACK, silence_litert_banner
 from crackmodel.models.network import CLASS_NAMES, FEATURES
 from crackmodel.models.preprocessing import TILE_EDGE
 
@@ -36,7 +36,7 @@ def activation_maps(model: bytes, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[n
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    with warnings.catch_warnings(), without_greeting():
+    with warnings.catch_warnings(), silence_litert_banner():
         warnings.simplefilter("ignore", UserWarning)  # keeping all tensors costs memory: 20 MB here
         interpreter: Any = Interpreter(model_content=model, experimental_preserve_all_tensors=True)
         interpreter.allocate_tensors()

@@ -100,7 +100,7 @@ def log_odds(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 @contextmanager
-def without_greeting() -> Iterator[None]:
+def silence_litert_banner() -> Iterator[None]:
     """Keep the line that LiteRT writes to file descriptor 2 for every interpreter off the terminal.
 
     There is no switch for it. What goes wrong meanwhile is raised, not written.
@@ -135,7 +135,7 @@ class LiteRTModel:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            with without_greeting():
+            with silence_litert_banner():
                 self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as fault:

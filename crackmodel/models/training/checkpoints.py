@@ -1,4 +1,4 @@
-"""Where a distributed training stands, as one file: what its workers start from, besides the tiles."""
+"""The state of a distributed training after an epoch, as one file."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class State:
         )
 
     def is_last(self, epochs: int, patience: int) -> bool:
-        """Tell whether training is over: all epochs are done, or `patience` of them were no improvement."""
+        """Whether all epochs are done, or the last `patience` of them were no improvement."""
         return self.epoch >= epochs or self.epoch - self.best >= patience
 
     def write(self, path: Path) -> None:

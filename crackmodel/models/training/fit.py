@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from crackmodel.errors import ModelExportFailed
 from crackmodel.models.card.card import Epoch
-from crackmodel.models.datasets.inventory import take_stock
+from crackmodel.models.datasets.inventory import summarise_dataset
 from crackmodel.models.datasets.labelled import Split, read_tiles
 from crackmodel.models.datasets.several import TrainingImages
 from crackmodel.models.datasets.splits import Division, SplitRule, divide_images
@@ -23,11 +23,12 @@ from crackmodel.models.network import attach_head, build_backbone, with_features
 from crackmodel.models.training.checkpoints import TILES_FILE
 from crackmodel.models.training.features import Features, extract_features, tile_features
 from crackmodel.models.training.finetuning import FinetuneRecipe, finetune
-from crackmodel.models.training.frozen_head import as_record, fit_head
+from crackmodel.models.training.frozen_head import fit_head
 from crackmodel.models.training.recipe import Recipe
-from crackmodel.models.training.split_comparison import Trial, other_rule, try_splits
+from crackmodel.models.training.split_comparison import SplitFit, fit_split, other_rule
 from crackmodel.models.training.tile_batches import map_tiles
 from crackmodel.models.training.training_events import DatasetRead, EpochFinished, TrainingEvent
+from crackmodel.settings import TrainSettings
 
 if TYPE_CHECKING:
     import keras
@@ -41,7 +42,7 @@ _SAMPLE: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A trained network with what its card has to tell.
+    """A trained network with everything that its card needs.
 
     Attributes:
         network: The Keras model.
@@ -52,12 +53,12 @@ class Fitted:
         features: float32 [n, 1280], the trained network's pooled features.
         sha256: Hash of each good file.
         kept: Each row's place among the data set's files.
-        stock: What was read, and what was left out.
+        dataset: What was read, and what was left out.
         history: Every epoch.
         best_epoch: The epoch whose weights were kept.
         hyperparameters: Of this mode.
         difference: Largest difference between Keras and what stands for it.
-        trials: Heads on the backbone's features, by which the ways of splitting are compared.
+        split_fits: Heads on the backbone's features, for the comparison of splits.
     """
 
     network: Any
@@ -68,12 +69,12 @@ class Fitted:
     features: npt.NDArray[np.float32]
     sha256: tuple[str, ...]
     kept: npt.NDArray[np.int64]
-    stock: DatasetRead
+    dataset: DatasetRead
     history: tuple[Epoch, ...]
     best_epoch: int
     hyperparameters: Mapping[str, Any]
     difference: float
-    trials: tuple[Trial, ...]
+    split_fits: tuple[SplitFit, ...]
 
     @property
     def split(self) -> Split:
@@ -85,17 +86,21 @@ def fit_network(
     images: TrainingImages,
     recipe: Recipe,
     weights: Path,
-    workers: int | None,
-    train_workers: int | None,
-    gpus_per_worker: int,
+    settings: TrainSettings,
     folder: Path,
     cache: Path,
-    tell: OnEvent,
+    on_event: OnEvent,
 ) -> Fitted:
-    """Train a network by a recipe; the other arguments are those of `training.train_model`.
+    """Train a network by a recipe.
 
-    `folder` is where tiles are kept and training workers meet; all of that is gone when this returns.
-    `cache` is the folder of known features.
+    Args:
+        images: All that were listed.
+        recipe: What decides how the model comes out.
+        weights: Those of the backbone.
+        settings: Workers and GPUs.
+        folder: Where tiles lie and training workers meet; all of that is gone when this returns.
+        cache: Folder of features that are known already.
+        on_event: Called with every event.
 
     Raises:
         DatasetError: A class without pictures, or too few images for the split.
@@ -106,19 +111,11 @@ def fit_network(
     """
     backbone = build_backbone(weights)
     if recipe.finetune is None:
-        return _fit_frozen(images, backbone, recipe, workers, cache, tell)
+        return _fit_frozen(images, backbone, recipe, settings.workers, cache, on_event)
     # Workers that are still ending when a training is interrupted may write there.
     with tempfile.TemporaryDirectory(prefix=".workers-", dir=folder, ignore_cleanup_errors=True) as meeting:
         return _fit_all_layers(
-            images,
-            backbone,
-            recipe.finetune,
-            recipe.rule,
-            train_workers,
-            gpus_per_worker,
-            Path(meeting),
-            cache,
-            tell,
+            images, backbone, recipe.finetune, recipe.rule, settings, Path(meeting), cache, on_event
         )
 
 
@@ -128,27 +125,22 @@ def _fit_frozen(
     recipe: Recipe,
     workers: int | None,
     cache: Path,
-    tell: OnEvent,
+    on_event: OnEvent,
 ) -> Fitted:
-    features = extract_features(images, to_litert(backbone), cache=cache, workers=workers, on_event=tell)
+    features = extract_features(images, to_litert(backbone), cache=cache, workers=workers, on_event=on_event)
     labels = images.labels[features.kept]
-    stock = take_stock(images, features.kept, features.sha256, features.bad)
-    tell(stock)
+    dataset = summarise_dataset(images, features.kept, features.sha256, features.bad)
+    on_event(dataset)
     division = divide_images(recipe.rule, images, features.kept, features.sha256, features.values)
-    split = division.split
+    steps: dict[str, Any] = {"epochs": recipe.epochs, "batch_size": recipe.batch_size}
+    rate = recipe.head_learning_rate
     head, history = fit_head(
-        features.values,
-        labels,
-        split,
-        epochs=recipe.epochs,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        learning_rate=recipe.head_learning_rate,
-        on_epoch=tell,
-    )
+        features.values, labels, division.split, **steps, seed=recipe.seed, learning_rate=rate,
+        on_epoch=on_event,
+    )  # fmt: skip
     outputs = np.asarray(head.predict(features.values, batch_size=1024, verbose=0))
     network = attach_head(backbone, head)
-    sample = _sample(labels, split)
+    sample = _sample(labels, division.split)
     tiles = read_tiles(images.root, [images.files[row] for row in features.kept[sample]]).tiles
     litert = to_litert(with_features(network))
     apart = float(np.abs(LiteRTModel(litert).run(tiles) - outputs[sample]).max())
@@ -166,18 +158,12 @@ def _fit_frozen(
         features=features.values,
         sha256=features.sha256,
         kept=features.kept,
-        stock=stock,
+        dataset=dataset,
         history=tuple(history),
         best_epoch=recipe.epochs,
-        hyperparameters={
-            "epochs": recipe.epochs,
-            "batch_size": recipe.batch_size,
-            "optimizer": "Adam",
-            "learning_rate": recipe.head_learning_rate,
-            "trainable": "head",
-        },
+        hyperparameters={**steps, "optimizer": "Adam", "learning_rate": rate, "trainable": "head"},
         difference=max(apart, largest_difference(network, litert, tiles)),
-        trials=try_splits([other_rule(recipe.rule)], images, features, recipe.epochs, recipe.batch_size),
+        split_fits=(fit_split(other_rule(recipe.rule), images, features, **steps),),
     )
 
 
@@ -186,55 +172,40 @@ def _fit_all_layers(
     backbone: keras.Model,
     recipe: FinetuneRecipe,
     rule: SplitRule,
-    train_workers: int | None,
-    gpus_per_worker: int,
+    settings: TrainSettings,
     folder: Path,
     cache: Path,
-    tell: OnEvent,
+    on_event: OnEvent,
 ) -> Fitted:
     chunk = map_tiles(images.root, images.files, folder / TILES_FILE)
-    stock = take_stock(images, chunk.kept, chunk.sha256, chunk.bad)
-    tell(stock)
+    dataset = summarise_dataset(images, chunk.kept, chunk.sha256, chunk.bad)
+    on_event(dataset)
     labels = images.labels[chunk.kept]
-    frozen = tile_features(chunk.tiles, chunk.sha256, to_litert(backbone), cache=cache, on_event=tell)
+    frozen = tile_features(chunk.tiles, chunk.sha256, to_litert(backbone), cache=cache, on_event=on_event)
     features = Features(frozen, chunk.kept, chunk.sha256, chunk.bad)
     division = divide_images(rule, images, chunk.kept, chunk.sha256, frozen)
     split = division.split
     # A head of random numbers would send its first, large gradients through the whole backbone.
     head, _ = fit_head(
-        frozen,
-        labels,
-        split,
-        epochs=WARM_START_EPOCHS,
-        batch_size=recipe.batch_size,
-        seed=rule.seed,
-        on_epoch=lambda _: None,
+        frozen, labels, split, epochs=WARM_START_EPOCHS, batch_size=recipe.batch_size, seed=rule.seed
     )
     network = attach_head(backbone, head)
     history: list[Epoch] = []
 
     def on_epoch(event: EpochFinished) -> None:
-        history.append(as_record(event))
-        tell(event)
+        history.append(Epoch(event.epoch, event.loss, event.accuracy, event.val_loss, event.val_accuracy))
+        on_event(event)
 
-    given: dict[str, Any] = {
-        "train": split.train,
-        "validation": split.validation,
-        "recipe": recipe,
-        "seed": rule.seed,
-        "on_epoch": on_epoch,
-    }
-    if train_workers:
+    rows = {"train": split.train, "validation": split.validation}
+    given: dict[str, Any] = {**rows, "recipe": recipe, "seed": rule.seed, "on_epoch": on_epoch}
+    hyperparameters = recipe.as_record()
+    if workers := settings.train_workers:
         from crackmodel.models.training.distributed.coordinator import finetune_on_ray
 
+        hyperparameters["train_workers"] = workers
+        gpus = settings.gpus_per_worker
         best = finetune_on_ray(
-            network,
-            chunk.tiles,
-            labels,
-            workers=train_workers,
-            gpus=gpus_per_worker,
-            folder=folder,
-            **given,
+            network, chunk.tiles, labels, workers=workers, gpus=gpus, folder=folder, **given
         ).best_epoch
     else:
         best = finetune(network, chunk.tiles, labels, **given)
@@ -249,12 +220,12 @@ def _fit_all_layers(
         features=moved,
         sha256=chunk.sha256,
         kept=chunk.kept,
-        stock=stock,
+        dataset=dataset,
         history=tuple(history),
         best_epoch=best,
-        hyperparameters=recipe.as_record() | ({"train_workers": train_workers} if train_workers else {}),
+        hyperparameters=hyperparameters,
         difference=largest_difference(network, litert, chunk.tiles[_sample(labels, split)]),
-        trials=try_splits([rule, other_rule(rule)], images, features),
+        split_fits=tuple(fit_split(each, images, features) for each in (rule, other_rule(rule))),
     )
 
 

@@ -32,20 +32,20 @@ def fit_head(
     batch_size: int,
     seed: int,
     learning_rate: float = HEAD_LEARNING_RATE,
-    on_epoch: Callable[[EpochFinished], None],
+    on_epoch: Callable[[EpochFinished], None] = lambda _: None,
 ) -> tuple[keras.Model, list[Epoch]]:
     """Fit a softmax head to features with Keras; the last epoch's weights stay.
 
     Args:
         features: float32 [n, 1280].
         labels: Integers [n].
-        split: Its training rows are learnt, its validation rows measured after every epoch.
+        split: The head is fitted to its training rows and measured on its validation rows.
         epochs: Passes.
         batch_size: Rows a step.
         seed: Of the first weights and the order. Keras', NumPy's and Python's global generators are set to
             it here, since whatever ran before (Ray, above all) has drawn from them.
         learning_rate: Adam's.
-        on_epoch: Told after every epoch.
+        on_epoch: Called after every epoch.
 
     Returns:
         The head and its history.
@@ -54,9 +54,10 @@ def fit_head(
 
     history: list[Epoch] = []
 
-    def remember(event: EpochFinished) -> None:
-        history.append(as_record(event))
-        on_epoch(event)
+    def end_epoch(epoch: int, logs: dict[str, float]) -> None:
+        measured = {name: float(logs[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        history.append(Epoch(epoch + 1, **measured))
+        on_epoch(EpochFinished(epoch + 1, epochs, **measured))
 
     keras.utils.set_random_seed(seed)
     head = build_head()
@@ -73,31 +74,7 @@ def fit_head(
         validation_data=(features[split.validation], one_hot(labels[split.validation])),
         epochs=epochs,
         batch_size=batch_size,
-        callbacks=[_epoch_reporter(epochs, remember)],
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=end_epoch)],
         verbose=0,
     )
     return head, history
-
-
-def as_record(event: EpochFinished) -> Epoch:
-    """Turn an epoch that was told into one for the card."""
-    return Epoch(event.epoch, event.loss, event.accuracy, event.val_loss, event.val_accuracy)
-
-
-def _epoch_reporter(epochs: int, on_epoch: Callable[[EpochFinished], None]) -> keras.callbacks.Callback:
-    """Turn Keras' end of an epoch into an `EpochFinished`."""
-    import keras
-
-    def report(epoch: int, logs: dict[str, float]) -> None:
-        on_epoch(
-            EpochFinished(
-                epoch=epoch + 1,
-                epochs=epochs,
-                loss=float(logs["loss"]),
-                accuracy=float(logs["accuracy"]),
-                val_loss=float(logs["val_loss"]),
-                val_accuracy=float(logs["val_accuracy"]),
-            )
-        )
-
-    return keras.callbacks.LambdaCallback(on_epoch_end=report)

@@ -18,7 +18,7 @@ _POLICY: Final = "mixed_bfloat16"
 
 
 def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
-    """Make the network that is trained in a network's stead.
+    """Copy a network into the precision that it is trained in.
 
     Its weights are float32 in either case and in the same order: `get_weights` of one fits `set_weights` of
     the other. What is exported is the network that was given, never the one in mixed precision.

@@ -1,4 +1,4 @@
-"""The recipe of a training: all that decides how a model comes out, besides images, weights and software."""
+"""The recipe of a training: what decides the result besides images, weights and software."""
 
 from __future__ import annotations
 
@@ -76,15 +76,15 @@ def choose_recipe(like: ModelVersion | None, settings: TrainSettings) -> Recipe:
     """
     base = Recipe() if like is None else recipe_of(like)
     fields = {field.name for field in dataclasses.fields(Recipe)}
-    told = settings.model_dump(include=fields, exclude_none=True)
+    given = settings.model_dump(include=fields, exclude_none=True)
     if settings.positive is not None:
-        told["positive"] = tuple(settings.positive)
+        given["positive"] = tuple(settings.positive)
     precision = settings.precision
-    if told.get("mode", base.mode) == "finetune" and base.finetune is None:
-        told.setdefault("batch_size", FinetuneRecipe().batch_size)  # what its learning rate goes with
-    if told.get("split", base.split) == "random" and "group_by" not in told:
-        told["group_by"] = None
-    recipe = dataclasses.replace(base, **told)
+    if given.get("mode", base.mode) == "finetune" and base.finetune is None:
+        given.setdefault("batch_size", FinetuneRecipe().batch_size)  # what its learning rate goes with
+    if given.get("split", base.split) == "random" and "group_by" not in given:
+        given["group_by"] = None
+    recipe = dataclasses.replace(base, **given)
     recipe.rule.check()
     if precision == "mixed" and recipe.mode == "frozen":
         raise UsageError(
@@ -105,11 +105,10 @@ def recipe_of(version: ModelVersion) -> Recipe:
     """Read the recipe in a model's card.
 
     Raises:
-        ModelError: There is none, or this software knows other hyper-parameters: what it would train could
-            not be told to be the same.
+        ModelError: There is none, or it is of another software whose hyper-parameters were others.
     """
     record = dict(version.card.training.recipe)
-    remedy = "Give the options yourself: the card's training.hyperparameters and data tell what they were."
+    remedy = "Give the options yourself: they are in the card, under training.hyperparameters and data."
     if not record:
         raise ModelError(f"The card of {version.reference} is older than recipes; it has none.", remedy)
     try:
@@ -127,19 +126,19 @@ def recipe_of(version: ModelVersion) -> Recipe:
 
 
 def differences(
-    like: Card, stock: DatasetRead, weights_sha256: str, software: Mapping[str, str]
+    like: Card, dataset: DatasetRead, weights_sha256: str, software: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Say what differs from a model's training though the recipe is the same.
+    """List what differs from a model's training though the recipe is the same.
 
     Args:
         like: The model's card.
-        stock: What was read now.
+        dataset: The images now.
         weights_sha256: Of the ImageNet weights now.
         software: Versions of what is used now.
     """
     before = {each.name: each.fingerprint for each in like.data.sets}
     before = before or {like.data.name: like.data.fingerprint}
-    now = stock.fingerprints
+    now = dataset.fingerprints
     found = []
     if len(before) == len(now) == 1:
         (old,), (new,) = before, now

@@ -1,4 +1,4 @@
-"""The other way of splitting: how much better a model looks where neighbours are in training and test.
+"""Comparison of splits: how much better a model looks with neighbours in training and test.
 
 A head on the backbone's features takes seconds, so every training fits one on the split that it does not
 use. Where all layers are trained that would be hours: there both splits are compared by such heads.
@@ -33,7 +33,7 @@ Outputs = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SplitFit:
     """A head fitted on one way of splitting.
 
     Attributes:
@@ -54,47 +54,39 @@ def other_rule(rule: SplitRule) -> SplitRule:
     return SplitRule("grouped" if rule.kind == "random" else "random", None, rule.seed)
 
 
-def try_splits(
-    rules: Sequence[SplitRule],
+def fit_split(
+    rule: SplitRule,
     images: TrainingImages,
     features: Features,
     epochs: int = EPOCHS,
     batch_size: int = BATCH_SIZE,
-) -> tuple[Trial, ...]:
-    """Fit a head on each split.
+) -> SplitFit:
+    """Fit a head on one way of splitting.
 
     Args:
-        rules: The splits.
+        rule: The split.
         images: What was listed.
         features: Of the usable images.
-        epochs: Passes over a training part.
+        epochs: Passes over the training part.
         batch_size: Rows a step.
 
     Returns:
-        A trial for each rule; where the data cannot be split so, it says why.
+        The outputs; where the data cannot be split so, the reason.
     """
-    return tuple(_try(rule, images, features, epochs, batch_size) for rule in rules)
-
-
-def _try(rule: SplitRule, images: TrainingImages, features: Features, epochs: int, batch_size: int) -> Trial:
     try:
         division = divide_images(rule, images, features.kept, features.sha256, features.values)
     except DatasetError as fault:
-        return Trial(rule.kind, problem=fault.problem)
+        return SplitFit(rule.kind, problem=fault.problem)
+    labels = images.labels[features.kept]
     head, _ = fit_head(
-        features.values,
-        images.labels[features.kept],
-        division.split,
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=rule.seed,
-        on_epoch=lambda _: None,
+        features.values, labels, division.split, epochs=epochs, batch_size=batch_size, seed=rule.seed
     )
-    return Trial(rule.kind, division, np.asarray(head.predict(features.values, batch_size=1024, verbose=0)))
+    outputs = head.predict(features.values, batch_size=1024, verbose=0)
+    return SplitFit(rule.kind, division, np.asarray(outputs))
 
 
-def score_trials(
-    trials: Sequence[Trial],
+def score_splits(
+    split_fits: Sequence[SplitFit],
     labels: npt.NDArray[np.int8],
     own: Division,
     own_kind: str,
@@ -104,39 +96,39 @@ def score_trials(
     """Measure every head on its own test part, calibrated and with a threshold from its own validation part.
 
     Args:
-        trials: From `try_split`.
+        split_fits: From `fit_split`.
         labels: int8 [n].
         own: The split of the model itself.
         own_kind: `random` or `grouped`.
         own_test: The model's metrics on its test part.
-        target_recall: What thresholds are chosen for: see `evaluation.choose_threshold`.
+        target_recall: What thresholds are chosen for: see `calibration.choose_threshold`.
 
     Returns:
         The scores to compare, that of the model's own split first.
     """
-    scores = [_score(trial, labels, target_recall) for trial in trials]
-    if own_kind not in {trial.kind for trial in trials}:
+    scores = [_score(fit, labels, target_recall) for fit in split_fits]
+    if own_kind not in {fit.kind for fit in split_fits}:
         scores.insert(0, _describe(own_kind, own, THIS_MODEL, own_test))
     return tuple(scores)
 
 
-def _score(trial: Trial, labels: npt.NDArray[np.int8], target_recall: float | None) -> SplitScore:
-    if trial.division is None or trial.outputs is None:
-        return SplitScore(trial.kind, HEAD, problem=trial.problem)
-    split = trial.division.split
-    found = fit_temperature(log_odds(trial.outputs[split.validation]), labels[split.validation])
-    probabilities = calibrate(trial.outputs, found.temperature)
+def _score(fit: SplitFit, labels: npt.NDArray[np.int8], target_recall: float | None) -> SplitScore:
+    if fit.division is None or fit.outputs is None:
+        return SplitScore(fit.kind, HEAD, problem=fit.problem)
+    split = fit.division.split
+    found = fit_temperature(log_odds(fit.outputs[split.validation]), labels[split.validation])
+    probabilities = calibrate(fit.outputs, found.temperature)
     threshold = choose_threshold(
         labels[split.validation], probabilities[split.validation], target_recall=target_recall
     )
-    groups = trial.division.groups
+    groups = fit.division.groups
     metrics = measure(
         labels[split.test],
         probabilities[split.test],
         threshold.value,
         groups=None if groups is None else [groups[row] for row in split.test],
     )
-    return _describe(trial.kind, trial.division, HEAD, metrics)
+    return _describe(fit.kind, fit.division, HEAD, metrics)
 
 
 def _describe(kind: str, division: Division, model: str, metrics: Metrics) -> SplitScore:

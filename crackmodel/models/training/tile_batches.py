@@ -1,4 +1,4 @@
-"""What fine-tuning is fed from: tiles in a file, and batches that are made while the one before is learnt."""
+"""Input of fine-tuning: tiles in a mapped file, and batches prepared ahead."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def train_model(
     test_sets: Mapping[str, Path | str] | None = None,
     dataset_name: str | None = None,
     attribution: Sequence[str] = (),
-    on_event: OnEvent | None = None,
+    on_event: OnEvent = lambda _: None,
     **settings: Any,
 ) -> ModelVersion:
     """Train a model and publish it as the next version of `name`.
@@ -62,12 +62,12 @@ def train_model(
             and measured one by one as `test:NAME` too.
         name: The model's name; that of `like`, or the data set's, if None.
         like: A model whose recipe is repeated, as a version or a reference in `models`; what is given here
-            goes before it. `RecipeRepeated` tells what differs besides: images, weights, software.
+            goes before it. The event `RecipeRepeated` names what else differs: images, weights, software.
         test_sets: Further labelled folders to evaluate, by the name they get in the card; those of the
             setting `test` are named after their folders.
         dataset_name: The name of the data in the card, the folder's name if None.
         attribution: Whom to credit for the data, for the card.
-        on_event: Told about every chunk of features and every epoch.
+        on_event: Called with every event, see `training_events`.
         **settings: Any other field of `crackmodel.settings.TrainSettings`, e.g. `mode="finetune", epochs=3`.
 
     Returns:
@@ -80,8 +80,7 @@ def train_model(
         ModelNotFound: There is no model `like`.
         ModelExportFailed: The export is not equal to the network; nothing was published.
         ModelError: The registry cannot be written, the card of `like` has no recipe, or the version is
-            published but not promoted, because
-            the one in production is better.
+            published but not promoted, because the one in production is better.
         ClusterError: Ray failed.
     """
     reference = like.reference if isinstance(like, ModelVersion) else like
@@ -95,10 +94,9 @@ def train_model(
             name=name,
             test_sets=test_sets,
             without_option={"dataset_name": dataset_name, "attribution": attribution},
-            on_event=on_event or (lambda _: None),
+            on_event=on_event,
         )
     # Everything that can be refused is refused before the hours of work.
-    tell: OnEvent = on_event or (lambda _: None)
     registry = Registry(chosen.models)
     folder = registry.local_root()
     model = like if isinstance(like, ModelVersion) else registry.resolve(chosen.like) if chosen.like else None
@@ -110,13 +108,12 @@ def train_model(
     name = name or re.sub(r"[^A-Za-z0-9.-]+", "-", data_name).strip("-.")[:_LONGEST_NAME] or "crack"
     with registry.staging(name) as staged:
         require_training()
-        asked = recipe.positive
-        not_ours = {f"{test_set}=" for test_set in test_sets.keys() - named.keys()}
-        ours = [cls for cls in asked if not cls.startswith(tuple(not_ours))]
-        listed = find_datasets(named, ours, all_used=chosen.positive is not None)
-        recipe = replace(recipe, positive=_told(listed))
+        of_test_sets = tuple(f"{test_set}=" for test_set in test_sets.keys() - named.keys())
+        positive = [cls for cls in recipe.positive if not cls.startswith(of_test_sets)]
+        listed = find_datasets(named, positive, all_used=chosen.positive is not None)
+        further = find_datasets(test_sets, _for_test_sets(recipe.positive, test_sets), all_used=False)
+        recipe = replace(recipe, positive=_positive_classes(listed))
         images = combine(listed)
-        further = find_datasets(test_sets, _anywhere(asked, test_sets), all_used=False)
         _check_names(further)
         if recipe.split == "random":
             split_70_24_6(images.labels, recipe.seed)  # too few files are too few images
@@ -127,22 +124,12 @@ def train_model(
         cache = folder / ".features" if chosen.features is None else chosen.features.expanduser()
 
         def listen(event: TrainingEvent) -> None:
-            tell(event)
+            on_event(event)
             if model is not None and isinstance(event, DatasetRead):
                 found = differences(model.card, event, weights_sha256, software)
-                tell(RecipeRepeated(model.reference, found))
+                on_event(RecipeRepeated(model.reference, found))
 
-        fitted = fit_network(
-            images,
-            recipe,
-            weights_file,
-            chosen.workers,
-            chosen.train_workers,
-            chosen.gpus_per_worker,
-            staged,
-            cache,
-            listen,
-        )
+        fitted = fit_network(images, recipe, weights_file, chosen, staged, cache, listen)
         origin = Origin(
             data=data_name,
             images=images,
@@ -191,17 +178,17 @@ def _check_names(test_sets: Iterable[str]) -> None:
             )
 
 
-def _told(listed: Mapping[str, LabelledImages]) -> tuple[str, ...]:
-    """Say every data set's class of cracks, so that a card tells it without the data."""
+def _positive_classes(listed: Mapping[str, LabelledImages]) -> tuple[str, ...]:
+    """Name every data set's class of cracks for the card."""
     if len(listed) == 1:
         return tuple(images.positive for images in listed.values())
     return tuple(f"{name}={images.positive}" for name, images in sorted(listed.items()))
 
 
-def _anywhere(asked: Iterable[str], test_sets: Iterable[str]) -> list[str]:
-    """Let a class that means cracks in one set mean it in a test set that has it, too."""
+def _for_test_sets(positive: Iterable[str], test_sets: Iterable[str]) -> list[str]:
+    """Let a class that means cracks in one set mean it in test sets too."""
     own = set(test_sets)
-    return [cls if cls.partition("=")[0] in own else cls.partition("=")[2] or cls for cls in asked]
+    return [cls if cls.partition("=")[0] in own else cls.partition("=")[2] or cls for cls in positive]
 
 
 def _check_workers(train_workers: int | None, gpus: int, mode: str) -> None:

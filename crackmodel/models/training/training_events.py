@@ -1,4 +1,4 @@
-"""What training tells while it runs: frozen records for whoever listens."""
+"""Events of a training, as frozen records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filling a version's folder: the models, the pictures and everything the card tells."""
+"""The files of a new model version, and its card."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from crackmodel.models.registry.registry import KERAS_MODEL, LITERT_MODEL
 from crackmodel.models.registry.versions import INT8_MODEL, OOD_STATISTICS
 from crackmodel.models.training.fit import Fitted
 from crackmodel.models.training.recipe import Recipe
-from crackmodel.models.training.split_comparison import score_trials
+from crackmodel.models.training.split_comparison import score_splits
 
 SPLIT: Final = "split.parquet"
 BAD_FILES: Final = "bad_files.csv"
@@ -129,13 +129,13 @@ def write_version(
             calibration.temperature,
             threshold.value,
         )
-    splits = score_trials(
-        fitted.trials, labels, fitted.division, origin.recipe.split, metrics["test"], target_recall
+    splits = score_splits(
+        fitted.split_fits, labels, fitted.division, origin.recipe.split, metrics["test"], target_recall
     )
     _write_evaluation(staged / "evaluation", origin, fitted, sets, threshold, quantised, splits)
     _write_split(staged / SPLIT, fitted, origin.images)
-    if fitted.stock.bad:
-        write_bad_files(staged / BAD_FILES, fitted.stock.bad)
+    if fitted.dataset.bad:
+        write_bad_files(staged / BAD_FILES, fitted.dataset.bad)
     distribution, ood = describe_training(fitted.features[fitted.split.train], fitted.features[validation])
     (staged / OOD_STATISTICS).write_bytes(distribution.to_bytes())
 
@@ -154,7 +154,7 @@ def write_version(
             fitted.sha256,
             fitted.division,
             origin.recipe.seed,
-            fitted.stock,
+            fitted.dataset,
         ),
         training=TrainingRecord(
             mode=origin.recipe.mode,
@@ -238,7 +238,7 @@ def _write_evaluation(
     facts = [
         ("Training", origin.command),
         ("Images", f"{len(fitted.split.train):,} to learn from, of {len(fitted.labels):,}"),
-        *(("Left out", f"{len(bad):,} files, listed in {BAD_FILES}") for bad in [fitted.stock.bad] if bad),
+        *(("Left out", f"{len(bad):,} files, listed in {BAD_FILES}") for bad in [fitted.dataset.bad] if bad),
         ("Threshold", f"{threshold.value:g}: {threshold.chosen}"),
         ("int8", f"{'published' if int8.published else 'not published'}: {int8.reason}"),
     ]

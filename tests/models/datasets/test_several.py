@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crackmodel.errors import DatasetError, UsageError
-from crackmodel.models.datasets.inventory import take_stock
+from crackmodel.models.datasets.inventory import summarise_dataset
 from crackmodel.models.datasets.labelled import BadFile, find_images, fingerprint, read_tiles
 from crackmodel.models.datasets.several import combine, find_datasets
 from crackmodel.models.datasets.splits import SplitRule, divide_images
@@ -181,7 +181,7 @@ def test_class_without_a_picture_is_named_with_a_reason(walls: Path, tmp_path: P
     bad = [each for each, stratum in zip(chunk.bad, images.strata, strict=True) if stratum == 1]
 
     with pytest.raises(DatasetError, match=r"None of the 3 files of the class crack of more .*empty"):
-        take_stock(images, usable, ["0"] * len(usable), bad)
+        summarise_dataset(images, usable, ["0"] * len(usable), bad)
 
 
 def test_stock_names_files_by_their_set_and_fingerprints_each_set_alone(walls: Path, tmp_path: Path) -> None:
@@ -190,12 +190,12 @@ def test_stock_names_files_by_their_set_and_fingerprints_each_set_alone(walls: P
     kept = np.arange(1, 106)
     hashes = [f"{row}" for row in kept]
 
-    stock = take_stock(images, kept, hashes, [BadFile(images.files[0], "broken")])
+    dataset = summarise_dataset(images, kept, hashes, [BadFile(images.files[0], "broken")])
 
-    assert stock.usable == 105
-    assert stock.bad == (BadFile("more/clear/000.jpg", "broken"),)
+    assert dataset.usable == 105
+    assert dataset.bad == (BadFile("more/clear/000.jpg", "broken"),)
     alone = find_images(walls)
-    assert stock.fingerprints["walls"] == fingerprint(alone.files, hashes[5:], alone.labels)
+    assert dataset.fingerprints["walls"] == fingerprint(alone.files, hashes[5:], alone.labels)
 
 
 @pytest.mark.integration

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from crackmodel.errors import ModelCorrupt, ModelNotFound, UsageError
-from crackmodel.models.inference.engines import LiteRTEngine, calibrate, log_odds, without_greeting
+from crackmodel.models.inference.engines import LiteRTEngine, calibrate, log_odds, silence_litert_banner
 from crackmodel.models.inference.loading import load_model
 from crackmodel.models.inference.model_file import read_model_file
 from crackmodel.models.registry.registry import Registry
@@ -90,7 +90,7 @@ def test_threads_that_load_models_together_leave_the_terminal_where_it_was() -> 
 
     def load(first: threading.Event, second: threading.Event, wait: float) -> None:
         first.wait()
-        with without_greeting():
+        with silence_litert_banner():
             inside.append(os.fstat(2).st_rdev)
             second.set()
             time.sleep(wait)

@@ -12,7 +12,7 @@ from crackmodel.models.card.card import Card, Metrics, card_from_json, card_to_j
 from crackmodel.models.card.markdown import card_to_markdown
 from crackmodel.models.datasets.splits import SplitRule, divide
 from crackmodel.models.evaluation.html_page import splits_table
-from crackmodel.models.training.split_comparison import HEAD, THIS_MODEL, Trial, other_rule, score_trials
+from crackmodel.models.training.split_comparison import HEAD, THIS_MODEL, SplitFit, other_rule, score_splits
 
 LABELS = np.arange(600, dtype=np.int8) % 2
 HASHES = [f"{row:064x}" for row in range(600)]
@@ -36,7 +36,7 @@ def test_other_heads_score_stands_beside_the_models() -> None:
     right = np.where(np.arange(600) % 10 == 0, 1 - LABELS, LABELS)
     outputs = np.where(np.eye(2)[right] == 1, 0.99, 0.01).astype(np.float32)
 
-    ours, other = score_trials([Trial("grouped", grouped, outputs)], LABELS, own, "random", OWN)
+    ours, other = score_splits([SplitFit("grouped", grouped, outputs)], LABELS, own, "random", OWN)
 
     assert (ours.kind, ours.model, ours.test, ours.groups) == ("random", THIS_MODEL, OWN, None)
     assert (other.kind, other.model, other.groups) == ("grouped", HEAD, 60)
@@ -50,8 +50,8 @@ def test_where_all_layers_are_trained_two_heads_are_compared() -> None:
     own, grouped = _division(SplitRule()), _division(SplitRule("grouped", r"^(\d+)_"))
     outputs = np.eye(2, dtype=np.float32)[LABELS] * 0.98 + 0.01
 
-    scores = score_trials(
-        [Trial("random", own, outputs), Trial("grouped", grouped, outputs)], LABELS, own, "random", OWN
+    scores = score_splits(
+        [SplitFit("random", own, outputs), SplitFit("grouped", grouped, outputs)], LABELS, own, "random", OWN
     )
 
     assert [(each.kind, each.model) for each in scores] == [("random", HEAD), ("grouped", HEAD)]
@@ -59,8 +59,8 @@ def test_where_all_layers_are_trained_two_heads_are_compared() -> None:
 
 def test_card_and_page_show_both_or_why_there_is_one_only(card: Card) -> None:
     own = _division(SplitRule())
-    trial = Trial("grouped", problem="600 images in 1 group cannot be split.")
-    scores = score_trials([trial], LABELS, own, "random", OWN)
+    fit = SplitFit("grouped", problem="600 images in 1 group cannot be split.")
+    scores = score_splits([fit], LABELS, own, "random", OWN)
     told = dataclasses.replace(card, splits=scores)
 
     assert card_from_json(card_to_json(told)) == told

@@ -99,7 +99,7 @@ def _places(dataset: Path, **given: Path) -> tuple[Path, ...]:
     found: list[Path] = []
 
     def fit_network(*arguments: Any) -> None:
-        _, _, weights, _, _, _, staged, features, _ = arguments
+        _, _, weights, _, staged, features, _ = arguments
         found.extend((staged.parent.parent, weights, features))
         raise KeyboardInterrupt
 
@@ -181,9 +181,9 @@ def test_card_tells_data_and_recipe(frozen: ModelVersion, weights: Path) -> None
 def test_listener_hears_features_and_epochs(frozen: ModelVersion, events: list[TrainingEvent]) -> None:
     assert frozen.version == "v1"
     assert events[0] == FeaturesExtracted(81, 81)
-    stock = next(event for event in events if isinstance(event, DatasetRead))
-    assert (stock.usable, stock.bad[0].file) == (80, "cracked/broken.png")
-    assert stock.fingerprints == {"slabs": frozen.card.data.sets[0].fingerprint}
+    read = next(event for event in events if isinstance(event, DatasetRead))
+    assert (read.usable, read.bad[0].file) == (80, "cracked/broken.png")
+    assert read.fingerprints == {"slabs": frozen.card.data.sets[0].fingerprint}
     rows = (frozen.path / "bad_files.csv").read_text().splitlines()
     assert rows[0] == "image,reason"
     assert rows[1].startswith("cracked/broken.png,not_an_image")

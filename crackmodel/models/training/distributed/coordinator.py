@@ -1,4 +1,4 @@
-"""Fine-tuning by several workers of a Ray cluster, seen from the process that wants it.
+"""Fine-tuning by several workers of a Ray cluster: the process that starts them and waits.
 
     tiles, rows, network -> folder -> Ray Train: N workers, one step together -> folder -> network
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     import keras
 
 MAX_FAILURES: Final = 2
-"""So many times the workers are started again before the training fails."""
+"""Restarts of the workers before the training fails."""
 
-_SECONDS_BETWEEN_LOOKS: Final = 0.5
+_POLL_SECONDS: Final = 0.5
 
 _SECONDS_TO_END: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStart:
-    """A worker began, or began again.
+    """A start of a worker, or a restart.
 
     Attributes:
         rank: The worker's number.
@@ -115,26 +115,26 @@ def finetune_on_ray(
         _write_job(folder, in_precision(network, recipe.precision), tiles, labels, train, validation)
         require_shared(folder)
         fit = ray.remote(num_cpus=0, max_retries=0)(_fit).remote(folder, workers, gpus, recipe, seed)
-        told = 0
+        reported = 0
         try:
-            while not ray.wait([fit], timeout=_SECONDS_BETWEEN_LOOKS)[0]:
-                told = _tell(folder, told, on_epoch)
+            while not ray.wait([fit], timeout=_POLL_SECONDS)[0]:
+                reported = _report_epochs(folder, reported, on_epoch)
             ray.get(fit)
         except ray.exceptions.RayError as fault:
             raise ClusterError(
-                f"The distributed training failed: {_last_words(fault)}.",
+                f"The distributed training failed: {_last_line(fault)}.",
                 "Run it again; leave --train-workers out to train in one process and see the fault there.",
             ) from fault
         finally:
             _end(fit)
-    _tell(folder, told, on_epoch)
+    _report_epochs(folder, reported, on_epoch)
     state = State.read(folder / STATE_FILE)
     network.set_weights(state.best_weights)
     return DistributedFit(state.best, _starts(folder))
 
 
 def _end(fit: Any) -> None:
-    """End what `_fit` started, whoever interrupted the wait for it; nothing is left where it is over.
+    """Cancel what `_fit` started, unless it is over, so that nothing of it is left.
 
     Ray Train ends itself on Ctrl-C, which is how Ray cancels a task: its workers go and their placement
     group with them. Ending it by force leaves the group, and its CPUs, reserved for as long as Ray
@@ -232,12 +232,12 @@ def _fit(folder: Path, workers: int, gpus: int, recipe: FinetuneRecipe, seed: in
     trainer.fit()
 
 
-def _tell(folder: Path, told: int, on_epoch: Callable[[EpochFinished], None]) -> int:
+def _report_epochs(folder: Path, reported: int, on_epoch: Callable[[EpochFinished], None]) -> int:
     try:
         epochs: list[dict[str, Any]] = json.loads((folder / "epochs.json").read_text())
     except FileNotFoundError:
-        return told
-    for epoch in epochs[told:]:
+        return reported
+    for epoch in epochs[reported:]:
         on_epoch(EpochFinished(**epoch))
     return len(epochs)
 
@@ -247,6 +247,6 @@ def _starts(folder: Path) -> tuple[WorkerStart, ...]:
     return tuple(WorkerStart(**json.loads(line)) for line in lines)
 
 
-def _last_words(fault: BaseException) -> str:
+def _last_line(fault: BaseException) -> str:
     lines = [line for line in str(fault).splitlines() if line.strip()]
     return " ".join(lines[-1].split())[:300] if lines else type(fault).__name__

@@ -1,4 +1,4 @@
-"""One of the processes that fine-tune together: what Ray Train runs on every worker.
+"""A worker of distributed fine-tuning: what Ray Train runs in each process.
 
 Every worker makes its slice of every batch, as `finetune` would make the whole, and steps on the sum
 of all workers' gradients. So all of them hold the same weights at any time, and the same as one
@@ -53,9 +53,10 @@ Array = npt.NDArray[np.float32]
 
 
 class TensorFlowCluster(BackendConfig):
-    """Tell every worker where the others are, in `TF_CONFIG`, and nothing else.
+    """Give every worker the addresses of all, in `TF_CONFIG`.
 
-    Ray's own `TensorflowConfig` also sets `TF_USE_LEGACY_KERAS`, for Keras 2.
+    Ray's own `TensorflowTrainer` trains the same weights. But importing it loads TensorFlow, 0.7 GB, into two
+    processes that only coordinate: the task that calls `fit` and Ray Train's controller.
     """
 
     @property
@@ -110,12 +111,12 @@ def run_replica(job: dict[str, Any]) -> None:
     state = State.read(folder / STATE_FILE)
     _note_start(folder, replica.rank, state.epoch)
     replica.restore(state)
-    _announce(folder, replica.rank, state)  # again: the first worker may have died before it did
+    _write_epochs(folder, replica.rank, state)  # again: the first worker may have died before it did
     while not state.is_last(replica.recipe.epochs, replica.recipe.patience):
         state = replica.next_epoch(state)
         _save(folder, replica.rank, state)
-        _announce(folder, replica.rank, state)
-        ray.train.report(asdict(state.history[-1]))  # Ray lets nobody go on before all are here
+        _write_epochs(folder, replica.rank, state)
+        ray.train.report(asdict(state.history[-1]))  # all workers wait for each other here
 
 
 def _note_start(folder: Path, rank: int, epoch: int) -> None:
@@ -129,7 +130,7 @@ def _note_start(folder: Path, rank: int, epoch: int) -> None:
         lines.write(json.dumps(start) + "\n")
 
 
-def _announce(folder: Path, rank: int, state: State) -> None:
+def _write_epochs(folder: Path, rank: int, state: State) -> None:
     if rank == 0:
         with replacing(folder / "epochs.json") as unfinished:
             unfinished.write_text(json.dumps([asdict(event) for event in state.history]))
@@ -278,5 +279,5 @@ def _summation(strategy: tf.distribute.Strategy) -> Callable[[tuple[float, ...]]
     def replica_sum(values: tf.Tensor) -> tf.Tensor:
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
-    # Not in a `tf.function`: a graph's inputs have no device, and `all_reduce` wants to know one.
+    # Not in a `tf.function`: a graph's inputs have no device, which `all_reduce` needs.
     return lambda values: np.asarray(strategy.run(replica_sum, args=(tf.constant(values, tf.float64),)))
