@@ -1,4 +1,4 @@
-"""Notes about a survey in a report: where its photographs are, and which runs have been announced.
+"""Notes in a report: where photographs are, which runs were announced.
 
 `_surveys/<survey>.json` binds a survey's name to one folder: two folders called `photos` are two surveys.
 `_surveys/<survey>.told` lists the runs that had been announced when it was written, and stays as it is. Each
@@ -26,7 +26,7 @@ SURVEY_FOLDER: Final = "_surveys"
 
 
 def bind_source(report: Location, survey: str, uri: str) -> None:
-    """Bind a survey's name to a folder, or check that it is; see `ReportTable.bind_source`."""
+    """Bind a survey's name to a folder; see `ReportTable.bind_source`."""
     note = _note(report, survey, "json")
     source = _without_access(uri)
     try:
@@ -44,7 +44,7 @@ def bind_source(report: Location, survey: str, uri: str) -> None:
 
 
 def knows_survey(report: str, survey: str) -> bool:
-    """Whether a report has rows of a survey, or had some; the report need not exist.
+    """Whether a report, if it exists, has or had rows of a survey.
 
     Raises:
         UsageError: The report's address or the survey's name makes no sense.
@@ -103,7 +103,10 @@ def mark_announced(report: Location, survey: str, runs: Mapping[str, int]) -> No
 
 
 def damaged_notes(report: Location) -> Iterator[tuple[str, str, str]]:
-    """Find the notes that cannot be read: path inside the report, what is wrong, what to do.
+    """Find the notes that are damaged.
+
+    Yields:
+        The path inside the report, what is wrong, and what to do.
 
     Raises:
         OSError: The storage does not give a note away.
@@ -129,7 +132,7 @@ def _note(report: Location, survey: str, kind: str) -> Location:
 
 
 def _source(content: bytes | None) -> str | None:
-    """The folder that a note names; None without a note, and of a damaged one, which binds nobody."""
+    """Return the folder that a note names; None if it is missing or damaged."""
     try:
         uri = json.loads(content or b"")["uri"]
     except (ValueError, KeyError, TypeError):
@@ -138,7 +141,7 @@ def _source(content: bytes | None) -> str | None:
 
 
 def _runs(content: bytes | None) -> dict[str, int] | None:
-    """The runs that a note lists, and their rows; None without a note, and of a damaged one."""
+    """Return a note's runs and their rows; None if it is missing or damaged."""
     try:
         return {str(run): int(rows) for run, rows in json.loads(content or b"")["told"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -146,7 +149,7 @@ def _runs(content: bytes | None) -> dict[str, int] | None:
 
 
 def _without_access(uri: str) -> str:
-    """Leave out what says how to get there and not where: keys, which nobody shall read here, and options."""
+    """Remove keys, which must not be written down, and options from a URI."""
     if "://" not in uri:
         return uri.rstrip("/") or "/"
     parts = urlsplit(uri)
@@ -154,7 +157,7 @@ def _without_access(uri: str) -> str:
 
 
 def _decoded(source: str) -> str:
-    """Decode `%20`, which is a space in a URI and itself in a local path."""
+    """Decode what is percent-encoded in a URI, but not in a path."""
     return unquote(source) if "://" in source else source
 
 

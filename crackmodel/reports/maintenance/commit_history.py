@@ -1,4 +1,4 @@
-"""The commits in a report's log, which keeps them for a month at least."""
+"""The commits in a report's log, which covers at least a month."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compaction: put many small files together into few large ones, and delete the small ones.
+"""Putting many small files together into a few large ones.
 
 A reader of Parquet folders that does not know the log counts the rows of replaced files a second time. So
 they are deleted at once, unless somebody wants to read earlier versions.
@@ -71,7 +71,7 @@ class Compaction:
 
 
 def small_files(table: DeltaTable, survey: str, target_bytes: int) -> list[CommittedFile]:
-    """Find the survey's files that a compaction would put together, oldest run first."""
+    """Find the files that a compaction would put together, oldest run first."""
     files = [file for file in committed_files(table, survey) if file.bytes < target_bytes // 2]
     return sorted(files, key=lambda file: file.path)
 
@@ -98,7 +98,7 @@ def compact(
 
 
 def delete_replaced(table: DeltaTable, place: Location, keep_hours: int) -> int:
-    """Delete and count the files of every survey that were replaced so long ago.
+    """Delete and count replaced files, in every survey.
 
     Raises:
         DeltaError: The log cannot be read or written, or a file not deleted.
@@ -112,7 +112,7 @@ def delete_replaced(table: DeltaTable, place: Location, keep_hours: int) -> int:
 
 
 def replaced_files(table: DeltaTable, place: Location, keep_hours: int = 0) -> set[str]:
-    """Find the files that were replaced at least so long ago and still exist."""
+    """Find files that were replaced so long ago and still exist."""
     named = table.vacuum(retention_hours=keep_hours, dry_run=True, enforce_retention_duration=False)
     paths = {"/".join(path.rsplit("/", 2)[-2:]) for path in named}
     found: set[str] = set()
@@ -123,7 +123,7 @@ def replaced_files(table: DeltaTable, place: Location, keep_hours: int = 0) -> s
 
 
 def _bundles(files: Sequence[CommittedFile], target_bytes: int) -> Iterator[list[CommittedFile]]:
-    """Group the files that become one; a file that would be alone is left as it is."""
+    """Group the files that become one; a single file is left out."""
     bundle: list[CommittedFile] = []
     for file in files:
         if bundle and _size(bundle) + file.bytes > target_bytes:
@@ -152,7 +152,7 @@ def _put_together(place: Location, survey: str, stem: str, bundle: Sequence[Comm
 
 
 def _read_whole(place: Location, path: str) -> pa.Table:
-    """Read a file and compare its hash: under a new hash nobody would find the damage any more.
+    """Read a file, unless it is damaged: under a new hash nobody would notice.
 
     Raises:
         ReportDamaged: The file has changed since it was written.

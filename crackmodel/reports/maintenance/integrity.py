@@ -1,4 +1,4 @@
-"""Check of a report: whether its files are what the log says, with every row once."""
+"""A check whether a report's files are what its log says."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Check:
 
 
 def check(table: DeltaTable, place: Location) -> Check:
-    """Check a report from end to end; see `ReportTable.check`. Changes nothing and takes no lock."""
+    """Check a report without changing or locking anything; see `ReportTable.check`."""
     there = _parquet_files(place)  # before the log: what is committed meanwhile is no orphan
     table.update_incremental()
     files = committed_files(table)
@@ -136,7 +136,7 @@ def check(table: DeltaTable, place: Location) -> Check:
 
 
 def _parquet_files(place: Location) -> dict[str, fs.FileInfo]:
-    """List what a reader of Parquet folders reads: nothing below names with a dot or an underscore."""
+    """List the files that readers of Parquet folders do not skip."""
     found = place.filesystem.get_file_info(fs.FileSelector(place.root, recursive=True))
     paths = {
         info.path.removeprefix(f"{place.root}/"): info for info in found if info.type == fs.FileType.File
@@ -149,7 +149,7 @@ def _parquet_files(place: Location) -> dict[str, fs.FileInfo]:
 
 
 def _look_at(file: CommittedFile, place: Location, info: fs.FileInfo | None) -> Finding | None:
-    """Find the first thing that is wrong with a file in force."""
+    """Find the first fault of a file in force."""
     remedy = _RESTORE.format(place.uri)
     if info is None:
         return Finding("missing", file.path, f"The log names {file.path}, which does not exist.", remedy)
@@ -165,7 +165,7 @@ def _look_at(file: CommittedFile, place: Location, info: fs.FileInfo | None) -> 
 
 
 def _look_into(content: pa.Buffer, file: CommittedFile) -> tuple[Kind, str] | None:
-    """Find the first thing that is wrong with the content of a file."""
+    """Find the first fault in the content of a file."""
     expected = named_hash(file.name)
     if expected and content_hash(content) != expected:
         return "hash", "has changed since it was written: its SHA-256 is not the one in its name"
@@ -198,7 +198,7 @@ def _difference(schema: pa.Schema) -> str:
 def _duplicates(
     table: DeltaTable, place: Location, surveys: Collection[str], leave_out: Collection[str]
 ) -> Iterator[Finding]:
-    """Find images with several rows of one run, survey by survey to save memory."""
+    """Find images with several rows of one run; a survey at a time saves memory."""
     for survey in surveys:
         folder = f"{PARTITION_COLUMN}={survey}"
         rows = committed_rows(table, place, survey, leave_out=leave_out)

@@ -1,4 +1,4 @@
-"""Orphan files: those that a killed run left in a report without committing them.
+"""Files that a killed run left in a report without committing them.
 
 On a disk, whoever holds the survey's lock knows that they belong to no other run. In an object store the log
 decides: once a run has raised a survey's number, no run that began before can commit anything any more.

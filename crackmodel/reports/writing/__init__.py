@@ -1,1 +1,1 @@
-"""Writing a report: files of rows, the lock of a survey, its numbers in the log."""
+"""Writing a report: files, locks, numbers in the log."""

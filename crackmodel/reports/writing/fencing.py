@@ -1,9 +1,9 @@
-"""Numbers in the Delta log that keep two writers of one survey apart, also where nothing can be locked.
+"""Numbers in the Delta log that keep writers of one survey apart.
 
-The log keeps a number for every survey (a Delta application transaction). A run remembers it when it begins,
-and each of its commits raises it. A run that finds it raised by another stops: both may have scored the same
-images. Of two commits that raise one number at the same time, Delta Lake refuses the later. Compactions have
-numbers of their own, because they do not disturb a run.
+They work where nothing can be locked. The log keeps a number for every survey (a Delta application
+transaction). A run remembers it when it begins, and each of its commits raises it. A run that finds it raised
+by another stops: both may have scored the same images. Of two commits that raise one number at the same time,
+Delta Lake refuses the later. Compactions have numbers of their own, because they do not disturb a run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Fence:
         self._known: dict[str, int] = {}
 
     def remember(self, survey: str) -> None:
-        """Remember a survey's number: from here on only this writer may raise it."""
+        """Remember a survey's number, which only this writer may raise now."""
         self._known[survey] = self._number(survey)
 
     def knows(self, survey: str) -> bool:
@@ -56,7 +56,7 @@ class Fence:
         return self._known.get(survey, self._number(survey)) != self._number(survey)
 
     def require_unraised(self, surveys: Iterable[str], run_id: str) -> None:
-        """Check that no other run has committed to the surveys that were remembered.
+        """Check that no other run has committed to these surveys.
 
         Raises:
             ReportBusy: One has; the message names it.
@@ -70,12 +70,12 @@ class Fence:
             )
 
     def transactions(self, surveys: Iterable[str]) -> list[Transaction]:
-        """Return what a commit must carry to raise the numbers that were remembered."""
+        """Return what makes a commit raise the remembered numbers."""
         known = filter(self.knows, surveys)
         return [Transaction(f"{self._of}:{survey}", self._known[survey] + 1) for survey in known]
 
     def note_commit(self, surveys: Iterable[str]) -> None:
-        """Note that a commit with `transactions` is in the log; once for each commit."""
+        """Note, once, that a commit with `transactions` is in the log."""
         for survey in filter(self.knows, surveys):
             self._known[survey] += 1
 
@@ -84,7 +84,7 @@ class Fence:
         return -1 if number is None else int(number)
 
     def _winner(self, survey: str, run_id: str) -> str:
-        """Name the last other run that committed to a survey; empty where the log does not say.
+        """Name the last other run that committed, if the log says so.
 
         deltalake's own `history` blocks every other thread of the process until the storage has answered.
         """

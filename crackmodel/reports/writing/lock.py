@@ -1,4 +1,4 @@
-"""The lock of a survey in a local report: one run at a time.
+"""The lock of a survey in a local report.
 
 An advisory lock on a file inside the report. The operating system releases it when the process ends, however
 that ends. Object stores have no locks: see `crackmodel.reports.writing.fencing`.
@@ -67,7 +67,7 @@ def hold_survey(report: Path, survey: str, run_id: str = "") -> Iterator[None]:
 
 
 def _holder(path: Path) -> str:
-    """Describe the process that holds the lock; empty as long as it has not written that down."""
+    """Describe the lock's holder; empty until it has written its note."""
     try:
         note = json.loads(path.read_text())
         run = f"run {note['run']}, " if note["run"] else ""

@@ -1,4 +1,4 @@
-"""One Parquet file of a report, written by a worker. Needs pyarrow alone.
+"""One Parquet file of a report, written by a worker with pyarrow alone.
 
 A file is written under a hidden name, which readers of Parquet folders skip, and gets its final name right
 before it is committed. A part of the name is random: when Ray repeats a shard whose first attempt is still
@@ -80,7 +80,7 @@ class ShardFile:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Number of rows of a file, and the smallest and largest values of `BOUNDED_COLUMNS`."""
+    """Number of rows of a file, and the bounds of its `BOUNDED_COLUMNS`."""
 
     rows: int
     smallest: Mapping[str, str]
@@ -122,7 +122,7 @@ class Bounds:
 
 
 def is_shard_name(name: str) -> bool:
-    """Whether a file was written by a run, by its name, hidden or final.
+    """Whether a name, hidden or final, is that of a run's file.
 
     Files of Delta Lake and other programs begin with `part-` too, but do not have a run's name in theirs.
     """
@@ -130,12 +130,12 @@ def is_shard_name(name: str) -> bool:
 
 
 def content_hash(encoded: pa.Buffer) -> str:
-    """Return the first 64 bits of a file's SHA-256 in hexadecimal digits, which end its name."""
+    """Return the hash for a file's name: 64 bits of SHA-256, hexadecimal."""
     return hashlib.sha256(encoded).hexdigest()[:16]
 
 
 def named_hash(name: str) -> str | None:
-    """Return the hash in a file's name; None for files of other programs and of an older crackmodel."""
+    """Return the hash in a file's name; None if it was written without."""
     match = _HASHED.fullmatch(name)
     return None if match is None else match[1]
 
@@ -195,7 +195,7 @@ def write_file(place: Location, survey: str, stem: str, encoded: pa.Buffer, boun
 
 
 def publish_shard(report_uri: str, shard: ShardFile) -> None:
-    """Give a written file its final name, right before the commit; may be repeated.
+    """Give a file its final name before the commit; may be repeated.
 
     Raises:
         ReportWriteFailed: The file is gone or cannot be renamed.
@@ -219,7 +219,7 @@ def publish_shard(report_uri: str, shard: ShardFile) -> None:
 
 
 def _require_report(place: Location) -> None:
-    """Make sure that this node sees the report, before it makes a folder of its own."""
+    """Refuse to make a folder on a node that does not see the report."""
     try:
         if place.exists("_delta_log"):
             return
