@@ -26,7 +26,7 @@ def query(
         Literal["table", "json", "csv", "parquet"], typer.Option(help="How to print the rows.")
     ] = "table",
 ) -> None:
-    """Query a report with SQL: views `report`, `latest`, `tiles`, `rejected`, `unfamiliar`, `runs`.
+    """Query a report with SQL: `report`, `latest`, `current`, `tiles`, `rejected`, `unfamiliar`, `runs`.
 
     Example: `crackmodel query "select image, crack_probability from latest where verdict = 'crack'"`
     """
@@ -47,7 +47,8 @@ def summarise_report(settings: ReportSettings, as_json: JsonOption = False) -> N
     Example: `crackmodel report summary`
     """
     from crackmodel.reports.reading.output import write_result
-    from crackmodel.reports.reading.query import SUMMARY, open_report
+    from crackmodel.reports.reading.query import open_report
+    from crackmodel.reports.reading.views import SUMMARY
 
     with open_report(settings.report) as opened:
         surveys = opened.sql(SUMMARY)
@@ -68,7 +69,9 @@ def check_report(settings: ReportSettings, as_json: JsonOption = False) -> None:
 
     Example: `crackmodel report check --report report`
     """
-    checked = _open(settings).check()
+    from crackmodel.reports.maintenance.integrity import check_report as check
+
+    checked = check(_open(settings))
     if as_json:
         typer.echo(json.dumps(checked.as_dict()))
     else:
@@ -110,8 +113,11 @@ def compact_report(
 
     Example: `crackmodel report compact --report report`
     """
+    from crackmodel.reports.maintenance.compaction import compact
+    from crackmodel.reports.reading.dataset import survey_names
+
     table = _open(settings)
-    surveys = table.surveys()
+    surveys = survey_names(table)
     if survey is not None and survey not in surveys:
         raise UsageError(
             f"The report {table.uri} has no survey {survey!r}.", f"It has {', '.join(surveys) or 'none'}."
@@ -120,8 +126,8 @@ def compact_report(
     for name in surveys if survey is None else [survey]:
         try:
             with table.lock(name, "compaction"):
-                compacted = table.compact(
-                    name, target_bytes=settings.target_size * 2**20, keep_hours=settings.keep_hours
+                compacted = compact(
+                    table, name, target_bytes=settings.target_size * 2**20, keep_hours=settings.keep_hours
                 )
         except ReportBusy as error:
             busy.append(error)
@@ -151,10 +157,11 @@ def show_history(
     """
     import pyarrow as pa
 
+    from crackmodel.reports.maintenance.commit_history import history
     from crackmodel.reports.reading.output import write_result
 
     table = _open(settings)
-    commits = [commit.as_dict() for commit in table.history(limit)]
+    commits = [commit.as_dict() for commit in history(table, limit)]
     if as_json:
         typer.echo(json.dumps({"report": table.uri, "commits": commits}))
     else:

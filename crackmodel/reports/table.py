@@ -17,33 +17,43 @@ from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
 from crackmodel.errors import ReportBusy, ReportDamaged, ReportNotFound, ReportWriteFailed
-from crackmodel.reports.committed import CommittedRows
 from crackmodel.reports.compatibility import add_later_columns, is_vacant, load
-from crackmodel.reports.maintenance import compaction
-from crackmodel.reports.maintenance.compaction import TARGET_BYTES, Compaction
-from crackmodel.reports.maintenance.orphan_files import delete_orphans, sweep
-from crackmodel.reports.reading.dataset import named_files
-from crackmodel.reports.reading.run_statistics import RunCounts, TopImage, UnfamiliarImage
+from crackmodel.reports.reading.dataset import named_files, newest_run, survey_names
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.survey_notes import bind_source, mark_announced, read_announced
-from crackmodel.reports.writing.fencing import commit_actions
+from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.lock import hold_survey
 from crackmodel.reports.writing.shard_file import BOUNDED_COLUMNS, ShardFile
-from crackmodel.storage.location import open_place, write_failed
-
-__all__ = ["ReportTable", "RunCounts", "TopImage", "UnfamiliarImage"]
+from crackmodel.storage.location import Location, first_line, open_place, remedy, write_failed
 
 _CHECKPOINT_INTERVAL: Final = 20
 """Commits between checkpoints of the log. A commit reads all since the last one: with deltalake's own 100
 it takes 40 ms of CPU on average, with 20 half of that."""
 
 
-class ReportTable(CommittedRows):
+class ReportTable:
     """A report as a table that shards are committed to. Make one with `open` or `open_or_create`.
 
+    What reads it is in `crackmodel.reports.reading`, what tidies it in `crackmodel.reports.maintenance`.
+
     Attributes:
-        uri: Absolute local path or object store URI of the report.
+        place: Where the report is.
+        uri: The same as an absolute local path or an object store URI.
+        log: Its Delta table; `refresh` brings it up to date.
+        fence: What this object knows of runs at the same time.
     """
+
+    def __init__(self, place: Location, log: DeltaTable) -> None:
+        self.place = place
+        self.uri = place.uri
+        self.log = log
+        self.fence = Fence(log, place)
+        self._committed: set[str] = set()
+
+    @property
+    def version(self) -> int:
+        """Number of the newest commit that this object knows of."""
+        return int(self.log.version())
 
     @classmethod
     def open(cls, uri: str | Path) -> Self:
@@ -93,12 +103,10 @@ class ReportTable(CommittedRows):
             except (DeltaError, OSError) as error:
                 if is_vacant(place):  # otherwise another process was faster, which is as good
                     raise write_failed(error, place.uri) from error
-        table = load(place)
-        try:
-            add_later_columns(table)
-        except (DeltaError, OSError) as error:
-            raise write_failed(error, place.uri) from error
-        return cls(place, table)
+        log = load(place)
+        with writing(place.uri):
+            add_later_columns(log)
+        return cls(place, log)
 
     def commit(self, files: Sequence[ShardFile], *, run_id: str) -> None:
         """Add published shards to the report, all of them or none.
@@ -126,87 +134,43 @@ class ReportTable(CommittedRows):
             raise write_failed(error, f"the commit of {len(files)} files to {self.uri}") from error
         self._note_committed(left)
 
-    def remove_orphans(self, survey: str) -> int:
-        """Delete the survey's files that a dead run wrote and nobody committed.
-
-        Files that a compaction replaced are in the log and stay until vacuum, and what other programs put
-        there is theirs. The caller holds the survey's lock; in an object store, where there is none, only
-        files older than `orphans.ORPHAN_AGE_WITHOUT_LOCK` are touched: see `sweep`.
-
-        Returns:
-            How many files were deleted.
+    def begin(self, survey: str, run_id: str) -> None:
+        """Begin a run: from here on `commit` stops when another run has committed to the survey.
 
         Raises:
-            ReportWriteFailed: A file cannot be deleted.
+            ReportBusy: Another run has committed to it since this one was named.
         """
-        self.refresh()
-        return delete_orphans(self._table, self._place, survey)
+        newest = newest_run(self, survey)
+        if newest is not None and newest >= run_id:
+            raise ReportBusy(
+                f"Survey {survey!r} was scored into {self.uri} by run {newest} while this one began.",
+                "Run again: what is scored by then is skipped.",
+            )
+        self.fence.remember(survey)
 
-    def sweep(self, survey: str, run_id: str) -> int:
-        """Delete what other runs published in an object store and did not commit, once they cannot any more.
-
-        A run's last step: no other that had asked for the survey can commit after it. Where another has
-        committed since this object's `begin`, or commits now, nothing is deleted.
-
-        Returns:
-            How many files were deleted.
+    def refresh(self) -> None:
+        """Take notice of what others have committed meanwhile.
 
         Raises:
-            ReportWriteFailed: The storage did not do it.
+            ReportWriteFailed: The log cannot be read any more.
         """
-        if self._place.local is not None:
-            return 0
+        with self.reading_log():
+            self.log.update_incremental()
+
+    @contextmanager
+    def reading_log(self) -> Iterator[None]:
+        """Say which report it is when its log cannot be read.
+
+        Raises:
+            ReportWriteFailed: Instead of what Delta Lake or the operating system raised.
+        """
         try:
-            return sweep(self._table, self._place, self._fence, survey, run_id)
+            yield
         except (DeltaError, OSError) as error:
-            raise write_failed(error, f"the removal of orphans of {survey} in {self.uri}") from error
-
-    def small_files(self, survey: str, target_bytes: int = TARGET_BYTES) -> int:
-        """Count the survey's files of less than half the size that compacted ones have, in bytes."""
-        self.refresh()
-        return len(compaction.small_files(self._table, survey, target_bytes))
-
-    def compact(self, survey: str, *, target_bytes: int = TARGET_BYTES, keep_hours: int = 0) -> Compaction:
-        """Put a survey's small files together, and delete what was replaced, in every survey.
-
-        Rows stay as they are. The caller holds the survey's lock; where there is none, of two compactions at
-        once the later stops, and runs go on. Whoever has opened the report
-        before and has not read it yet may find files gone and has to open it again.
-
-        Args:
-            survey: Name of the survey.
-            target_bytes: Size that files have at most afterwards; one such file is held in memory.
-            keep_hours: Leave replaced files that were in force so recently, at most 168: earlier versions can
-                be read so long, and plain readers of Parquet folders count twice. After Delta's week the log
-                forgets replaced files, and nobody would delete them.
-
-        Raises:
-            ReportBusy: Somebody else compacts the survey.
-            ReportDamaged: A file to be put together with others is not what was written; nothing is changed.
-            ReportWriteFailed: The storage did not do it; no row is lost.
-        """
-        self.refresh()
-        try:
-            add_later_columns(self._table)
-            self._table.update_incremental()
-            return compaction.compact(self._table, self._place, survey, target_bytes, keep_hours)
-        except (DeltaError, OSError) as error:
-            raise write_failed(error, f"the compaction of {survey} in {self.uri}") from error
-
-    def delete_replaced(self, *, keep_hours: int = 0) -> int:
-        """Delete what compactions replaced and, having died, did not delete; see `compact`.
-
-        Returns:
-            How many files were deleted.
-
-        Raises:
-            ReportWriteFailed: The storage did not do it.
-        """
-        self.refresh()
-        try:
-            return compaction.delete_replaced(self._table, self._place, keep_hours)
-        except (DeltaError, OSError) as error:
-            raise write_failed(error, f"the removal of replaced files in {self.uri}") from error
+            raise ReportWriteFailed(
+                f"The log of the report at {self.uri} cannot be read any more: {first_line(error)}.",
+                remedy(error, "Check the storage and run again; what was committed stays."),
+            ) from error
 
     def bind_source(self, survey: str, uri: str) -> None:
         """Bind a survey's name to the folder of its photographs, or check that it still is.
@@ -222,10 +186,10 @@ class ReportTable(CommittedRows):
             ReportWriteFailed: The note in `_surveys` cannot be read or written.
             UsageError: The survey's name cannot be part of a path.
         """
-        bind_source(self._place, survey, uri)
+        bind_source(self.place, survey, uri)
         with contextlib.suppress(ReportDamaged):  # the next night says so
-            if read_announced(self._place, survey) is None and survey not in self.surveys():
-                mark_announced(self._place, survey, {})
+            if read_announced(self.place, survey) is None and survey not in survey_names(self):
+                mark_announced(self.place, survey, {})
 
     def announced(self, survey: str) -> dict[str, int] | None:
         """The survey's runs that have been announced, and how many rows each had then.
@@ -237,7 +201,7 @@ class ReportTable(CommittedRows):
             ReportDamaged: The note in `_surveys` is damaged.
             ReportWriteFailed: It cannot be read.
         """
-        return read_announced(self._place, survey)
+        return read_announced(self.place, survey)
 
     def mark_announced(self, survey: str, runs: Mapping[str, int]) -> None:
         """Note that runs have been announced, beside those noted before, or in place of a damaged note.
@@ -249,7 +213,7 @@ class ReportTable(CommittedRows):
         Raises:
             ReportWriteFailed: The notes in `_surveys` cannot be read or written.
         """
-        mark_announced(self._place, survey, runs)
+        mark_announced(self.place, survey, runs)
 
     @contextmanager
     def lock(self, survey: str, run_id: str = "") -> Iterator[None]:
@@ -263,19 +227,19 @@ class ReportTable(CommittedRows):
             ReportBusy: Another run has it.
             ReportWriteFailed: The lock file cannot be made.
         """
-        if self._place.local is None:
+        if self.place.local is None:
             yield
             return
-        with hold_survey(self._place.local, survey, run_id):
+        with hold_survey(self.place.local, survey, run_id):
             yield
 
     def _append(self, files: Sequence[ShardFile], run_id: str) -> None:
         now = time.time_ns() // 1_000_000
         surveys = _surveys(files)
         commit_actions(
-            self._table,
+            self.log,
             [AddAction(file.path, file.bytes, file.partition, now, True, file.stats) for file in files],
-            self._fence.transactions(surveys),
+            self.fence.transactions(surveys),
             {
                 "run_id": run_id,
                 "survey": ",".join(surveys),
@@ -298,26 +262,39 @@ class ReportTable(CommittedRows):
         """
         left = [file for file in files if file.path not in self._committed]
         surveys = _surveys(left)
-        with self._reading_log():
-            self._table.update_incremental()
-            if all(self._fence.knows(survey) and not self._fence.is_raised(survey) for survey in surveys):
+        with self.reading_log():
+            self.log.update_incremental()
+            if all(self.fence.knows(survey) and not self.fence.is_raised(survey) for survey in surveys):
                 return left
-            named = {name for survey in surveys for name in named_files(self._table, survey)}
+            named = {name for survey in surveys for name in named_files(self.log, survey)}
         self._note_committed([file for file in left if file.name in named])
         left = [file for file in left if file.name not in named]
         try:
-            self._fence.require_unraised(_surveys(left), run_id)
+            self.fence.require_unraised(_surveys(left), run_id)
         except ReportBusy:
             for file in left:
                 with contextlib.suppress(OSError):
-                    self._place.filesystem.delete_file(self._place.inside(file.path))
+                    self.place.filesystem.delete_file(self.place.inside(file.path))
             raise
         return left
 
     def _note_committed(self, files: Sequence[ShardFile]) -> None:
         """Note that these files, which one commit added, are in the log."""
         self._committed.update(file.path for file in files)
-        self._fence.note_commit(_surveys(files))
+        self.fence.note_commit(_surveys(files))
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Say what was being done when Delta Lake or the storage failed.
+
+    Raises:
+        ReportWriteFailed: Instead of what they raised; see `write_failed`.
+    """
+    try:
+        yield
+    except (DeltaError, OSError) as error:
+        raise write_failed(error, what) from error
 
 
 def _surveys(files: Sequence[ShardFile]) -> list[str]:

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from crackmodel.errors import NightIncomplete, ReportDamaged, ReportError
-from crackmodel.reports.reading.changes import Changes, compare_untold, rows_by_run
+from crackmodel.reports.reading.changes import Changes, compare_unannounced
+from crackmodel.reports.reading.run_statistics import rows_by_run
 from crackmodel.reports.survey_notes import knows_survey
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.own_folders import own_folders
@@ -183,7 +184,7 @@ def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> Su
     if announced is None:
         announced = _earlier_runs(table, result)
         table.mark_announced(result.survey, announced)
-    changes = compare_untold(table, result.survey, announced, step=rise)
+    changes = compare_unannounced(table, result.survey, announced, step=rise)
     return SurveyOutcome(entry, result, changes, presumed=presumed)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from crackmodel.errors import TooManyRejected
-from crackmodel.reports.table import TopImage, UnfamiliarImage
+from crackmodel.reports.reading.run_statistics import TopImage, UnfamiliarImage
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,11 @@ from crackmodel.errors import ReconciliationError, ReportError
 from crackmodel.models.inference.model_file import ModelFile, read_model_file
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry.registry import Registry
+from crackmodel.reports.maintenance.compaction import compact, delete_replaced, small_files
+from crackmodel.reports.maintenance.orphan_files import delete_orphans, sweep
+from crackmodel.reports.reading.dataset import newest_run
+from crackmodel.reports.reading.incremental import ScoringKey, count_missing, pending
+from crackmodel.reports.reading.run_statistics import count_rows, top_images, unfamiliar_images
 from crackmodel.reports.run_names import name_run, run_time
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.driver.committing import Totals, score_and_commit
@@ -82,15 +87,16 @@ def score_survey(
     model_file = read_model_file(version, chosen.engine)
     listing = list_survey(found, own_folders(chosen))
     table = ReportTable.open_or_create(chosen.report)
-    newest = table.newest_run(listing.survey.name)
+    newest = newest_run(table, listing.survey.name)
     job = _job(chosen, listing.survey, table.uri, model_file, name_run(newest))
     with table.lock(job.survey.name, job.run_id):
         table.begin(job.survey.name, job.run_id)
         table.bind_source(job.survey.name, job.survey.uri)
-        table.remove_orphans(job.survey.name)
-        fresh = table.pending(
-            listing.files, **_key(job), retry_rejected=chosen.retry_rejected, force=chosen.force
-        )
+        delete_orphans(table, job.survey.name)
+        if chosen.force:
+            fresh = listing.files.sort_by("image")
+        else:
+            fresh = pending(table, listing.files, _key(job), retry_rejected=chosen.retry_rejected)
         if newest is not None and (behind := run_time(newest) - datetime.now(UTC)) > _CLOCK_TOLERANCE:
             on_event(ClockBehind(job.run_id, newest, behind.total_seconds()))
         to_score = _modified_since(fresh, chosen.modified_since).slice(0, chosen.limit)
@@ -131,11 +137,11 @@ def score_survey(
         misnamed=listing.misnamed,
         tiles=totals.tiles,
         seconds=round(time.monotonic() - started, 3),
-        top=tuple(table.top(job.run_id, _TOP_IMAGES, job.survey.name)) if totals.images else (),
+        top=top_images(table, job.run_id, _TOP_IMAGES, job.survey.name) if totals.images else (),
         too_many_rejected=chosen.max_rejected is not None and lost_images > chosen.max_rejected,
         unfamiliar=None if model_file.distribution is None else totals.unfamiliar,
         least_familiar=(
-            table.unfamiliar(job.run_id, _TOP_IMAGES, job.survey.name) if totals.unfamiliar else ()
+            unfamiliar_images(table, job.run_id, _TOP_IMAGES, job.survey.name) if totals.unfamiliar else ()
         ),
         moved=departures.moved,
         missing=departures.missing,
@@ -163,27 +169,27 @@ def _job(settings: ScoreSettings, survey: Survey, report: str, model: ModelFile,
     )
 
 
-def _key(job: ScoringJob) -> dict[str, str]:
+def _key(job: ScoringJob) -> ScoringKey:
     """Name what, besides the file itself, decides whether it has been scored."""
-    return {
-        "survey": job.survey.name,
-        "model": job.model.reference,
-        "model_sha256": job.model.sha256,
-        "preprocess": preprocess_fingerprint(job.tile, job.overlap),
-    }
+    return ScoringKey(
+        survey=job.survey.name,
+        model=job.model.reference,
+        model_sha256=job.model.sha256,
+        preprocess=preprocess_fingerprint(job.tile, job.overlap),
+    )
 
 
 def _tidy(table: ReportTable, job: ScoringJob, settings: ScoreSettings, on_event: Listener) -> None:
     """Delete orphans, and put small files together if there are many; the run is done, come what may."""
     survey = job.survey.name
     try:
-        table.sweep(survey, job.run_id)
+        sweep(table, survey, job.run_id)
         if not settings.compact_after:
             return
-        if table.small_files(survey) < settings.compact_after:
-            table.delete_replaced(keep_hours=settings.keep_hours)
+        if len(small_files(table, survey)) < settings.compact_after:
+            delete_replaced(table, keep_hours=settings.keep_hours)
             return
-        done = table.compact(survey, keep_hours=settings.keep_hours)
+        done = compact(table, survey, keep_hours=settings.keep_hours)
         on_event(ReportCompacted(job.run_id, survey, done.files_before, done.files_after))
     except ReportError as error:
         on_event(CompactionFailed(job.run_id, survey, error.problem, error.remedy))
@@ -198,8 +204,8 @@ def _reconcile(table: ReportTable, job: ScoringJob, to_score: pa.Table, totals: 
     """
     if not to_score.num_rows:
         return
-    rows = table.count(job.run_id, job.survey.name).rows
-    missing = table.missing(to_score, **_key(job), run_id=job.run_id)
+    rows = count_rows(table, job.run_id, job.survey.name).rows
+    missing = count_missing(table, to_score, _key(job), job.run_id)
     if missing or not rows == totals.images == to_score.num_rows:
         raise ReconciliationError(
             f"Run {job.run_id} had {to_score.num_rows} files to score and scored {totals.images}; the report "

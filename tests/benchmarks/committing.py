@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
+from crackmodel.reports.reading.dataset import committed_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import Bounds, ShardFile
 from tests.benchmarks.memory import usage
@@ -30,7 +31,7 @@ def commits(totals: Sequence[int], folder: Path) -> Iterator[tuple[float, ...]]:
             used.append(time.process_time() - cpu)
             done += 16
         started = time.perf_counter()
-        ReportTable.open(folder / "report").dataset("bridge")
+        committed_rows(ReportTable.open(folder / "report"), "bridge")
         opened = time.perf_counter() - started
         resident = usage()
         peak = resident.peak_mb if resident else 0.0

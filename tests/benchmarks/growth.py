@@ -49,14 +49,14 @@ runpy.run_module("tests.benchmarks.growth", run_name="__main__", alter_sys=True)
 """
 BETWEEN = "Ray, and the rest"
 _BYTES = 5_000_000
-_TABLE_STAGES = {
-    "open": "open_or_create",
-    "orphans": "remove_orphans",
-    "anti-join": "pending",
-    "commit": "commit",
-    "reconcile": "missing",
-    "count": "count",
-    "top": "top",
+_STAGES = {
+    "open": (ReportTable, "open_or_create"),
+    "orphans": (run, "delete_orphans"),
+    "anti-join": (run, "pending"),
+    "commit": (ReportTable, "commit"),
+    "reconcile": (run, "count_missing"),
+    "count": (run, "count_rows"),
+    "top": (run, "top_images"),
 }
 
 
@@ -270,9 +270,9 @@ def _instead_of_scoring(
     ]
     if workers == 0:  # else it stays out of this process, as it does when `crackmodel score` runs
         patches.append(mock.patch("crackmodel.scoring.worker.shard.score_shard", score_nothing))
-    for name, method in _TABLE_STAGES.items():
-        counted = stages.wrapped(name, getattr(ReportTable, method))
-        patches.append(mock.patch.object(ReportTable, method, counted))
+    for name, (owner, function) in _STAGES.items():
+        counted = stages.wrapped(name, getattr(owner, function))
+        patches.append(mock.patch.object(owner, function, counted))
     for patch in patches:
         patch.start()
     try:

@@ -12,6 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from crackmodel.cli.main import app
+from crackmodel.reports.maintenance.compaction import compact
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import publish_shard, write_shard
@@ -63,7 +64,7 @@ def test_summary_counts_every_survey(report: Path) -> None:
 
 
 def test_history_tells_who_added_what(report: Path) -> None:
-    ReportTable.open(report).compact("bridge")
+    compact(ReportTable.open(report), "bridge")
 
     commits = answer("history", "--report", report)["commits"]
 
@@ -134,7 +135,7 @@ def test_check_exits_with_0_where_all_is_well(report: Path) -> None:
 
 def test_check_names_every_fault_and_exits_with_1(report: Path) -> None:
     table = ReportTable.open(report)
-    table.compact("bridge", keep_hours=2)
+    compact(table, "bridge", keep_hours=2)
     gone = next(report.glob("survey=tunnel/*"))
     gone.unlink()
     (report / "copy\x1b.parquet").write_bytes(b"")

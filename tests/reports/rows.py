@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from crackmodel.reports.reading.incremental import ScoringKey
 from crackmodel.reports.schema import TIMESTAMP
 
 NOON = datetime(2026, 5, 4, 12, 0, 0, 123457, tzinfo=UTC)
 MODEL = "a" * 64
 PREPROCESS = "cv2-linear-160/tile=227/overlap=0"
-SCORING = {"model": "m@1", "model_sha256": MODEL, "preprocess": PREPROCESS}
-"""What, besides the file, decides whether it has been scored."""
+KEY = ScoringKey("bridge", "m@1", MODEL, PREPROCESS)
 
 
 def make_row(image: str = "a.jpg", **changes: Any) -> dict[str, Any]:
@@ -35,7 +35,9 @@ def make_row(image: str = "a.jpg", **changes: Any) -> dict[str, Any]:
         "crack_fraction": 0.0,
         "threshold": 0.5,
         "verdict": "clear",
-        **SCORING,
+        "model": "m@1",
+        "model_sha256": MODEL,
+        "preprocess": PREPROCESS,
         "engine": "litert",
         "software": "0.1.0",
         "run_id": "run-1",

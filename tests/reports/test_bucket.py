@@ -10,13 +10,16 @@ import pytest
 from crackmodel.errors import ReportBusy, ReportError
 from crackmodel.reports.compatibility import is_vacant, load
 from crackmodel.reports.maintenance import compaction
+from crackmodel.reports.maintenance.compaction import compact
+from crackmodel.reports.maintenance.integrity import check_report
+from crackmodel.reports.reading.incremental import pending
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.survey_notes import knows_survey
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import open_place
 from tests.object_store import BUCKET, ObjectStore
-from tests.reports.rows import NOON, SCORING, make_listing, make_row
+from tests.reports.rows import KEY, NOON, make_listing, make_row
 
 LISTING = make_listing(("a.jpg", 1000, NOON), ("b.jpg", 1000, NOON))
 
@@ -35,7 +38,7 @@ def shard(table: ReportTable, image: str, run_id: str) -> list[ShardFile]:
 
 def ask(table: ReportTable) -> list[str]:
     table.begin("bridge", "run-a")
-    left = table.pending(LISTING, survey="bridge", **SCORING)
+    left = pending(table, LISTING, KEY)
     images: list[str] = left["image"].to_pylist()
     return images
 
@@ -77,7 +80,7 @@ def test_what_was_announced_is_noted_by_two_at_once(store: ReportTable) -> None:
     store.mark_announced("bridge", {"one-0": 2, "one-1": 4})
     announced = ReportTable.open(store.uri).announced("bridge") or {}
     assert (len(announced), announced["one-0"], announced["one-1"]) == (10, 3, 4)
-    assert store.check().findings == ()
+    assert check_report(store).findings == ()
 
 
 def test_two_compactions_at_once_are_one_and_the_check_agrees(
@@ -91,20 +94,20 @@ def test_two_compactions_at_once_are_one_and_the_check_agrees(
     def write_slowly(*arguments: object) -> ShardFile:
         file = write(*arguments)  # type: ignore[arg-type]
         if others:
-            others.pop().compact("bridge")
+            compact(others.pop(), "bridge")
         return file
 
     monkeypatch.setattr(compaction, "write_file", write_slowly)
     with pytest.raises(ReportBusy, match="compacted by somebody else"):
-        store.compact("bridge")
+        compact(store, "bridge")
 
     assert plain(store) == ["a.jpg", "b.jpg", "c.jpg"]
-    checked = store.check()
+    checked = check_report(store)
     assert (checked.findings, checked.files, checked.rows, checked.replaced) == ((), 1, 3, 0)
     place = open_place(store.uri)
     (path,) = (file.path for file in compaction.committed_files(store._table))
     place.filesystem.delete_file(place.inside(path))
-    assert [finding.kind for finding in store.check().findings] == ["missing"]
+    assert [finding.kind for finding in check_report(store).findings] == ["missing"]
 
 
 def test_a_store_that_refuses_is_a_report_s_error_for_whoever_asks(

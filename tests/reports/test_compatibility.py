@@ -9,6 +9,8 @@ import pytest
 from deltalake import DeltaTable, TableFeatures, write_deltalake
 
 from crackmodel.errors import ReportIncompatible, ReportNotFound, ReportWriteFailed
+from crackmodel.reports.reading.dataset import committed_rows
+from crackmodel.reports.reading.run_statistics import count_rows
 from crackmodel.reports.schema import REPORT_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
 from tests.reports.rows import make_row
@@ -49,7 +51,7 @@ def test_report_whose_making_was_interrupted_is_made_again(tmp_path: Path, left:
     with pytest.raises(ReportNotFound):
         ReportTable.open(tmp_path)
     assert ReportTable.open_or_create(tmp_path).version == 0
-    assert ReportTable.open(tmp_path).dataset().count_rows() == 0
+    assert committed_rows(ReportTable.open(tmp_path)).count_rows() == 0
 
 
 def test_a_log_of_checkpoints_alone_is_not_taken_for_none(tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_created_report_has_the_schema_and_no_rows(table: ReportTable) -> None:
     delta = DeltaTable(table.uri)
     assert pa.schema(delta.schema().to_arrow()) == REPORT_SCHEMA
     assert delta.metadata().partition_columns == ["survey"]
-    assert table.dataset().to_table().num_rows == 0
+    assert committed_rows(table).to_table().num_rows == 0
 
 
 def test_existing_report_is_opened_not_replaced(table: ReportTable) -> None:
@@ -147,9 +149,9 @@ def test_deletion_vectors_of_another_program_are_refused(table: ReportTable) -> 
         TableFeatures.DeletionVectors, allow_protocol_versions_increase=True
     )
     with pytest.raises(ReportIncompatible, match="deletionVectors"):
-        ReportTable.open(table.uri).dataset()
+        committed_rows(ReportTable.open(table.uri))
 
 
 def test_rows_of_any_other_writer_are_read_too(table: ReportTable) -> None:
     write_deltalake(table.uri, build_rows([make_row(), make_row("b.jpg", run_id="run-2")]), mode="append")
-    assert ReportTable.open(table.uri).count("run-2").rows == 1
+    assert count_rows(ReportTable.open(table.uri), "run-2").rows == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from crackmodel.reports.maintenance.compaction import compact
+from crackmodel.reports.maintenance.integrity import check_report
+from crackmodel.reports.reading.dataset import committed_rows
+from crackmodel.reports.reading.incremental import pending
 from crackmodel.reports.reading.query import open_report
 from crackmodel.reports.schema import LATER_COLUMNS, REPORT_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import BOUNDED_COLUMNS, publish_shard, write_shard
-from tests.reports.rows import NOON, SCORING, make_listing, make_row
+from tests.reports.rows import KEY, NOON, make_listing, make_row
 
 OLDER = pa.schema([field for field in REPORT_SCHEMA if field.name not in LATER_COLUMNS])
 
@@ -74,9 +79,9 @@ def test_upgraded_report_is_whole_for_other_programs(older: Path) -> None:
 def test_what_an_older_report_holds_is_not_scored_again(older: Path) -> None:
     listing = make_listing(("old.jpg", 1000, NOON), ("new.jpg", 1000, NOON))
 
-    pending = ReportTable.open_or_create(older).pending(listing, survey="bridge", **SCORING)
+    files = pending(ReportTable.open_or_create(older), listing, KEY)
 
-    assert pending["image"].to_pylist() == ["new.jpg"]
+    assert files["image"].to_pylist() == ["new.jpg"]
 
 
 def test_report_whose_log_keeps_fewer_bounds_is_read_all_the_same(tmp_path: Path) -> None:
@@ -93,25 +98,25 @@ def test_report_whose_log_keeps_fewer_bounds_is_read_all_the_same(tmp_path: Path
     table = ReportTable.open(place)
     listing = make_listing(*((f"{number}.jpg", 1000, NOON) for number in range(3)))
 
-    assert table.pending(listing, survey="bridge", **SCORING)["image"].to_pylist() == ["2.jpg"]
-    assert table.pending(listing, survey="bridge", **(SCORING | {"model": "m@2"})).num_rows == 3
-    assert table.check().findings == ()
-    assert table.compact("bridge").files_after == 1
-    assert table.pending(listing, survey="bridge", **SCORING)["image"].to_pylist() == ["2.jpg"]
+    assert pending(table, listing, KEY)["image"].to_pylist() == ["2.jpg"]
+    assert pending(table, listing, replace(KEY, model="m@2")).num_rows == 3
+    assert check_report(table).findings == ()
+    assert compact(table, "bridge").files_after == 1
+    assert pending(table, listing, KEY)["image"].to_pylist() == ["2.jpg"]
 
 
 def test_older_report_is_checked_as_it_is_and_compacted(older: Path) -> None:
     write_deltalake(older, build_rows([make_row("other.jpg")]).select(OLDER.names), mode="append")
     before = DeltaTable(older).to_pandas().sort_values("image")
-    assert ReportTable.open(older).check().findings == ()
+    assert check_report(ReportTable.open(older)).findings == ()
     assert DeltaTable(older).version() == 2
 
-    done = ReportTable.open(older).compact("bridge")
+    done = compact(ReportTable.open(older), "bridge")
 
     assert (done.files_before, done.files_after, done.deleted) == (2, 1, 2)
     table = ReportTable.open(older)
-    assert (table.check().findings, table.check().without_hash) == ((), 0)
-    assert table.dataset().to_table().schema == REPORT_SCHEMA
+    assert (check_report(table).findings, check_report(table).without_hash) == ((), 0)
+    assert committed_rows(table).to_table().schema == REPORT_SCHEMA
     after = DeltaTable(older).to_pandas().sort_values("image")
     pd.testing.assert_frame_equal(after[before.columns].reset_index(drop=True), before.reset_index(drop=True))
     assert after["ood_score"].isna().all()
@@ -143,7 +148,7 @@ def test_two_runs_may_upgrade_at_once(older: Path) -> None:
         run.join()
 
     assert faults == []
-    assert ReportTable.open(older).dataset().count_rows() == 5
+    assert committed_rows(ReportTable.open(older)).count_rows() == 5
 
 
 def test_run_that_began_before_the_upgrade_loses_nothing(older: Path) -> None:
@@ -154,7 +159,7 @@ def test_run_that_began_before_the_upgrade_loses_nothing(older: Path) -> None:
 
     early.commit([file], run_id="run-3")
 
-    assert ReportTable.open(older).dataset().count_rows() == 3
+    assert committed_rows(ReportTable.open(older)).count_rows() == 3
 
 
 def _opened(place: Path) -> tuple[Any, DeltaTable]:

@@ -5,6 +5,8 @@ from datetime import timedelta
 import pytest
 
 from crackmodel.errors import ReportBusy
+from crackmodel.reports.maintenance.compaction import compact
+from crackmodel.reports.reading.dataset import newest_run
 from crackmodel.reports.run_names import name_run, run_time
 from crackmodel.reports.table import ReportTable
 from tests.reports.conftest import Commit
@@ -39,13 +41,13 @@ def test_newest_run_is_known_without_reading_and_after_a_compaction(
 ) -> None:
     first = name_run(None, NOON)
     names = [name_run(first, NOON), first]
-    assert table.newest_run("bridge") is None
+    assert newest_run(table, "bridge") is None
     for name in names:
         commit([make_row("a.jpg", run_id=name)])
     commit([make_row("a.jpg", survey="tunnel", run_id=name_run(names[0], NOON))])
-    assert table.newest_run("bridge") == names[0]
-    table.compact("bridge")
-    assert ReportTable.open(table.uri).newest_run("bridge") == names[0]
+    assert newest_run(table, "bridge") == names[0]
+    compact(table, "bridge")
+    assert newest_run(ReportTable.open(table.uri), "bridge") == names[0]
 
 
 def test_run_that_another_has_passed_by_does_not_begin(table: ReportTable, commit: Commit) -> None:

@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 from pyarrow import fs
 
 from crackmodel.errors import ReportDamaged, ReportIncompatible, ReportWriteFailed, UsageError
+from crackmodel.reports.maintenance.integrity import check_report
 from crackmodel.reports.table import ReportTable
 from crackmodel.storage.location import Location
 from crackmodel.storage.object_stores import Store
@@ -30,7 +31,7 @@ def told(table: ReportTable, survey: str = "bridge") -> Path:
 
 def damaged_notes(table: ReportTable) -> list[str]:
     """Paths of the notes that a check finds to be damaged."""
-    findings = ReportTable.open(table.uri).check().findings
+    findings = check_report(ReportTable.open(table.uri)).findings
     assert {finding.kind for finding in findings} <= {"note"}
     return [finding.path for finding in findings]
 

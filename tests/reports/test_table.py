@@ -14,14 +14,17 @@ from deltalake import DeltaTable
 from pyarrow import fs
 
 from crackmodel.errors import ReportError, ReportWriteFailed
-from crackmodel.reports import table as table_module
+from crackmodel.reports.maintenance.orphan_files import delete_orphans
+from crackmodel.reports.reading.dataset import committed_rows
+from crackmodel.reports.reading.incremental import pending
+from crackmodel.reports.reading.run_statistics import count_rows
 from crackmodel.reports.schema import REPORT_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Location
 from crackmodel.storage.object_stores import Store
 from tests.reports.conftest import Commit
-from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_row
+from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row
 
 DEAD = "20260101T000000Z-00dead"
 
@@ -44,7 +47,7 @@ for n in range(10):
 
 
 def images(table: ReportTable) -> list[str]:
-    return sorted(table.dataset().to_table(columns=["image"])["image"].to_pylist())
+    return sorted(committed_rows(table).to_table(columns=["image"])["image"].to_pylist())
 
 
 def published(table: ReportTable, *names: str, run_id: str = "run-1") -> list[ShardFile]:
@@ -73,7 +76,7 @@ def test_committed_rows_come_back_exactly(table: ReportTable, commit: Commit) ->
     ]
     commit(rows)
     commit([make_row("t.jpg", survey="tunnel")])
-    read = ReportTable.open(table.uri).dataset("bridge").to_table()
+    read = committed_rows(ReportTable.open(table.uri), "bridge").to_table()
     assert read.schema == REPORT_SCHEMA
     assert read.equals(build_rows(rows))
 
@@ -148,8 +151,8 @@ def test_two_processes_create_and_commit_at_the_same_time(tmp_path: Path) -> Non
     errors = [writer.communicate(timeout=120)[1].decode() for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0], errors
     table = ReportTable.open(uri)
-    assert table.dataset().count_rows() == 60
-    assert [table.count(run).rows for run in ("run-1", "run-2")] == [30, 30]
+    assert committed_rows(table).count_rows() == 60
+    assert [count_rows(table, run).rows for run in ("run-1", "run-2")] == [30, 30]
     assert len(images(table)) == 60
     assert table.version == 20
 
@@ -184,17 +187,17 @@ def test_files_of_other_runs_are_not_opened_and_other_models_do_not_count(
     other = commit([make_row("a.jpg", run_id="run-1", model_sha256="b" * 64)])
     commit([make_row("b.jpg", run_id="run-2")])
     listing = make_listing(("a.jpg", 1000, NOON), ("b.jpg", 1000, NOON))
-    left = table.pending(listing, survey="bridge", **SCORING)
+    left = pending(table, listing, KEY)
     assert left["image"].to_pylist() == ["a.jpg"]
     Path(table.uri, other.path).unlink()
-    assert table.count("run-2").rows == 1
+    assert count_rows(table, "run-2").rows == 1
 
 
 def test_a_deleted_file_is_an_error_not_a_smaller_report(table: ReportTable, commit: Commit) -> None:
     file = commit([make_row("a.jpg")])
     Path(table.uri, file.path).unlink()
     with pytest.raises(ReportError, match="restore them") as failure:
-        table.count("run-1")
+        count_rows(table, "run-1")
     assert table.uri in failure.value.problem
 
 
@@ -227,12 +230,12 @@ def test_orphans_of_dead_runs_go_and_everything_else_stays(table: ReportTable, c
     assert "published.jpg" in set(pd.read_parquet(table.uri)["image"])
     (folder / "notes.txt").write_text("mine")
 
-    assert table.remove_orphans("bridge") == 2
+    assert delete_orphans(table, "bridge") == 2
     assert {path.name for path in folder.iterdir()} == {kept.path.split("/")[1], "notes.txt"}
     assert not Path(table.uri, lost.path).exists()
     assert Path(table.uri, other.hidden_path).exists()
     assert images(ReportTable.open(table.uri)) == ["a.jpg"]
-    assert table.remove_orphans("bridge") == 0
+    assert delete_orphans(table, "bridge") == 0
 
 
 @pytest.mark.parametrize(
@@ -253,30 +256,30 @@ def test_what_no_run_wrote_is_no_orphan(table: ReportTable, name: str) -> None:
     folder.mkdir()
     (folder / name).write_bytes(b"mine")
     (folder / f"part-{DEAD}-000000-00000000.parquet").write_bytes(b"a run's")
-    assert table.remove_orphans("bridge") == 1
+    assert delete_orphans(table, "bridge") == 1
     assert [path.name for path in folder.iterdir()] == [name]
 
 
 def test_orphans_of_long_runs_go_too(table: ReportTable) -> None:
     file = write_shard(table.uri, "bridge", DEAD, 1_234_567, build_rows([make_row()]))
-    assert table.remove_orphans("bridge") == 1
+    assert delete_orphans(table, "bridge") == 1
     assert not Path(table.uri, file.hidden_path).exists()
 
 
 def test_survey_without_a_folder_has_no_orphans(table: ReportTable) -> None:
-    assert table.remove_orphans("bridge") == 0
+    assert delete_orphans(table, "bridge") == 0
 
 
 def test_files_that_another_writer_committed_meanwhile_are_no_orphans(table: ReportTable) -> None:
     files = published(table, "a.jpg")
     ReportTable.open(table.uri).commit(files, run_id="run-1")
-    assert table.remove_orphans("bridge") == 0
+    assert delete_orphans(table, "bridge") == 0
 
 
 def test_files_that_compaction_replaced_stay_until_vacuum(table: ReportTable, commit: Commit) -> None:
     files = [commit([make_row(name)]) for name in ("a.jpg", "b.jpg")]
     DeltaTable(table.uri).optimize.compact()
-    assert table.remove_orphans("bridge") == 0
+    assert delete_orphans(table, "bridge") == 0
     assert all(Path(table.uri, file.path).exists() for file in files)
     assert DeltaTable(table.uri, version=1).to_pyarrow_table().num_rows == 1
     assert images(ReportTable.open(table.uri)) == ["a.jpg", "b.jpg"]
@@ -290,10 +293,6 @@ def test_without_a_lock_only_old_files_are_orphans(table: ReportTable) -> None:
         Location(table.uri, store=Store(fs.LocalFileSystem(), table.uri, table.uri)), DeltaTable(table.uri)
     )
     with store.lock("bridge"):
-        assert store.remove_orphans("bridge") == 1
+        assert delete_orphans(store, "bridge") == 1
     assert not Path(table.uri, "_locks").exists()
     assert Path(table.uri, young.path).exists()
-
-
-def test_public_names_are_the_ones_scoring_uses() -> None:
-    assert set(table_module.__all__) == {"ReportTable", "RunCounts", "TopImage", "UnfamiliarImage"}

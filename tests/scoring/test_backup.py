@@ -6,7 +6,9 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from crackmodel.reports.reading.changes import compare_untold, rows_by_run
+from crackmodel.reports.maintenance.integrity import check_report
+from crackmodel.reports.reading.changes import compare_unannounced
+from crackmodel.reports.reading.run_statistics import rows_by_run
 from crackmodel.reports.table import ReportTable
 from tests.scoring.conftest import Score, rows
 
@@ -22,15 +24,15 @@ def test_a_copy_with_its_log_first_is_whole_and_is_gone_on_with(
     table.mark_announced("patches", rows_by_run(table, "patches"))
     shutil.copytree(report, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_delta_log"))
 
-    found = ReportTable.open(copy).check()
+    found = check_report(ReportTable.open(copy))
     assert found.rows == 8
     assert (found.findings, found.uncommitted > 0) == ((), True)  # what came too late for the copy
 
     gone_on = score(patches, report=copy, shard_images=2)
     assert (gone_on.skipped, gone_on.scored) == (8, 4)
     assert Counter(row["image"] for row in rows(copy)) == Counter(path.name for path in patches.iterdir())
-    assert not ReportTable.open(copy).check().findings
-    news = compare_untold(
+    assert not check_report(ReportTable.open(copy)).findings
+    news = compare_unannounced(
         ReportTable.open(copy), "patches", ReportTable.open(copy).announced("patches") or {}
     )
     assert news.runs == {gone_on.run_id: 4}

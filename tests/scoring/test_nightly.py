@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from crackmodel.errors import TooManyRejected
+from crackmodel.reports.maintenance.compaction import compact
+from crackmodel.reports.maintenance.integrity import check_report
+from crackmodel.reports.maintenance.orphan_files import delete_orphans
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.nightly import NightlyRun, SurveyOutcome, compare_outcome, mark_night_announced
 from crackmodel.scoring.nightly_summary import markdown_night, night_rows, plain_night
@@ -129,7 +132,7 @@ def test_a_damaged_note_is_said_and_neither_swallows_nor_repeats(
 
     again = compare(score(survey, force=True, limit=1))
     assert (again.presumed, len(again.changes.runs if again.changes else ())) == ({}, 1)
-    assert not ReportTable.open(report).check().findings
+    assert not check_report(ReportTable.open(report)).findings
     assert before > 0
 
 
@@ -186,13 +189,13 @@ def test_notes_stay_when_a_report_is_compacted_checked_and_cleaned(
     tell(compare(score(survey, shard_images=2)))
     told = ReportTable.open(report).announced("bridge-07")
     table = ReportTable.open(report)
-    table.compact("bridge-07")
-    table.remove_orphans("bridge-07")
+    compact(table, "bridge-07")
+    delete_orphans(table, "bridge-07")
 
-    assert not table.check().findings
+    assert not check_report(table).findings
     assert table.announced("bridge-07") == told
     assert told
-    assert sum(told.values()) == table.check().rows
+    assert sum(told.values()) == check_report(table).rows
     assert new_cracks(compare(score(survey))) == 0
 
 

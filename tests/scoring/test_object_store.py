@@ -22,6 +22,7 @@ from crackmodel.errors import CrackmodelError, ModelError, ReportError, ReportIn
 from crackmodel.models.card.card import card_from_json
 from crackmodel.models.registry.registry import PRETRAINED, Registry
 from crackmodel.reports.compatibility import is_vacant
+from crackmodel.reports.maintenance.integrity import check_report
 from crackmodel.reports.reading.query import open_report
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.run import RunResult, score_survey
@@ -175,7 +176,7 @@ def test_a_driver_that_dies_after_any_change_of_the_bucket_loses_and_doubles_not
         plain = sorted(folder.to_table(columns=["image"])["image"].to_pylist())
         assert plain == [row["image"] for row in rows()] == images, number
         assert (rerun.skipped, rerun.scored) == (committed[-1], 2 - committed[-1]), number
-        checked = ReportTable.open(REPORT).check()
+        checked = check_report(ReportTable.open(REPORT))
         assert (checked.findings, checked.uncommitted) == ((), 0), number
     assert committed == sorted(committed)
     assert set(committed) == {0, 1, 2}
@@ -239,7 +240,7 @@ def test_a_report_whose_store_stops_answering_ends_the_run_and_the_next_one_goes
     again = score(str(patches), shard_images=3)
     assert (again.skipped, again.scored, again.rejected) == (3, 9, 0)
     assert [row["image"] for row in rows()] == sorted(path.name for path in patches.iterdir())
-    assert ReportTable.open(REPORT).check().findings == ()
+    assert check_report(ReportTable.open(REPORT)).findings == ()
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ from crackmodel.errors import (
 )
 from crackmodel.models.card.card import card_from_json
 from crackmodel.models.registry.registry import PRETRAINED, Registry
-from crackmodel.reports.reading.changes import compare_untold, rows_by_run
+from crackmodel.reports.reading.changes import compare_unannounced
+from crackmodel.reports.reading.run_statistics import rows_by_run
 from crackmodel.reports.run_names import run_time
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
@@ -195,7 +196,7 @@ def test_a_version_with_another_threshold_scores_every_image_again(
     table = ReportTable.open(report)
     told = rows_by_run(table, first.survey)
     del told[first.run_id]
-    news = compare_untold(table, first.survey, told)
+    news = compare_unannounced(table, first.survey, told)
     assert (news.runs, news.risen) == ({first.run_id: first.listed}, 0)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from deltalake import DeltaTable
+from crackmodel.reports.table import ReportTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,16 @@ class Commit:
         return asdict(self) | {"at": f"{self.at:%Y-%m-%dT%H:%M:%SZ}"}
 
 
-def history(table: DeltaTable, limit: int) -> list[Commit]:
-    """Return the last commits of a report, newest first."""
-    return [_commit(entry) for entry in table.history(limit)]
+def history(table: ReportTable, limit: int) -> list[Commit]:
+    """Return the last commits, newest first; Delta Lake forgets them after a month, at the earliest.
+
+    Args:
+        table: The report.
+        limit: How many at most.
+    """
+    table.refresh()
+    with table.reading_log():
+        return [_commit(entry) for entry in table.log.history(limit)]
 
 
 def _commit(entry: dict[str, Any]) -> Commit:

@@ -28,8 +28,10 @@ from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
 from crackmodel.errors import ReportBusy, ReportDamaged
+from crackmodel.reports.compatibility import add_later_columns
 from crackmodel.reports.reading.dataset import CommittedFile, committed_files
 from crackmodel.reports.schema import FILE_SCHEMA, PARTITION_COLUMN
+from crackmodel.reports.table import ReportTable, writing
 from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.shard_file import (
     WRITING,
@@ -70,44 +72,69 @@ class Compaction:
     deleted: int
 
 
-def small_files(table: DeltaTable, survey: str, target_bytes: int) -> list[CommittedFile]:
-    """Find the files that a compaction would put together, oldest run first."""
-    files = [file for file in committed_files(table, survey) if file.bytes < target_bytes // 2]
+def small_files(table: ReportTable, survey: str, target_bytes: int = TARGET_BYTES) -> list[CommittedFile]:
+    """Find the survey's files of less than half the size of a compacted one, oldest run first."""
+    table.refresh()
+    files = [file for file in committed_files(table.log, survey) if file.bytes < target_bytes // 2]
     return sorted(files, key=lambda file: file.path)
 
 
 def compact(
-    table: DeltaTable, place: Location, survey: str, target_bytes: int, keep_hours: int
+    table: ReportTable, survey: str, *, target_bytes: int = TARGET_BYTES, keep_hours: int = 0
 ) -> Compaction:
-    """Compact one survey; see `ReportTable.compact`."""
-    before = committed_files(table, survey)
-    name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{uuid.uuid4().hex[:6]}"
-    fence = Fence(table, place, of="compaction")
-    fence.remember(survey)
-    for number, bundle in enumerate(_bundles(small_files(table, survey, target_bytes), target_bytes)):
-        if fence.is_raised(survey):
-            raise _busy(survey, place)
-        file = _put_together(place, survey, f"part-{name}-{number:06d}", bundle)
-        publish_shard(place.uri, file)
-        _replace(table, place, bundle, file, fence)
-        table.update_incremental()
-        fence.note_commit([survey])
-    after = committed_files(table, survey)
-    deleted = delete_replaced(table, place, keep_hours)
+    """Compact a survey's small files, and delete the replaced files of every survey.
+
+    Rows stay as they are. The caller holds the survey's lock; without one, the later of two compactions at
+    once stops, and runs go on. A reader that opened the report before may find files gone and has to open it
+    again.
+
+    Args:
+        table: The report.
+        survey: Name of the survey.
+        target_bytes: Largest size of a compacted file, which is held in memory.
+        keep_hours: Keep files that were replaced in the last hours, at most 168: earlier versions can be read
+            so long, and plain readers of Parquet folders count their rows twice. After Delta's week the log
+            forgets replaced files, and nobody would delete them.
+
+    Raises:
+        ReportBusy: Another process compacts the survey.
+        ReportDamaged: A file has changed since it was written; nothing is changed.
+        ReportWriteFailed: The storage failed; no row is lost.
+    """
+    table.refresh()
+    log, place = table.log, table.place
+    with writing(f"the compaction of {survey} in {table.uri}"):
+        add_later_columns(log)
+        log.update_incremental()
+        before = committed_files(log, survey)
+        name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{uuid.uuid4().hex[:6]}"
+        fence = Fence(log, place, of="compaction")
+        fence.remember(survey)
+        for number, bundle in enumerate(_bundles(small_files(table, survey, target_bytes), target_bytes)):
+            if fence.is_raised(survey):
+                raise _busy(survey, place)
+            file = _put_together(place, survey, f"part-{name}-{number:06d}", bundle)
+            publish_shard(place.uri, file)
+            _replace(log, place, bundle, file, fence)
+            log.update_incremental()
+            fence.note_commit([survey])
+        after = committed_files(log, survey)
+        deleted = delete_replaced(table, keep_hours=keep_hours)
     return Compaction(survey, len(before), len(after), _size(before), _size(after), deleted)
 
 
-def delete_replaced(table: DeltaTable, place: Location, keep_hours: int) -> int:
-    """Delete and count replaced files, in every survey.
+def delete_replaced(table: ReportTable, *, keep_hours: int = 0) -> int:
+    """Delete and count the files of every survey that compactions replaced so long ago.
 
     Raises:
-        DeltaError: The log cannot be read or written, or a file not deleted.
-        OSError: The report's folders cannot be listed.
+        ReportWriteFailed: The storage failed.
     """
-    replaced = replaced_files(table, place, keep_hours)
-    if replaced:  # a vacuum makes two commits even where it finds nothing
-        table.vacuum(retention_hours=keep_hours, dry_run=False, enforce_retention_duration=False)
-        table.update_incremental()
+    table.refresh()
+    with writing(f"the removal of replaced files in {table.uri}"):
+        replaced = replaced_files(table.log, table.place, keep_hours)
+        if replaced:  # a vacuum makes two commits even where it finds nothing
+            table.log.vacuum(retention_hours=keep_hours, dry_run=False, enforce_retention_duration=False)
+            table.log.update_incremental()
     return len(replaced)
 
 

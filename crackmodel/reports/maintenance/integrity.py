@@ -11,15 +11,15 @@ from typing import Any, Final, Literal
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 from pyarrow import fs
 
 from crackmodel.errors import ReportDamaged
 from crackmodel.reports.maintenance.compaction import replaced_files
-from crackmodel.reports.reading.dataset import CommittedFile, committed_files, committed_rows
+from crackmodel.reports.reading.dataset import CommittedFile, committed_files, committed_rows, reading
 from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.schema import FILE_SCHEMA, LATER_COLUMNS, PARTITION_COLUMN
 from crackmodel.reports.survey_notes import damaged_notes
+from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import content_hash, is_shard_name, named_hash
 from crackmodel.storage.location import Location, first_line
 
@@ -107,24 +107,35 @@ class Check:
         return asdict(self)
 
 
-def check(table: DeltaTable, place: Location) -> Check:
-    """Check a report without changing or locking anything; see `ReportTable.check`."""
-    there = _parquet_files(place)  # before the log: what is committed meanwhile is no orphan
-    table.update_incremental()
-    files = committed_files(table)
-    replaced = replaced_files(table, place)
-    with ThreadPoolExecutor(_READERS) as readers:
-        looks = readers.map(lambda file: _look_at(file, place, there.get(file.path)), files)
-        faults = [fault for fault in looks if fault is not None]
-    bad = {fault.path for fault in faults if fault.kind != "rows"}
-    faults += _duplicates(table, place, sorted({file.survey for file in files}), bad)
-    unnamed = {path: there[path] for path in sorted(there.keys() - {file.path for file in files} - replaced)}
-    uncommitted = {path for path, info in unnamed.items() if _may_be_committed(path, info)}
-    faults += _orphans(path for path in unnamed if path not in uncommitted)
-    faults += [Finding("note", *note) for note in damaged_notes(place)]
+def check_report(table: ReportTable) -> Check:
+    """Read every file from end to end, and compare all with the log.
+
+    Rows that a run has twice, files that are missing, altered, or of another schema or number of rows
+    than the log says, files that nobody committed, and damaged notes. Files of a run that may be going on are
+    no fault. Changes nothing and takes no lock.
+
+    Raises:
+        ReportError: The report's folder cannot be listed, or its log not be read.
+    """
+    place = table.place
+    with reading(table.uri), table.reading_log():
+        there = _parquet_files(place)  # before the log: what is committed meanwhile is no orphan
+        table.log.update_incremental()
+        files = committed_files(table.log)
+        replaced = replaced_files(table.log, place)
+        with ThreadPoolExecutor(_READERS) as readers:
+            looks = readers.map(lambda file: _look_at(file, place, there.get(file.path)), files)
+            faults = [fault for fault in looks if fault is not None]
+        bad = {fault.path for fault in faults if fault.kind != "rows"}
+        faults += _duplicates(table, sorted({file.survey for file in files}), bad)
+        named = {file.path for file in files} | replaced
+        unnamed = {path: there[path] for path in sorted(there.keys() - named)}
+        uncommitted = {path for path, info in unnamed.items() if _may_be_committed(path, info)}
+        faults += _orphans(path for path in unnamed if path not in uncommitted)
+        faults += [Finding("note", *note) for note in damaged_notes(place)]
     return Check(
-        report=place.uri,
-        version=int(table.version()),
+        report=table.uri,
+        version=table.version,
         files=len(files),
         rows=sum(file.rows or 0 for file in files),
         bytes=sum(file.bytes for file in files),
@@ -196,12 +207,12 @@ def _difference(schema: pa.Schema) -> str:
 
 
 def _duplicates(
-    table: DeltaTable, place: Location, surveys: Collection[str], leave_out: Collection[str]
+    table: ReportTable, surveys: Collection[str], leave_out: Collection[str]
 ) -> Iterator[Finding]:
     """Find images with several rows of one run; a survey at a time saves memory."""
     for survey in surveys:
         folder = f"{PARTITION_COLUMN}={survey}"
-        rows = committed_rows(table, place, survey, leave_out=leave_out)
+        rows = committed_rows(table, survey, leave_out=leave_out)
         scanner = rows.scanner(columns=["run_id", "image"], cache_metadata=False)
         try:
             with open_database({"scored": scanner}) as database:

@@ -10,12 +10,12 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from pyarrow import fs
 
 from crackmodel.reports.reading.dataset import committed_files, named_files
 from crackmodel.reports.schema import partition_folder
+from crackmodel.reports.table import ReportTable, writing
 from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.shard_file import is_shard_name
 from crackmodel.storage.location import Location, write_failed
@@ -24,42 +24,61 @@ ORPHAN_AGE_WITHOUT_LOCK: Final = timedelta(days=1)
 """From this age on, a hidden file in an object store belongs to no run that is going on."""
 
 
-def delete_orphans(table: DeltaTable, place: Location, survey: str) -> int:
-    """Delete and count a survey's orphan files; see `ReportTable.remove_orphans`."""
-    files = [info.base_name for info in _shards(place, survey) if _may_be_orphan(info, place)]
+def delete_orphans(table: ReportTable, survey: str) -> int:
+    """Delete and count a survey's orphan files.
+
+    Files that a compaction replaced are in the log and stay until vacuum, and files of other programs are
+    not touched. The caller holds the survey's lock; in an object store, where there is none, only files older
+    than `ORPHAN_AGE_WITHOUT_LOCK` go: see `sweep`.
+
+    Raises:
+        ReportWriteFailed: A file cannot be deleted.
+    """
+    table.refresh()
+    files = [info.base_name for info in _shards(table.place, survey) if _may_be_orphan(info, table.place)]
     if not files:
         return 0
-    return _delete(place, survey, set(files) - named_files(table, survey))
+    return _delete(table.place, survey, set(files) - named_files(table.log, survey))
 
 
-def sweep(table: DeltaTable, place: Location, fence: Fence, survey: str, run_id: str) -> int:
-    """Delete and count the files that can never be committed; see `ReportTable.sweep`.
+def sweep(table: ReportTable, survey: str, run_id: str) -> int:
+    """Delete and count the files in an object store that can never be committed.
+
+    A run's last step: no run that began before can commit after it. Where another has committed since this
+    object's `begin`, or commits now, nothing is deleted.
 
     The order makes it safe. Whoever published a file that is listed here had remembered the number of the
     survey, or of its compactions, before. The commit raises both, or fails because somebody else did. After
     it, a file that the log still does not name cannot be committed.
+
+    Raises:
+        ReportWriteFailed: The storage failed.
     """
-    listed = {info.base_name for info in _shards(place, survey) if not info.base_name.startswith(".")}
-    table.update_incremental()
-    listed -= {file.name for file in committed_files(table, survey)}
-    if not listed or not listed - named_files(table, survey):  # the latter lists the bucket
+    if table.place.local is not None:
         return 0
-    compactions = Fence(table, place, of="compaction")
-    compactions.remember(survey)
-    if not fence.knows(survey) or fence.is_raised(survey):
-        return 0
-    try:
-        commit_actions(
-            table,
-            [],
-            [*fence.transactions([survey]), *compactions.transactions([survey])],
-            {"run_id": run_id, "survey": survey, "files": 0, "rows": 0},
-        )
-    except CommitFailedError:  # another run is going on, and sweeps at its end
-        return 0
-    fence.note_commit([survey])
-    table.update_incremental()
-    return _delete(place, survey, listed - named_files(table, survey))
+    log, place, fence = table.log, table.place, table.fence
+    with writing(f"the removal of orphans of {survey} in {table.uri}"):
+        listed = {info.base_name for info in _shards(place, survey) if not info.base_name.startswith(".")}
+        log.update_incremental()
+        listed -= {file.name for file in committed_files(log, survey)}
+        if not listed or not listed - named_files(log, survey):  # the latter lists the bucket
+            return 0
+        compactions = Fence(log, place, of="compaction")
+        compactions.remember(survey)
+        if not fence.knows(survey) or fence.is_raised(survey):
+            return 0
+        try:
+            commit_actions(
+                log,
+                [],
+                [*fence.transactions([survey]), *compactions.transactions([survey])],
+                {"run_id": run_id, "survey": survey, "files": 0, "rows": 0},
+            )
+        except CommitFailedError:  # another run is going on, and sweeps at its end
+            return 0
+        fence.note_commit([survey])
+        log.update_incremental()
+        return _delete(place, survey, listed - named_files(log, survey))
 
 
 def _shards(place: Location, survey: str) -> list[fs.FileInfo]:

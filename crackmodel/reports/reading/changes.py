@@ -1,4 +1,4 @@
-"""What runs brought that nobody was told yet: new cracks, risen probabilities, and whether to trust them."""
+"""What has changed since the last announcement: new cracks, risen probabilities, drift."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 
-from crackmodel.reports.reading import run_statistics
+from crackmodel.reports.reading.dataset import newest_rows
+from crackmodel.reports.reading.run_statistics import rows_by_run, scan
 from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.table import ReportTable
 
@@ -39,8 +41,6 @@ _COLUMNS: Final = (
     "preprocess", "run_id", "reject_code", "reject_stage", "sha256",
 )  # fmt: skip
 
-_RUNS: Final = "SELECT run_id, count(*) FROM scan GROUP BY run_id"
-
 # A row of an image that is gone says nothing about photographs; see `scoring.driver.departures`. Long texts
 # are kept as numbers, for there may be millions of rows.
 _ROWS: Final = """
@@ -54,7 +54,7 @@ _ROWS: Final = """
            is_passing(verdict, reject_code, reject_stage) AS passing,
            verdict = 'rejected' AND reject_code IS DISTINCT FROM 'not_an_image' AS lost,
            verdict = 'rejected' AND reject_code IS NOT DISTINCT FROM 'not_an_image' AS other_file
-    FROM scan JOIN runs USING (run_id)
+    FROM known JOIN runs USING (run_id)
 """
 
 _COMPARED: Final = """
@@ -136,7 +136,7 @@ class ChangedImage:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Runs compared with what their survey's report held before them.
+    """Runs compared with all others of their survey.
 
     Attributes:
         runs: The runs, and how many rows each has.
@@ -175,53 +175,36 @@ class Changes:
         return self.drift is not None and self.drift_limit is not None and self.drift >= self.drift_limit
 
 
-_NOTHING: Final = Changes({}, 0, 0, 0, 0, 0, 0, 0.0, 0.0, None, None, ())
-
-
-def rows_by_run(table: ReportTable, survey: str) -> dict[str, int]:
-    """Count the rows of each run of a survey, as the report holds them now.
-
-    Raises:
-        ReportError: The report cannot be read.
-    """
-    table.refresh()
-    with run_statistics.reading(table.uri):
-        rows = table.dataset(survey).scanner(columns=["run_id"], cache_metadata=False)
-        with open_database({"scan": rows}) as database:
-            return dict(database.sql(_RUNS).fetchall())
-
-
-def compare_untold(
-    table: ReportTable, survey: str, told: Mapping[str, int], *, step: float = 0.2, n: int = 10
+def compare_unannounced(
+    table: ReportTable, survey: str, announced: Mapping[str, int], *, step: float = 0.2, n: int = 10
 ) -> Changes:
-    """Compare what nobody has told of yet with everything else.
+    """Compare the runs that have not been announced with all others.
 
-    A run that has more rows than were told of was not over then, and is not told of.
+    A run that has more rows now than when it was announced was not over then, and counts as not announced.
 
     Args:
         table: The report.
         survey: Name of the survey.
-        told: The runs that were told of, and how many rows each had; see `ReportTable.told`.
-        step: By how much a probability has to rise to be told.
+        announced: The runs that have been announced, and how many rows each had then.
+        step: By how much a probability has to rise to count as risen.
         n: How many images to name.
 
     Raises:
         ReportError: The report cannot be read.
     """
     known = rows_by_run(table, survey)
-    new = {run: rows for run, rows in known.items() if rows > told.get(run, 0)}
+    new = {run: rows for run, rows in known.items() if rows > announced.get(run, 0)}
     if not new:
-        return _NOTHING
+        return Changes({}, 0, 0, 0, 0, 0, 0, 0.0, 0.0, None, None, ())
     ordered = sorted(known)
     runs = pa.table(
         {"run_id": ordered, "run_number": range(len(ordered)), "is_new": [run in new for run in ordered]}
     )
-    with run_statistics.reading(table.uri):
+    with newest_rows(table, survey) as rows:
         try:
-            answers = _asked(table, survey, runs, step=step, n=n, megabytes=_MEGABYTES)
+            counts, images, histograms = _compare(rows, runs, step=step, n=n, megabytes=_MEGABYTES)
         except duckdb.OutOfMemoryException:
-            answers = _asked(table, survey, runs, step=step, n=n)
-    counts, images, histograms = answers
+            counts, images, histograms = _compare(rows, runs, step=step, n=n)
     total, cracks, lost, not_images, unfamiliar, new_cracks, risen = counts
     after, before = ([0] * (len(_EDGES) + 1) for _ in range(2))
     for is_new, number, count in histograms:
@@ -242,20 +225,17 @@ def compare_untold(
     )
 
 
-def _asked(
-    table: ReportTable, survey: str, runs: pa.Table, *, step: float, n: int, megabytes: float | None = None
+def _compare(
+    rows: ds.Dataset, runs: pa.Table, *, step: float, n: int, megabytes: float | None = None
 ) -> tuple[_Row, list[_Row], list[_Row]]:
     """Return the counts, the images worth a look, and the histograms."""
-    rows = table.dataset(survey).scanner(columns=list(_COLUMNS), cache_metadata=False)
-    with open_database({"scan": rows, "runs": runs}, megabytes=megabytes) as database:
+    with open_database({"known": scan(rows, _COLUMNS), "runs": runs}, megabytes=megabytes) as database:
         database.execute(_ROWS)
         database.execute(_COMPARED)
         counts = database.execute(_COUNTS, {"step": step}).fetchall()[0]
         images = database.execute(_WORTH_A_LOOK, {"step": step, "n": n}).fetchall()
-        histograms = database.execute(
-            _HISTOGRAMS, {"runs": RUNS_TO_COMPARE, "edges": list(_EDGES)}
-        ).fetchall()
-    return counts, images, histograms
+        values = {"runs": RUNS_TO_COMPARE, "edges": list(_EDGES)}
+        return counts, images, database.execute(_HISTOGRAMS, values).fetchall()
 
 
 def stability_index(after: list[int], before: list[int]) -> float | None:

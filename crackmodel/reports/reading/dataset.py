@@ -8,48 +8,87 @@ file, so Arrow skips files of other runs without opening them and does not read 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from pyarrow import fs
 
-from crackmodel.errors import ReportIncompatible
+from crackmodel.errors import ReportError, ReportIncompatible
 from crackmodel.reports.run_names import RUN_NAME
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
-from crackmodel.storage.location import Place
+from crackmodel.storage.location import first_line, remedy
+
+if TYPE_CHECKING:
+    from crackmodel.reports.table import ReportTable
 
 _CONSTANT_COLUMNS: Final = (PARTITION_COLUMN, "model", "model_sha256", "preprocess", "run_id")
+
+UNREADABLE: Final = (
+    "Run the query again, as the report may have been compacted meanwhile; else check the storage "
+    "(crackmodel report check); if files were deleted by hand, restore them from a backup."
+)
+"""What to do where a committed file cannot be read."""
 
 _KNOWN_READER_FEATURES: Final = {"timestampNtz"}
 
 
-def committed_rows(
-    table: DeltaTable, place: Place, survey: str | None = None, leave_out: Collection[str] = ()
-) -> ds.Dataset:
-    """The rows that are in force in a loaded table, with `REPORT_SCHEMA`; nothing is read yet.
+@contextmanager
+def newest_rows(table: ReportTable, survey: str | None = None) -> Iterator[ds.Dataset]:
+    """Bring a report up to date and hand out its rows, with errors as of `reading`.
 
     Args:
-        table: The table at the version to show.
-        place: Where it lies.
+        table: The report.
+        survey: Leave out the files of all other surveys.
+    """
+    table.refresh()
+    with reading(table.uri):
+        yield committed_rows(table, survey)
+
+
+@contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """Say which report it was when its files cannot be read.
+
+    Raises:
+        ReportError: Instead of what DuckDB, Arrow or the operating system raised.
+    """
+    try:
+        yield
+    except (OSError, pa.ArrowException, duckdb.Error) as error:
+        raise ReportError(
+            f"The rows of the report at {uri} cannot be read: {first_line(error)}.",
+            remedy(error, UNREADABLE),
+        ) from error
+
+
+def committed_rows(
+    table: ReportTable, survey: str | None = None, leave_out: Collection[str] = ()
+) -> ds.Dataset:
+    """Return the rows that a report holds as far as it knows, with `REPORT_SCHEMA`; nothing is read yet.
+
+    Args:
+        table: The report.
         survey: Leave out the files of all other surveys.
         leave_out: Paths of files to leave out.
 
     Raises:
         ReportIncompatible: Another program has changed the table in a way that needs more than Parquet.
     """
-    _require_plain_files(table, place.uri)
-    root = fs.SubTreeFileSystem(place.root, place.filesystem)
+    _require_plain_files(table.log, table.uri)
+    root = fs.SubTreeFileSystem(table.place.root, table.place.filesystem)
     parquet = ds.ParquetFileFormat()
     expressions: dict[tuple[str | None, ...], ds.Expression] = {}
     fragments = []
-    for file in committed_files(table, survey):
+    for file in committed_files(table.log, survey):
         if file.path in leave_out:
             continue
         expression = expressions.setdefault(file.constants, _all_equal(file.constants))
@@ -57,12 +96,19 @@ def committed_rows(
     return ds.FileSystemDataset(fragments, REPORT_SCHEMA, parquet, root)
 
 
-def newest_run(table: DeltaTable, survey: str) -> str | None:
-    """Name of the last run that has rows of a survey, by the statistics in the log; None if there is none.
+def survey_names(table: ReportTable) -> list[str]:
+    """Return the names of the surveys that have rows, sorted."""
+    table.refresh()
+    return sorted({file.survey for file in committed_files(table.log)})
+
+
+def newest_run(table: ReportTable, survey: str) -> str | None:
+    """Return the name of the last run that has rows of a survey, by the log's statistics; None if none has.
 
     Names that crackmodel does not give are left out: nothing could be named to sort behind them.
     """
-    actions = pa.table(table.get_add_actions(flatten=True))
+    table.refresh()
+    actions = pa.table(table.log.get_add_actions(flatten=True))
     if "max.run_id" not in actions.schema.names:
         return None
     of_survey = actions.filter(pc.equal(actions[f"partition.{PARTITION_COLUMN}"], survey))

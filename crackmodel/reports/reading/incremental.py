@@ -6,6 +6,7 @@ DuckDB compares streams of Arrow batches, a range of names after the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -15,9 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from crackmodel.reports.reading.dataset import newest_rows
 from crackmodel.reports.reading.run_statistics import number_runs, scan
 from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.schema import DEPARTED_STAGE, KEY_COLUMNS, TRANSIENT_REJECT_CODES
+from crackmodel.reports.table import ReportTable
 
 # Of several rows of an image that of the last run counts, as in the view `latest`: after a file was replaced
 # and restored, its first row is true of the file again, but no longer what the report says.
@@ -67,45 +70,118 @@ _GONE: Final = """
 """
 
 
+@dataclass(frozen=True, slots=True)
+class ScoringKey:
+    """What, besides the file itself, decides whether an image has been scored.
+
+    Attributes:
+        survey: Name of the survey.
+        model: The version that scores, `name@version`.
+        model_sha256: Its file.
+        preprocess: Fingerprint of its preprocessing.
+    """
+
+    survey: str
+    model: str
+    model_sha256: str
+    preprocess: str
+
+    @property
+    def rows(self) -> ds.Expression:
+        """The survey's rows with this key: a file may have several versions, a version several files."""
+        return (
+            (ds.field("model") == self.model)
+            & (ds.field("model_sha256") == self.model_sha256)
+            & (ds.field("preprocess") == self.preprocess)
+        )
+
+
 def pending(
-    listing: pa.Table,
-    rows: ds.Dataset,
-    *,
-    model: str,
-    model_sha256: str,
-    preprocess: str,
-    retry_rejected: bool,
+    table: ReportTable, listing: pa.Table, key: ScoringKey, *, retry_rejected: bool = False
 ) -> pa.Table:
-    """The listed files whose newest row does not answer for them; see `ReportTable.pending`."""
+    """Return the listed files that are still to be scored.
+
+    A file is done when the newest row of its image is of the same size and time, and is no rejection
+    for one of `TRANSIENT_REJECT_CODES`. Rows of other models, versions and tile sizes do not count, but a row
+    which says that the image is gone does.
+
+    Args:
+        table: The report.
+        listing: `image` string or large_string, `bytes` int64, `modified_at` timestamp[us, UTC], and any
+            others.
+        key: What is going to score.
+        retry_rejected: Count all rejected images as not scored.
+
+    Returns:
+        The same columns, the files to score, sorted by `image`.
+
+    Raises:
+        ReportError: A committed file cannot be read.
+    """
     settled = ds.field("verdict") != "rejected"
     if not retry_rejected:
         settled = settled | ~ds.field("reject_code").isin(sorted(TRANSIENT_REJECT_CODES))
     columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "run_id")} | {"settled": settled}
     # Whoever said that an image is gone, it is back, and `latest` has to say so.
-    wanted = _same_scoring(model, model_sha256, preprocess) | (ds.field("reject_stage") == DEPARTED_STAGE)
-    runs = number_runs(rows)
+    wanted = key.rows | (ds.field("reject_stage") == DEPARTED_STAGE)
     found: list[pa.Table] = []
-    # Positions instead of rows come back: a second copy of a million files would be 60 MB.
-    for part, answer in _in_parts(_PENDING, listing, partial(scan, rows, columns, wanted), runs):
-        positions = answer["position"].to_numpy()
-        found.append(part if len(positions) == part.num_rows else part.take(np.sort(positions)))
+    with newest_rows(table, key.survey) as rows:
+        known, runs = partial(scan, rows, columns, wanted), number_runs(rows)
+        # Positions instead of rows come back: a second copy of a million files would be 60 MB.
+        for part, answer in _in_parts(_PENDING, listing, known, runs):
+            positions = answer["position"].to_numpy()
+            found.append(part if len(positions) == part.num_rows else part.take(np.sort(positions)))
     return pa.concat_tables(found)
 
 
-def missing(
-    listing: pa.Table,
-    rows: ds.Dataset,
-    *,
-    model: str,
-    model_sha256: str,
-    preprocess: str,
-    run_id: str | None = None,
-) -> int:
-    """Count the listed files that have no row at all; see `ReportTable.missing`."""
-    wanted = _same_scoring(model, model_sha256, preprocess)
-    if run_id is not None:
-        wanted = wanted & (ds.field("run_id") == run_id)
-    return _counted(_MISSING, listing, partial(scan, rows, KEY_COLUMNS, wanted))
+def count_missing(table: ReportTable, listing: pa.Table, key: ScoringKey, run_id: str | None = None) -> int:
+    """Count the listed files without any row of this key, neither scored nor rejected for any reason.
+
+    Unlike `pending` it does not ask whether a row still counts: right after a run this is what the run
+    lost or postponed.
+
+    Args:
+        table: The report.
+        listing: As in `pending`.
+        key: What has scored.
+        run_id: Only rows of this run count; the files of all others are not opened.
+
+    Raises:
+        ReportError: A committed file cannot be read.
+    """
+    wanted = key.rows if run_id is None else key.rows & (ds.field("run_id") == run_id)
+    with newest_rows(table, key.survey) as rows:
+        return _counted(_MISSING, listing, partial(scan, rows, KEY_COLUMNS, wanted))
+
+
+def gone_images(table: ReportTable, listing: pa.Table, survey: str) -> pa.Table:
+    """Return the survey's images that a listing lacks, whatever model scored them.
+
+    Args:
+        table: The report.
+        listing: As in `pending`.
+        survey: Name of the survey that was listed.
+
+    Returns:
+        `image`, `bytes` and `modified_at` of its row in `latest`, and `now`: a listed image of the same
+        content, null where there is none. Images whose row says that they are gone are left out.
+
+    Raises:
+        ReportError: A committed file cannot be read.
+    """
+    with newest_rows(table, survey) as rows:
+        # The usual case, for one column's price.
+        if not _counted(_NOT_LISTED, listing, partial(scan, rows, ["image"])):
+            return pa.table({name: [] for name in (*KEY_COLUMNS, "now")})
+        columns = [*KEY_COLUMNS, "sha256", "run_id", "verdict", "reject_code", "reject_stage"]
+        tables = {
+            "listing": listing,
+            "known": scan(rows, columns),
+            "runs": number_runs(rows),
+            "contents": scan(rows, [*KEY_COLUMNS, "sha256"]),
+        }
+        with open_database(tables) as database:
+            return database.sql(_GONE).to_arrow_table()
 
 
 def _counted(sql: str, listing: pa.Table, known: Callable[..., ds.Scanner]) -> int:
@@ -163,31 +239,5 @@ def _query_bounded(
             return database.sql(sql).to_arrow_table()
 
 
-def gone(listing: pa.Table, rows: ds.Dataset) -> pa.Table:
-    """The images that a listing lacks; see `ReportTable.gone`."""
-    if not _counted(
-        _NOT_LISTED, listing, partial(scan, rows, ["image"])
-    ):  # the usual case, for one column's price
-        return pa.table({name: [] for name in (*KEY_COLUMNS, "now")})
-    columns = [*KEY_COLUMNS, "sha256", "run_id", "verdict", "reject_code", "reject_stage"]
-    tables = {
-        "listing": listing,
-        "known": scan(rows, columns),
-        "runs": number_runs(rows),
-        "contents": scan(rows, [*KEY_COLUMNS, "sha256"]),
-    }
-    with open_database(tables) as database:
-        return database.sql(_GONE).to_arrow_table()
-
-
 def _is_sorted(names: pa.ChunkedArray) -> bool:
     return bool(pc.all(pc.less_equal(names[:-1], names[1:])).as_py()) if len(names) > 1 else True
-
-
-def _same_scoring(model: str, model_sha256: str, preprocess: str) -> ds.Expression:
-    """Versions that share a file may differ in threshold or calibration; a version may have several files."""
-    return (
-        (ds.field("model") == model)
-        & (ds.field("model_sha256") == model_sha256)
-        & (ds.field("preprocess") == preprocess)
-    )

@@ -1,6 +1,6 @@
 """Ask a report with SQL, without being able to change it or to reach anything else.
 
-The views are defined in `VIEWS`; `docs/report.md` is their reference.
+`crackmodel.reports.reading.views` defines the views; `docs/report.md` is their reference.
 """
 
 from __future__ import annotations
@@ -15,69 +15,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from crackmodel.errors import QueryError, ReportError
+from crackmodel.reports.reading.dataset import UNREADABLE, committed_rows
 from crackmodel.reports.reading.sandbox import open_database
+from crackmodel.reports.reading.views import VIEWS
 from crackmodel.reports.table import ReportTable
 from crackmodel.storage.location import first_line, remedy
-
-VIEWS: Final = {
-    "report": "SELECT * FROM report_rows",
-    "latest": """
-        SELECT * FROM report
-        QUALIFY row_number() OVER (
-            PARTITION BY survey, image
-            ORDER BY is_passing(verdict, reject_code, reject_stage), run_id DESC
-        ) = 1
-    """,
-    "current": "SELECT * FROM latest WHERE NOT is_departed(reject_stage)",
-    # The windows of crackmodel.surveys.tiling: a grid of one tile is the whole image; otherwise the last
-    # row and column are shifted inward, so that no window leaves the image.
-    "tiles": """
-        WITH cells AS (
-            SELECT survey, image, width, height, latitude, longitude, threshold, tile_size, tile_columns,
-                   tile_size - tile_overlap AS stride,
-                   tile_rows = 1 AND tile_columns = 1 AS whole,
-                   unnest(tile_probabilities) AS probability,
-                   unnest(range(len(tile_probabilities)))::INTEGER AS cell
-            FROM latest WHERE verdict <> 'rejected'
-        ), placed AS (
-            SELECT *, cell // tile_columns AS tile_row, cell % tile_columns AS tile_column FROM cells
-        ), cornered AS (
-            SELECT *,
-                   CASE WHEN whole THEN 0 ELSE least(tile_column * stride, width - tile_size) END AS x0,
-                   CASE WHEN whole THEN 0 ELSE least(tile_row * stride, height - tile_size) END AS y0
-            FROM placed
-        )
-        SELECT survey, image, tile_row, tile_column, x0, y0,
-               CASE WHEN whole THEN width ELSE x0 + tile_size END AS x1,
-               CASE WHEN whole THEN height ELSE y0 + tile_size END AS y1,
-               probability, probability >= threshold AS crack, latitude, longitude
-        FROM cornered
-    """,
-    "rejected": "SELECT * FROM current WHERE verdict = 'rejected'",
-    "unfamiliar": "SELECT * FROM latest WHERE ood_score > ood_threshold",
-    "runs": """
-        SELECT run_id, survey, model, min(scored_at) AS started_at, max(scored_at) AS finished_at,
-               count(*) FILTER (NOT is_departed(reject_stage)) AS images,
-               count(*) FILTER (verdict = 'crack') AS cracks,
-               count(*) FILTER (verdict = 'clear') AS clear,
-               count(*) FILTER (verdict = 'rejected' AND NOT is_departed(reject_stage)) AS rejected,
-               count(*) FILTER (is_departed(reject_stage)) AS departed
-        FROM report GROUP BY run_id, survey, model
-    """,
-}
-"""The views by name, in the order in which they build on each other."""
-
-SUMMARY: Final = """
-    SELECT survey, count(*) FILTER (NOT is_departed(reject_stage)) AS images,
-           count(*) FILTER (verdict = 'crack') AS cracks,
-           count(*) FILTER (verdict = 'clear') AS clear,
-           count(*) FILTER (verdict = 'rejected' AND NOT is_departed(reject_stage)) AS rejected,
-           count(*) FILTER (verdict <> 'rejected' AND ood_score > ood_threshold) AS unfamiliar,
-           count(*) FILTER (is_departed(reject_stage)) AS departed,
-           max(run_id) AS last_run, max({'run': run_id, 'at': scored_at}).at AS last_scored
-    FROM latest GROUP BY survey ORDER BY survey
-"""
-"""What a report says of every survey now, for `crackmodel report summary`."""
 
 _DEFINITIONS: Final = ";".join(f"CREATE VIEW {name} AS {body}" for name, body in VIEWS.items())
 
@@ -99,7 +41,7 @@ class Report:
     def __init__(self, table: ReportTable) -> None:
         self.uri = table.uri
         self.version = table.version
-        self._rows = table.dataset()
+        self._rows = committed_rows(table)
         self._resources = ExitStack()
         self._database = self._resources.enter_context(
             open_database({"report_rows": self._rows}, _DEFINITIONS)
@@ -210,11 +152,7 @@ def _explain(
     if isinstance(error, OSError) or "No such file" in str(error) or "FileNotFound" in str(error):
         return ReportError(
             f"A file of the report at {uri} cannot be read: {first_line(error)}.",
-            remedy(
-                error,
-                "Ask again, as it may have been compacted meanwhile; else check the storage "
-                "(crackmodel report check); if files were deleted by hand, restore them from a backup.",
-            ),
+            remedy(error, UNREADABLE),
         )
     known = "; ".join(_columns(name, database) for name in VIEWS if re.search(rf"\b{name}\b", query))
     return QueryError(

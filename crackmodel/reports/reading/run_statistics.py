@@ -6,18 +6,16 @@ being Python objects.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from crackmodel.errors import ReportError
+from crackmodel.reports.reading.dataset import newest_rows
 from crackmodel.reports.reading.sandbox import open_database
-from crackmodel.storage.location import first_line, remedy
+from crackmodel.reports.table import ReportTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +89,10 @@ class UnfamiliarImage:
 _ROWS_AHEAD: Final = {"batch_size": 16_384, "batch_readahead": 2}
 """Arrow reads 2 million rows ahead if it is let, and nobody here is so far behind."""
 
+_COUNTS: Final = """
+    SELECT verdict, reject_code, count(*) AS n FROM scored GROUP BY ALL ORDER BY n DESC, reject_code
+"""
+
 _TOP: Final = """
     SELECT survey, image, crack_probability, crack_fraction, tile_rows, tile_columns,
            list_position(tile_probabilities, list_max(tile_probabilities)) - 1
@@ -114,32 +116,18 @@ _RUNS: Final = """
 """
 
 
-@contextmanager
-def reading(uri: str) -> Iterator[None]:
-    """Say which report it was when its files cannot be read.
+def count_rows(table: ReportTable, run_id: str, survey: str | None = None) -> RunCounts:
+    """Count the rows that a run committed, by verdict and by reject code.
+
+    Args:
+        table: The report.
+        run_id: Name of the run.
+        survey: The run's survey, where it is known: the files of all others are not looked at.
 
     Raises:
-        ReportError: Instead of what DuckDB, Arrow or the operating system raised.
+        ReportError: A committed file cannot be read.
     """
-    try:
-        yield
-    except (OSError, pa.ArrowException, duckdb.Error) as error:
-        raise ReportError(
-            f"The rows of the report at {uri} cannot be read: {first_line(error)}.",
-            remedy(
-                error,
-                "Ask again, as it may have been compacted meanwhile; else check the storage "
-                "(crackmodel report check); if files were deleted by hand, restore them from a backup.",
-            ),
-        ) from error
-
-
-def count(rows: ds.Dataset, run_id: str) -> RunCounts:
-    """Count a run's rows; see `ReportTable.count`."""
-    with open_database({"scored": _of_run(rows, run_id, "verdict", "reject_code")}) as database:
-        groups = database.sql(
-            "SELECT verdict, reject_code, count(*) AS n FROM scored GROUP BY ALL ORDER BY n DESC, reject_code"
-        ).fetchall()
+    groups = _ask_run(table, run_id, survey, _COUNTS, "verdict", "reject_code")
     by_verdict = {"crack": 0, "clear": 0, "rejected": 0}
     codes: dict[str, int] = {}
     for verdict, code, number in groups:
@@ -149,21 +137,47 @@ def count(rows: ds.Dataset, run_id: str) -> RunCounts:
     return RunCounts(run_id, sum(by_verdict.values()), reject_codes=codes, **by_verdict)
 
 
-def top(rows: ds.Dataset, run_id: str, n: int) -> tuple[TopImage, ...]:
-    """The worst images of a run; see `ReportTable.top`."""
+def top_images(
+    table: ReportTable, run_id: str, n: int = 10, survey: str | None = None
+) -> tuple[TopImage, ...]:
+    """Find the images of a run with the highest crack probability, rejected ones left out.
+
+    Highest probability first; of equals the one with more cracked tiles.
+
+    Args:
+        table: The report.
+        run_id: Name of the run.
+        n: How many at most.
+        survey: As in `count_rows`.
+
+    Raises:
+        ReportError: A committed file cannot be read.
+    """
     columns = ("survey", "image", "crack_probability", "crack_fraction")
     tiles = ("tile_rows", "tile_columns", "tile_probabilities")
-    with open_database({"scored": _of_run(rows, run_id, *columns, *tiles)}) as database:
-        worst = database.execute(_TOP, {"n": n}).fetchall()
-    return tuple(TopImage(*row) for row in worst)
+    return tuple(TopImage(*row) for row in _ask_run(table, run_id, survey, _TOP, *columns, *tiles, n=n))
 
 
-def unfamiliar(rows: ds.Dataset, run_id: str, n: int) -> tuple[UnfamiliarImage, ...]:
-    """The flagged images of a run; see `ReportTable.unfamiliar`."""
+def unfamiliar_images(
+    table: ReportTable, run_id: str, n: int = 10, survey: str | None = None
+) -> tuple[UnfamiliarImage, ...]:
+    """Find the images of a run that look least like the model's training images, if they are flagged.
+
+    Highest `ood_score` first. Arguments and errors as in `top_images`.
+    """
     columns = ("survey", "image", "ood_score", "ood_fraction", "ood_threshold", "verdict")
-    with open_database({"scored": _of_run(rows, run_id, *columns)}) as database:
-        flagged = database.execute(_UNFAMILIAR, {"n": n}).fetchall()
-    return tuple(UnfamiliarImage(*row) for row in flagged)
+    rows = _ask_run(table, run_id, survey, _UNFAMILIAR, *columns, n=n)
+    return tuple(UnfamiliarImage(*row) for row in rows)
+
+
+def rows_by_run(table: ReportTable, survey: str) -> dict[str, int]:
+    """Count the rows of each run of a survey, as the report holds them now.
+
+    Raises:
+        ReportError: The report cannot be read.
+    """
+    with newest_rows(table, survey) as rows, open_database({"known": scan(rows, ["run_id"])}) as database:
+        return dict(database.sql("SELECT run_id, count(*) FROM known GROUP BY run_id").fetchall())
 
 
 def number_runs(rows: ds.Dataset) -> pa.Table:
@@ -172,8 +186,14 @@ def number_runs(rows: ds.Dataset) -> pa.Table:
         return database.sql(_RUNS).to_arrow_table()
 
 
-def _of_run(rows: ds.Dataset, run_id: str, *columns: str) -> ds.Scanner:
-    return scan(rows, columns, ds.field("run_id") == run_id)
+def _ask_run(
+    table: ReportTable, run_id: str, survey: str | None, sql: str, *columns: str, **values: Any
+) -> list[tuple[Any, ...]]:
+    """Ask about some columns of a run's rows, `scored`."""
+    with newest_rows(table, survey) as rows:
+        scored = scan(rows, columns, ds.field("run_id") == run_id)
+        with open_database({"scored": scored}) as database:
+            return database.execute(sql, values).fetchall()
 
 
 def scan(

@@ -13,6 +13,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from crackmodel.reports.reading.incremental import gone_images
 from crackmodel.reports.schema import DEPARTED_STAGE
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import publish_shard
@@ -45,13 +46,13 @@ def record_departures(
     Args:
         table: The report; the run's own rows are committed.
         job: The run.
-        listing: What the survey holds, as in `ReportTable.pending`.
+        listing: What the survey holds, as in `incremental.pending`.
         mark_missing: Write rows for those that are missing, too.
 
     Raises:
         ReportError: The report cannot be read or written.
     """
-    gone = table.gone(listing, survey=job.survey.name)
+    gone = gone_images(table, listing, job.survey.name)
     if not gone.num_rows:
         return Departures()
     moved = gone.filter(pc.is_valid(gone["now"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ from deltalake import DeltaTable
 
 from crackmodel.errors import ReportBusy, ReportDamaged
 from crackmodel.reports.maintenance import compaction
-from crackmodel.reports.reading.dataset import committed_files
+from crackmodel.reports.maintenance.compaction import compact, delete_replaced, small_files
+from crackmodel.reports.maintenance.orphan_files import delete_orphans
+from crackmodel.reports.reading.dataset import committed_files, committed_rows
+from crackmodel.reports.reading.incremental import pending
 from crackmodel.reports.reading.query import open_report
+from crackmodel.reports.reading.run_statistics import count_rows, top_images, unfamiliar_images
 from crackmodel.reports.schema import FILE_SCHEMA, REPORT_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from tests.reports.conftest import Commit
-from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_row
+from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row
 
 LISTING = make_listing(("a.jpg", 1000, NOON), ("bad.jpg", 1000, NOON), ("new.jpg", 1000, NOON))
 OTHER_MODEL = "b" * 64
@@ -41,20 +46,20 @@ def names(table: ReportTable, survey: str = "bridge") -> set[str]:
 
 def answers(table: ReportTable) -> list[object]:
     scorings = [{}, {"model_sha256": OTHER_MODEL}, {"preprocess": "other"}]
-    pending = [
-        table.pending(LISTING, survey="bridge", **(SCORING | change))["image"].to_pylist()
-        for change in scorings
-    ]
-    asked = ([table.count(run), table.top(run), table.unfamiliar(run)] for run in ("run-1", "run-2"))
+    left = [pending(table, LISTING, replace(KEY, **change))["image"].to_pylist() for change in scorings]
+    asked = (
+        [count_rows(table, run), top_images(table, run), unfamiliar_images(table, run)]
+        for run in ("run-1", "run-2")
+    )
     with open_report(table.uri) as report:
         rows = report.sql("from report order by survey, image, run_id, model_sha256, preprocess")
-    return [pending, *asked, rows]
+    return [left, *asked, rows]
 
 
 def test_answers_and_schema_stay_the_same_for_everybody(mixed: ReportTable) -> None:
     before, plain = answers(mixed), len(pd.read_parquet(mixed.uri))
 
-    done = mixed.compact("bridge")
+    done = compact(mixed, "bridge")
 
     assert (done.files_before, done.files_after, done.deleted) == (4, 1, 4)
     assert answers(mixed) == before
@@ -64,59 +69,59 @@ def test_answers_and_schema_stay_the_same_for_everybody(mixed: ReportTable) -> N
     written = pq.ParquetFile(Path(mixed.uri, "survey=bridge", name))
     assert written.schema_arrow == FILE_SCHEMA
     assert written.metadata.row_group(0).column(0).compression == "ZSTD"
-    assert ReportTable.open(mixed.uri).dataset().to_table().schema == REPORT_SCHEMA
+    assert committed_rows(ReportTable.open(mixed.uri)).to_table().schema == REPORT_SCHEMA
 
 
 def test_other_surveys_are_left_alone(mixed: ReportTable) -> None:
     before = names(mixed, "tunnel")
-    mixed.compact("bridge")
+    compact(mixed, "bridge")
     assert names(mixed, "tunnel") == before
 
 
 def test_compacting_again_does_nothing(mixed: ReportTable) -> None:
-    mixed.compact("bridge")
+    compact(mixed, "bridge")
     version, file = mixed.version, names(mixed)
 
-    again = mixed.compact("bridge")
+    again = compact(mixed, "bridge")
 
     assert (again.files_before, again.files_after, again.deleted) == (1, 1, 0)
     assert (ReportTable.open(mixed.uri).version, names(mixed)) == (version, file)
 
 
 def test_compacted_file_is_no_orphan_and_keeps_other_runs_unread(mixed: ReportTable, commit: Commit) -> None:
-    mixed.compact("bridge")
-    assert mixed.remove_orphans("bridge") == 0
-    assert mixed.count("run-2", "bridge").rows == 2
+    compact(mixed, "bridge")
+    assert delete_orphans(mixed, "bridge") == 0
+    assert count_rows(mixed, "run-2", "bridge").rows == 2
     (file,) = committed_files(DeltaTable(mixed.uri), "tunnel")
-    assert file.constants == ("tunnel", *SCORING.values(), "run-1")
+    assert file.constants == ("tunnel", "m@1", KEY.model_sha256, KEY.preprocess, "run-1")
 
 
 def test_files_of_one_run_keep_it_in_the_log(table: ReportTable, commit: Commit) -> None:
     for name in ("a.jpg", "b.jpg"):
         commit([make_row(name)])
-    table.compact("bridge")
+    compact(table, "bridge")
     (file,) = committed_files(DeltaTable(table.uri))
-    assert (file.rows, file.constants) == (2, ("bridge", *SCORING.values(), "run-1"))
+    assert (file.rows, file.constants) == (2, ("bridge", "m@1", KEY.model_sha256, KEY.preprocess, "run-1"))
 
 
 def test_target_size_bounds_what_is_put_together(table: ReportTable, commit: Commit) -> None:
     sizes = [commit([make_row(f"{number}.jpg")]).bytes for number in range(6)]
-    done = table.compact("bridge", target_bytes=max(sizes) * 5 // 2)
+    done = compact(table, "bridge", target_bytes=max(sizes) * 5 // 2)
     assert done.files_after == 3
-    assert table.small_files("bridge", max(sizes)) == 0
-    assert ReportTable.open(table.uri).count("run-1").rows == 6
+    assert not small_files(table, "bridge", max(sizes))
+    assert count_rows(ReportTable.open(table.uri), "run-1").rows == 6
 
 
 def test_kept_files_let_people_travel_in_time_until_the_next_compaction(mixed: ReportTable) -> None:
-    done = mixed.compact("bridge", keep_hours=1)
+    done = compact(mixed, "bridge", keep_hours=1)
     assert done.deleted == 0
     assert len(names(mixed)) == 5
     assert DeltaTable(mixed.uri, version=2).to_pyarrow_table().num_rows == 3
-    assert mixed.remove_orphans("bridge") == 0
+    assert delete_orphans(mixed, "bridge") == 0
 
-    assert mixed.delete_replaced(keep_hours=1) == 0
-    assert mixed.delete_replaced() == 4
-    assert mixed.delete_replaced() == 0
+    assert delete_replaced(mixed, keep_hours=1) == 0
+    assert delete_replaced(mixed) == 4
+    assert delete_replaced(mixed) == 0
     assert len(pd.read_parquet(mixed.uri)) == 6
 
 
@@ -124,7 +129,7 @@ class Killed(BaseException):
     """What no code catches."""
 
 
-def killed(*_: object) -> None:
+def killed(*_: object, **__: object) -> None:
     raise Killed
 
 
@@ -136,11 +141,11 @@ def test_killed_compaction_leaves_nothing_behind(
     with monkeypatch.context() as patch:
         patch.setattr(compaction, step, killed)
         with pytest.raises(Killed):
-            ReportTable.open(mixed.uri).compact("bridge")
+            compact(ReportTable.open(mixed.uri), "bridge")
     foreign = Path(mixed.uri, "survey=bridge", "part-00001-another-program.parquet")
     foreign.write_bytes(b"mine")
 
-    rest = mixed.remove_orphans("bridge") + mixed.delete_replaced()
+    rest = delete_orphans(mixed, "bridge") + delete_replaced(mixed)
 
     assert rest == (4 if step == "delete_replaced" else 1)
     foreign.unlink()
@@ -155,15 +160,15 @@ def test_two_compactions_at_once_are_one(mixed: ReportTable, monkeypatch: pytest
     def write_slowly(*arguments: Any) -> ShardFile:
         file = write(*arguments)
         if others:
-            others.pop().compact("bridge", keep_hours=1)
+            compact(others.pop(), "bridge", keep_hours=1)
         return file
 
     monkeypatch.setattr(compaction, "write_file", write_slowly)
     with pytest.raises(ReportBusy, match="compacted by another process"):
-        mixed.compact("bridge")
+        compact(mixed, "bridge")
 
     assert answers(mixed) == before
-    mixed.delete_replaced()
+    delete_replaced(mixed)
     assert len(pd.read_parquet(mixed.uri)) == 6
 
 
@@ -186,11 +191,11 @@ def test_run_that_commits_during_a_compaction_loses_nothing(
         return file
 
     monkeypatch.setattr(compaction, "write_file", write_slowly)
-    done = mixed.compact("bridge")
+    done = compact(mixed, "bridge")
     commit(1)
 
     assert done.files_after == 2
-    assert run.count("run-3").rows == 2
+    assert count_rows(run, "run-3").rows == 2
     assert len(pd.read_parquet(mixed.uri)) == 8
 
 
@@ -198,7 +203,7 @@ def test_damage_is_not_compacted_away(table: ReportTable, commit: Commit) -> Non
     files = [commit([make_row(name)]) for name in ("a.jpg", "b.jpg")]
     flip(Path(table.uri, files[1].path), 100)
     with pytest.raises(ReportDamaged, match="changed since it was written") as damage:
-        table.compact("bridge")
+        compact(table, "bridge")
     assert files[1].path in damage.value.problem
     assert len(names(table)) == 2
 

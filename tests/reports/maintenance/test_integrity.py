@@ -15,14 +15,17 @@ from deltalake import DeltaTable, write_deltalake
 from pyarrow import fs
 
 from crackmodel.errors import ReportDamaged
-from crackmodel.reports.maintenance.integrity import Check, Finding
+from crackmodel.reports.maintenance.compaction import compact, delete_replaced
+from crackmodel.reports.maintenance.integrity import Check, Finding, check_report
+from crackmodel.reports.maintenance.orphan_files import delete_orphans
+from crackmodel.reports.reading.incremental import pending
 from crackmodel.reports.schema import FILE_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Location
 from crackmodel.storage.object_stores import Store
 from tests.reports.conftest import Commit
-from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_row
+from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row
 
 DEAD = "20260101T000000Z-00dead"
 
@@ -36,7 +39,7 @@ def file(table: ReportTable, commit: Commit) -> ShardFile:
 
 
 def check(table: ReportTable) -> Check:
-    return ReportTable.open(table.uri).check()
+    return check_report(ReportTable.open(table.uri))
 
 
 def publish(table: ReportTable) -> ShardFile:
@@ -91,7 +94,7 @@ def test_any_flipped_bit_is_found(table: ReportTable, file: ShardFile, place: fl
 
 
 def test_compaction_keeps_flipped_bits_findable(table: ReportTable, file: ShardFile) -> None:
-    table.compact("bridge")
+    compact(table, "bridge")
     assert check(table).findings == ()
     (path,) = Path(table.uri, "survey=bridge").iterdir()
     content = bytearray(path.read_bytes())
@@ -112,7 +115,7 @@ def test_missing_file_can_be_forgotten_and_scored_again_as_the_check_says(
     DeltaTable(table.uri).repair()
     assert check(table).findings == ()
     listing = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
-    left = table.pending(listing, survey="bridge", **SCORING)
+    left = pending(table, listing, KEY)
     assert left["image"].to_pylist() == ["b.jpg", "c.jpg"]
 
 
@@ -172,7 +175,7 @@ def test_rows_that_are_there_twice_are_found(table: ReportTable, file: ShardFile
 
 
 def test_orphans_are_found_and_replaced_files_are_none(table: ReportTable, file: ShardFile) -> None:
-    table.compact("bridge", keep_hours=1)
+    compact(table, "bridge", keep_hours=1)
     assert (check(table).findings, check(table).replaced) == ((), 2)
     lost = write_shard(table.uri, "bridge", DEAD, 0, build_rows([make_row("x.jpg", run_id=DEAD)]))
     assert check(table).findings == ()  # hidden from everybody
@@ -187,8 +190,8 @@ def test_orphans_are_found_and_replaced_files_are_none(table: ReportTable, file:
     assert (dead.kind, dead.path) == ("orphan", lost.path)
     assert "Score this survey again" in dead.remedy
     stray.unlink()
-    table.remove_orphans("bridge")
-    table.delete_replaced()
+    delete_orphans(table, "bridge")
+    delete_replaced(table)
     checked = check(table)
     assert (checked.findings, checked.replaced) == ((), 0)
     assert len(pd.read_parquet(table.uri)) == checked.rows
@@ -199,11 +202,11 @@ def test_only_old_files_are_orphans(table: ReportTable, file: ShardFile, local: 
     lost = publish(table)
     bucket = Location(table.uri, store=Store(fs.LocalFileSystem(), table.uri, table.uri))
     store = ReportTable(Location.parse(table.uri) if local else bucket, DeltaTable(table.uri))
-    assert (store.check().findings, store.check().uncommitted) == ((), 1)
+    assert (check_report(store).findings, check_report(store).uncommitted) == ((), 1)
     age(table, lost)
 
-    assert only(store.check()).path == lost.path
-    assert store.check().uncommitted == 0
+    assert only(check_report(store)).path == lost.path
+    assert check_report(store).uncommitted == 0
 
 
 def test_check_writes_nothing_and_takes_no_lock(

@@ -12,6 +12,9 @@ from pyarrow import fs
 
 from crackmodel.errors import ReportBusy
 from crackmodel.reports.maintenance import compaction, orphan_files
+from crackmodel.reports.maintenance.compaction import compact
+from crackmodel.reports.maintenance.integrity import check_report
+from crackmodel.reports.maintenance.orphan_files import delete_orphans, sweep
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
@@ -48,7 +51,7 @@ def plain(table: ReportTable) -> list[str]:
 
 def sound(table: ReportTable) -> list[str]:
     """What readers of the folder and of the log agree on, in a report that the check finds nothing in."""
-    checked = ReportTable.open(table.uri).check()
+    checked = check_report(ReportTable.open(table.uri))
     assert (checked.findings, checked.uncommitted) == ((), 0)
     assert sorted(DeltaTable(table.uri).to_pandas()["image"]) == plain(table)
     return plain(table)
@@ -58,16 +61,16 @@ def test_what_a_dead_run_published_goes_with_the_next_run(table: ReportTable) ->
     published(table, "a.jpg", DEAD)
     hidden = written(table, "b.jpg", DEAD)
     store = without_lock(table)
-    assert (store.check().findings, store.check().uncommitted) == ((), 1)
+    assert (check_report(store).findings, check_report(store).uncommitted) == ((), 1)
     store.commit(published(store, "a.jpg", NEXT), run_id=NEXT)
     assert plain(table) == ["a.jpg", "a.jpg"]
 
-    assert store.sweep("bridge", NEXT) == 1
+    assert sweep(store, "bridge", NEXT) == 1
 
     assert sound(table) == ["a.jpg"]
     assert Path(table.uri, hidden.hidden_path).exists()  # nobody counts its rows; a day later it goes too
     version = ReportTable.open(table.uri).version
-    assert store.sweep("bridge", NEXT) == 0
+    assert sweep(store, "bridge", NEXT) == 0
     assert ReportTable.open(table.uri).version == version
     store.commit(published(store, "b.jpg", NEXT), run_id=NEXT)
     assert sound(table) == ["a.jpg", "b.jpg"]
@@ -78,14 +81,14 @@ def test_it_goes_with_a_run_that_has_nothing_to_score(table: ReportTable) -> Non
     first.commit(published(first, "a.jpg", OTHER), run_id=OTHER)
     published(table, "a.jpg", DEAD)
 
-    assert without_lock(table).sweep("bridge", NEXT) == 1
+    assert sweep(without_lock(table), "bridge", NEXT) == 1
     assert sound(table) == ["a.jpg"]
 
 
 def test_whose_files_are_gone_cannot_commit_them(table: ReportTable) -> None:
     living, store = without_lock(table), without_lock(table)
     files = published(living, "a.jpg", OTHER)
-    assert store.sweep("bridge", NEXT) == 1
+    assert sweep(store, "bridge", NEXT) == 1
 
     with pytest.raises(ReportBusy, match=NEXT):
         living.commit(files, run_id=OTHER)
@@ -107,12 +110,12 @@ def test_files_that_are_committed_meanwhile_stay(table: ReportTable, monkeypatch
         commit_actions(*arguments)
 
     monkeypatch.setattr(orphan_files, "commit_actions", meanwhile)
-    assert store.sweep("bridge", NEXT) == 0
+    assert sweep(store, "bridge", NEXT) == 0
     monkeypatch.undo()
 
     assert DeltaTable(table.uri).to_pandas()["image"].tolist() == ["a.jpg"]
-    assert store.sweep("bridge", NEXT) == 0  # it is the other run's
-    assert living.sweep("bridge", OTHER) == 1
+    assert sweep(store, "bridge", NEXT) == 0  # it is the other run's
+    assert sweep(living, "bridge", OTHER) == 1
     assert sound(table) == ["a.jpg"]
 
 
@@ -129,28 +132,28 @@ def test_a_compaction_that_is_going_on_loses_no_row(
     swept: list[int] = []
 
     def sweep_first(*arguments: object) -> None:
-        swept.append(store.sweep("bridge", NEXT))
+        swept.append(sweep(store, "bridge", NEXT))
         replace(*arguments)  # type: ignore[arg-type]
 
     def compact_first(*arguments: Any) -> None:
         monkeypatch.undo()
-        compacting.compact("bridge")
+        compact(compacting, "bridge")
         commit_actions(*arguments)
 
     if commits_first:
         monkeypatch.setattr(orphan_files, "commit_actions", compact_first)
         published(table, "a.jpg", DEAD)
-        assert store.sweep("bridge", NEXT) == 0
-        assert without_lock(table).sweep("bridge", OTHER) == 1
+        assert sweep(store, "bridge", NEXT) == 0
+        assert sweep(without_lock(table), "bridge", OTHER) == 1
     else:
         monkeypatch.setattr(compaction, "_replace", sweep_first)
         with pytest.raises(ReportBusy):
-            compacting.compact("bridge")
+            compact(compacting, "bridge")
         assert swept == [1]
 
     assert sound(table) == ["a.jpg", "b.jpg"]
     monkeypatch.undo()
-    without_lock(table).compact("bridge")
+    compact(without_lock(table), "bridge")
     assert sound(table) == ["a.jpg", "b.jpg"]
 
 
@@ -158,12 +161,12 @@ def test_replaced_files_and_other_surveys_are_not_swept(table: ReportTable) -> N
     store = without_lock(table)
     for image in ("a.jpg", "b.jpg"):
         store.commit(published(store, image, NEXT), run_id=NEXT)
-    store.compact("bridge", keep_hours=1)
+    compact(store, "bridge", keep_hours=1)
     rows = build_rows([make_row("t.jpg", survey="tunnel", run_id=DEAD)])
     publish_shard(table.uri, write_shard(table.uri, "tunnel", DEAD, 0, rows))
     version = ReportTable.open(table.uri).version
 
-    assert store.sweep("bridge", NEXT) == 0
+    assert sweep(store, "bridge", NEXT) == 0
     assert ReportTable.open(table.uri).version == version
     assert plain(table) == ["a.jpg", "a.jpg", "b.jpg", "b.jpg", "t.jpg"]
 
@@ -173,12 +176,12 @@ def test_nothing_is_swept_by_who_has_not_asked_for_the_survey(table: ReportTable
     stranger = ReportTable(
         Location(table.uri, store=Store(fs.LocalFileSystem(), table.uri, table.uri)), DeltaTable(table.uri)
     )
-    assert stranger.sweep("bridge", NEXT) == 0
+    assert sweep(stranger, "bridge", NEXT) == 0
     assert plain(table) == ["a.jpg"]
 
 
 def test_a_lock_is_enough_on_a_disk(table: ReportTable) -> None:
     published(table, "a.jpg", DEAD)
     table.begin("bridge", NEXT)
-    assert table.sweep("bridge", NEXT) == 0
-    assert table.remove_orphans("bridge") == 1
+    assert sweep(table, "bridge", NEXT) == 0
+    assert delete_orphans(table, "bridge") == 1

@@ -13,11 +13,11 @@ import pytest
 from crackmodel.reports.reading.changes import (
     ChangedImage,
     Changes,
-    compare_untold,
-    rows_by_run,
+    compare_unannounced,
     stability_index,
     stability_limit,
 )
+from crackmodel.reports.reading.run_statistics import rows_by_run
 from crackmodel.reports.table import ReportTable
 from tests.reports.conftest import Commit
 from tests.reports.rows import NOON, make_rejected, make_row
@@ -39,7 +39,7 @@ def scored(image: str, probability: float, run: int, **changes: Any) -> dict[str
 def compare_run(table: ReportTable, run: int, **settings: Any) -> Changes:
     """Compare a run with those before it, as after nights that told of all of them."""
     told = {f"run-{number}": 1000 for number in range(run)}
-    return compare_untold(table, "bridge", told, **settings)
+    return compare_unannounced(table, "bridge", told, **settings)
 
 
 def test_first_run_has_new_cracks_and_nothing_to_compare_with(table: ReportTable, commit: Commit) -> None:
@@ -134,8 +134,8 @@ def test_run_that_has_grown_since_it_was_told_of_is_told_again(table: ReportTabl
     told = rows_by_run(table, "bridge")
     commit([scored("b.jpg", 0.9, 1)])
 
-    assert compare_untold(table, "bridge", told).runs == {"run-1": 2}
-    assert compare_untold(table, "bridge", {"run-1": 2, "lost-with-the-disk": 7}).runs == {}
+    assert compare_unannounced(table, "bridge", told).runs == {"run-1": 2}
+    assert compare_unannounced(table, "bridge", {"run-1": 2, "lost-with-the-disk": 7}).runs == {}
 
 
 def test_crack_that_has_gone_untold_is_not_told(table: ReportTable, commit: Commit) -> None:
@@ -145,7 +145,7 @@ def test_crack_that_has_gone_untold_is_not_told(table: ReportTable, commit: Comm
     gone = {"run_id": "run-2", "scored_at": NOON + timedelta(days=2, hours=1), "reject_stage": "list"}
     commit([make_rejected("a/1.jpg", "moved", **gone)])
 
-    changes = compare_untold(table, "bridge", {})
+    changes = compare_unannounced(table, "bridge", {})
 
     assert (changes.rows, changes.new_cracks) == (1, 1)
     assert changes.images[0].image == "b/1.jpg"

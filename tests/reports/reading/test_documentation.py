@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from crackmodel.reports.reading.query import VIEWS, open_report
+from crackmodel.reports.reading.query import open_report
+from crackmodel.reports.reading.views import VIEWS
 from crackmodel.reports.schema import REJECT_CODES, REJECT_STAGES, REPORT_SCHEMA
 from crackmodel.reports.table import ReportTable
 from tests.reports.conftest import Commit

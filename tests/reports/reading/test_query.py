@@ -10,13 +10,16 @@ import pyarrow as pa
 import pytest
 
 from crackmodel.errors import QueryError, ReportError, ReportNotFound
+from crackmodel.reports.maintenance.compaction import compact
 from crackmodel.reports.reading import sandbox as database_module
-from crackmodel.reports.reading.query import SUMMARY, VIEWS, Report, open_report
+from crackmodel.reports.reading.incremental import pending
+from crackmodel.reports.reading.query import Report, open_report
+from crackmodel.reports.reading.views import SUMMARY, VIEWS
 from crackmodel.reports.schema import REPORT_SCHEMA, TIMESTAMP, TRANSIENT_REJECT_CODES
 from crackmodel.reports.table import ReportTable
 from crackmodel.surveys.tiling import tile_grid
 from tests.reports.conftest import Commit
-from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_row
+from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row
 
 
 def rows(table: ReportTable, query: str) -> list[tuple[Any, ...]]:
@@ -57,11 +60,11 @@ def test_a_worker_whose_clock_is_wrong_changes_no_order(
     for number, wrong in enumerate((timedelta(), off, timedelta())):
         commit([make_row("a.jpg", run_id=f"run-{number}", bytes=number, scored_at=NOON + wrong)])
         listing = make_listing(("a.jpg", number, NOON))
-        assert table.pending(listing, survey="bridge", **SCORING).num_rows == 0
+        assert pending(table, listing, KEY).num_rows == 0
         assert rows(table, "SELECT run_id FROM latest") == [(f"run-{number}",)]
         if number:
-            table.compact("bridge")
-        assert table.pending(listing, survey="bridge", **SCORING).num_rows == 0
+            compact(table, "bridge")
+        assert pending(table, listing, KEY).num_rows == 0
         assert rows(table, "SELECT run_id FROM latest") == [(f"run-{number}",)]
 
 
@@ -87,7 +90,7 @@ def test_a_passing_rejection_displaces_no_verdict(table: ReportTable, commit: Co
     assert rows(table, "SELECT image FROM rejected ORDER BY image") == [("bad.jpg",), ("new.jpg",)]
     assert rows(table, "SELECT count(*) FROM report") == [(8,)]
     known = ("known.jpg", 1000, NOON)
-    assert table.pending(make_listing(known), survey="bridge", **SCORING).num_rows == 1
+    assert pending(table, make_listing(known), KEY).num_rows == 1
     commit([make_rejected("known.jpg", run_id="run-4")])
     assert rows(table, "SELECT reject_code FROM latest WHERE image = 'known.jpg'") == [("truncated",)]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,22 @@ import pyarrow as pa
 import pytest
 
 from crackmodel.reports.reading import incremental
+from crackmodel.reports.reading.incremental import count_missing, gone_images, pending
 from crackmodel.reports.reading.query import open_report
+from crackmodel.reports.reading.run_statistics import RunCounts, TopImage, count_rows, top_images
 from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.schema import REJECT_CODES
-from crackmodel.reports.table import ReportTable, RunCounts, TopImage
+from crackmodel.reports.table import ReportTable
 from tests.reports.conftest import Commit
-from tests.reports.rows import NOON, SCORING, make_listing, make_rejected, make_row
+from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row
 
 A = ("a.jpg", 1000, NOON)
 B = ("b.jpg", 1000, NOON)
 
 
-def left(table: ReportTable, listing: pa.Table, **changes: Any) -> list[str]:
-    job: dict[str, Any] = {"survey": "bridge", **SCORING}
-    return list(table.pending(listing, **(job | changes))["image"].to_pylist())
+def left(table: ReportTable, listing: pa.Table, *, retry_rejected: bool = False, **changes: str) -> list[str]:
+    files = pending(table, listing, replace(KEY, **changes), retry_rejected=retry_rejected)
+    return list(files["image"].to_pylist())
 
 
 def test_everything_is_pending_in_an_empty_report(table: ReportTable) -> None:
@@ -126,30 +129,29 @@ def test_an_image_that_is_gone_is_found_whatever_came_between(table: ReportTable
     commit([make_rejected("a.jpg", "unreadable", **passing), make_rejected("b.jpg", "vanished", **passing)])
     commit([make_row("c.jpg", sha256="a" * 64, run_id="run-3")])
     listing = make_listing(("c.jpg", 1000, NOON))
-    gone = table.gone(listing, survey="bridge").select(["image", "now"])
+    gone = gone_images(table, listing, "bridge").select(["image", "now"])
     assert gone.to_pylist() == [{"image": "a.jpg", "now": "c.jpg"}, {"image": "b.jpg", "now": None}]
     departed = {"run_id": "run-3", "reject_stage": "list"}
     commit([make_rejected("a.jpg", "moved", **departed), make_rejected("b.jpg", "vanished", **departed)])
-    assert table.gone(listing, survey="bridge").num_rows == 0
+    assert gone_images(table, listing, "bridge").num_rows == 0
 
 
 def test_only_files_without_any_row_are_missing(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg"), make_rejected("b.jpg", "vanished")])
     commit([make_row("a.jpg", bytes=2, run_id="run-2")])
-    job = {"survey": "bridge", **SCORING}
     listing = make_listing(A, B, ("c.jpg", 1000, NOON), ("b.jpg", 999, NOON))
     assert left(table, listing) == ["a.jpg", "b.jpg", "b.jpg", "c.jpg"]
-    assert table.missing(listing, **job) == 2
-    assert table.missing(listing, **(job | {"preprocess": "other"})) == 4
-    assert table.missing(listing, **(job | {"model": "m@2"})) == 4
+    assert count_missing(table, listing, KEY) == 2
+    assert count_missing(table, listing, replace(KEY, preprocess="other")) == 4
+    assert count_missing(table, listing, replace(KEY, model="m@2")) == 4
 
 
 def test_pending_keeps_all_columns_and_types_of_the_listing(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg")])
     listing = make_listing(B, A).append_column("etag", pa.array(["x", None]))
-    pending = table.pending(listing, survey="bridge", **SCORING)
-    assert pending.schema == listing.schema
-    assert pending.equals(listing.slice(0, 1))
+    files = pending(table, listing, KEY)
+    assert files.schema == listing.schema
+    assert files.equals(listing.slice(0, 1))
 
 
 def test_an_empty_listing_has_nothing_pending(table: ReportTable) -> None:
@@ -177,7 +179,7 @@ def test_run_is_counted_by_verdict_and_reject_code(table: ReportTable, commit: C
         ]
     )
     commit([make_row("a.jpg", run_id="run-2")])
-    counts = table.count("run-1")
+    counts = count_rows(table, "run-1")
     assert counts == RunCounts("run-1", 6, 2, 1, 3, {"truncated": 2, "empty": 1})
     assert counts.scored == 3
     assert list(counts.reject_codes) == ["truncated", "empty"]
@@ -186,16 +188,16 @@ def test_run_is_counted_by_verdict_and_reject_code(table: ReportTable, commit: C
 def test_a_known_survey_spares_the_others_files(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg", crack_probability=0.75)])
     other = commit([make_row("b.jpg", survey="tunnel", crack_probability=0.25)])
-    assert table.count("run-1").rows == 2
+    assert count_rows(table, "run-1").rows == 2
     Path(table.uri, other.path).unlink()
-    assert table.count("run-1", survey="bridge").rows == 1
-    assert [image.image for image in table.top("run-1", survey="bridge")] == ["a.jpg"]
+    assert count_rows(table, "run-1", survey="bridge").rows == 1
+    assert [image.image for image in top_images(table, "run-1", survey="bridge")] == ["a.jpg"]
 
 
 def test_unknown_run_has_no_rows(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg")])
-    assert table.count("run-7") == RunCounts("run-7", 0, 0, 0, 0, {})
-    assert table.top("run-7") == ()
+    assert count_rows(table, "run-7") == RunCounts("run-7", 0, 0, 0, 0, {})
+    assert top_images(table, "run-7") == ()
 
 
 def test_top_images_come_worst_first_with_their_worst_tile(table: ReportTable, commit: Commit) -> None:
@@ -210,11 +212,11 @@ def test_top_images_come_worst_first_with_their_worst_tile(table: ReportTable, c
         ]
     )
     commit([make_row("other.jpg", crack_probability=1.0, run_id="run-2")])
-    assert table.top("run-1", 2) == (
+    assert top_images(table, "run-1", 2) == (
         TopImage("bridge", "b.jpg", 0.75, 0.5, 2, 2, 2),
         TopImage("bridge", "a.jpg", 0.75, 0.0, 1, 1, None),
     )
-    assert [image.image for image in table.top("run-1")] == ["b.jpg", "a.jpg", "c.jpg", "low.jpg"]
+    assert [image.image for image in top_images(table, "run-1")] == ["b.jpg", "a.jpg", "c.jpg", "low.jpg"]
 
 
 def test_a_comparison_that_cannot_do_with_little_memory_gets_more(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,12 +15,15 @@ from deltalake.transaction import AddAction
 from pyarrow import fs
 
 from crackmodel.errors import ReportBusy, ReportWriteFailed
+from crackmodel.reports.maintenance.compaction import compact
+from crackmodel.reports.reading.incremental import pending
+from crackmodel.reports.reading.run_statistics import count_rows
 from crackmodel.reports.schema import REPORT_SCHEMA, build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Location
 from crackmodel.storage.object_stores import Store
-from tests.reports.rows import NOON, SCORING, make_listing, make_row
+from tests.reports.rows import KEY, NOON, make_listing, make_row
 
 LISTING = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
 
@@ -55,7 +59,7 @@ class WritesIdsOfRuns(ReportTable):
     """An older crackmodel, whose commits also carried the number of the commit under the run's name."""
 
     def _append(self, files: list[ShardFile], run_id: str) -> None:  # type: ignore[override]
-        self._table.create_write_transaction(
+        self.log.create_write_transaction(
             [AddAction(file.path, file.bytes, file.partition, 0, True, file.stats) for file in files],
             mode="append",
             schema=REPORT_SCHEMA,
@@ -74,7 +78,7 @@ def without_lock(uri: str, kind: type[ReportTable] = ReportTable) -> ReportTable
 
 def ask(table: ReportTable, survey: str = "bridge") -> pa.Table:
     table.begin(survey, "run-a")
-    return table.pending(LISTING, survey=survey, **SCORING)
+    return pending(table, LISTING, replace(KEY, survey=survey))
 
 
 def shard(table: ReportTable, image: str, run_id: str, survey: str = "bridge") -> list[ShardFile]:
@@ -177,11 +181,11 @@ def test_commit_is_not_repeated_when_its_files_have_been_compacted(table: Report
     first, second = shard(store, "a.jpg", "run-a"), shard(store, "b.jpg", "run-a")
     store.commit(first, run_id="run-a")
     store.commit(second, run_id="run-a")
-    ReportTable.open(table.uri).compact("bridge")
+    compact(ReportTable.open(table.uri), "bridge")
     store.commit(first, run_id="run-a")
     ReportTable.open(table.uri).commit(second, run_id="run-a")
 
-    assert ReportTable.open(table.uri).count("run-a").rows == 2
+    assert count_rows(ReportTable.open(table.uri), "run-a").rows == 2
 
 
 def test_repeated_commit_with_further_files_adds_only_those(table: ReportTable) -> None:
@@ -218,7 +222,7 @@ def test_runs_leave_no_ids_of_their_own_in_the_log(table: ReportTable) -> None:
         store = ReportTable.open(table.uri)
         ask(store)
         store.commit(shard(store, f"{number}.jpg", f"run-{number:02}"), run_id=f"run-{number:02}")
-    store.compact("bridge")
+    compact(store, "bridge")
 
     log = Path(table.uri, "_delta_log")
     actions = [json.loads(line) for commit in log.glob("*.json") for line in commit.read_text().splitlines()]
@@ -281,4 +285,4 @@ def test_compaction_does_not_stop_a_run(table: ReportTable) -> None:
     DeltaTable(table.uri).optimize.compact()
     store.commit(shard(store, "2.jpg", "run-a"), run_id="run-a")
 
-    assert ReportTable.open(table.uri).count("run-a").rows == 3
+    assert count_rows(ReportTable.open(table.uri), "run-a").rows == 3

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crackmodel.errors import ReportWriteFailed, UsageError
+from crackmodel.reports.reading.dataset import committed_rows
 from crackmodel.reports.schema import FILE_SCHEMA, PARTITION_COLUMN, build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import publish_shard, write_shard
@@ -149,11 +150,11 @@ def test_full_disk_during_the_commit_loses_nothing(full_disk: Path) -> None:
             stream.write(bytes(4096))
     with pytest.raises(ReportWriteFailed):
         table.commit(files[1:], run_id="run-1")
-    assert table.dataset().count_rows() == 1
+    assert committed_rows(table).count_rows() == 1
 
     ballast.unlink()
     table.commit(files[1:], run_id="run-1")
-    assert ReportTable.open(table.uri).dataset().count_rows() == 2
+    assert committed_rows(ReportTable.open(table.uri)).count_rows() == 2
 
 
 def test_file_size_limit_is_reported_and_leaves_no_half_file(table: ReportTable, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from crackmodel.cli.progress import ProgressBar
 from crackmodel.errors import ReportWriteFailed
+from crackmodel.reports.maintenance.compaction import compact
 from crackmodel.reports.table import ReportTable
+from crackmodel.scoring import run
 from crackmodel.scoring.run_events import CompactionFailed, Event, ReportCompacted
 from tests.scoring.conftest import Score
 
@@ -42,7 +44,7 @@ def test_next_run_deletes_what_a_killed_compaction_replaced(
     patches: Path, report: Path, score: Score
 ) -> None:
     score(patches, shard_images=2)
-    ReportTable.open(report).compact("patches", keep_hours=1)
+    compact(ReportTable.open(report), "patches", keep_hours=1)
     assert files(report) == 7
 
     score(patches, keep_hours=1)
@@ -57,7 +59,7 @@ def test_failing_compaction_is_told_and_fails_nothing(
     def fail(*_: object, **__: object) -> None:
         raise ReportWriteFailed("The disk is full.", "Free some space.")
 
-    monkeypatch.setattr(ReportTable, "compact", fail)
+    monkeypatch.setattr(run, "compact", fail)
     events: list[Event] = []
     result = score(patches, shard_images=2, compact_after=6, on_event=events.append)
 
