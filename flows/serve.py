@@ -31,7 +31,6 @@ from pydantic import ValidationError
 
 from crackmodel.cli.exits import run_command
 from crackmodel.cli.options import RootArgument, with_options
-from crackmodel.cluster.jobs.command import from_anywhere
 from crackmodel.errors import SchedulerError, SurveyError, UsageError
 from crackmodel.scoring.own_folders import own_folders
 from crackmodel.settings import NightlySettings
@@ -167,9 +166,9 @@ def main(
     """
     _require_surveys(root, settings)
     places = {
-        "root": from_anywhere(root),
-        "report": from_anywhere(settings.report),
-        "models": from_anywhere(settings.models),
+        "root": Location.parse(root).uri,
+        "report": Location.parse(settings.report).uri,
+        "models": Location.parse(settings.models).uri,
     }
     deployment = plan(cron, timezone, settings.given() | places, name)
     # Ctrl-C while the server starts is an end like any other.

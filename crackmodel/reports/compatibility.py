@@ -15,13 +15,14 @@ from crackmodel.errors import ReportIncompatible
 from crackmodel.reports.schema import LATER_COLUMNS, PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.survey_notes import SURVEY_FOLDER
 from crackmodel.reports.writing.lock import LOCK_FOLDER
-from crackmodel.storage.location import Place, first_line, remedy
+from crackmodel.storage.advice import first_line, remedy
+from crackmodel.storage.location import Location
 
 _LOG_FOLDER: Final = "_delta_log"
 _COMMIT: Final = re.compile(r"[0-9]{20}\..*(json|parquet)")
 
 
-def is_vacant(place: Place) -> bool:
+def is_vacant(place: Location) -> bool:
     """Whether a report could be made here: nothing there, an empty folder, or what making one began with.
 
     Raises:
@@ -43,13 +44,13 @@ def is_vacant(place: Place) -> bool:
     return inside <= {LOCK_FOLDER, SURVEY_FOLDER, *([_LOG_FOLDER] if begun else [])}
 
 
-def _has_commits(place: Place) -> bool:
+def _has_commits(place: Location) -> bool:
     """Whether a log says anything: a process that dies while it makes a report leaves one without."""
     log = place.filesystem.get_file_info(fs.FileSelector(place.inside(_LOG_FOLDER)))
     return any(_COMMIT.fullmatch(entry.base_name) for entry in log)
 
 
-def load(place: Place) -> DeltaTable:
+def load(place: Location) -> DeltaTable:
     """Load the newest version of a report.
 
     Raises:

@@ -16,9 +16,10 @@ from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from crackmodel.errors import ReportDamaged, ReportError, ReportIncompatible
+from crackmodel.reports.report_location import locate_report, write_failed
 from crackmodel.reports.schema import check_name, partition_folder
 from crackmodel.storage.advice import raised_as
-from crackmodel.storage.location import Location, open_place, write_failed
+from crackmodel.storage.location import Location
 from crackmodel.text import printable
 
 SURVEY_FOLDER: Final = "_surveys"
@@ -50,7 +51,7 @@ def knows_survey(report: str, survey: str) -> bool:
         UsageError: The report's address or the survey's name makes no sense.
         ReportError: The storage cannot be reached.
     """
-    place = open_place(report)
+    place = locate_report(report)
     with raised_as(ReportError, f"The report {place} cannot be read"):
         return place.exists(partition_folder(survey)) or _note(place, survey, "json").exists()
 

@@ -19,12 +19,14 @@ from deltalake.transaction import AddAction
 from crackmodel.errors import ReportBusy, ReportDamaged, ReportNotFound, ReportWriteFailed
 from crackmodel.reports.compatibility import add_later_columns, is_vacant, load
 from crackmodel.reports.reading.dataset import named_files, newest_run, survey_names
+from crackmodel.reports.report_location import locate_report, write_failed
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.survey_notes import bind_source, mark_announced, read_announced
 from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.lock import hold_survey
 from crackmodel.reports.writing.shard_file import BOUNDED_COLUMNS, ShardFile
-from crackmodel.storage.location import Location, first_line, open_place, remedy, write_failed
+from crackmodel.storage.advice import first_line, remedy
+from crackmodel.storage.location import Location
 
 _CHECKPOINT_INTERVAL: Final = 20
 """Commits between checkpoints of the log. A commit reads all since the last one: with deltalake's own 100
@@ -64,7 +66,7 @@ class ReportTable:
             ReportIncompatible: A file, a folder with other things, another table, or an unreadable log.
             UsageError: The address makes no sense.
         """
-        place = open_place(uri)
+        place = locate_report(uri)
         if is_vacant(place):
             raise ReportNotFound(
                 f"There is no report at {place.uri}.",
@@ -84,7 +86,7 @@ class ReportTable:
             ReportWriteFailed: The report cannot be made or changed there.
             UsageError: The address makes no sense.
         """
-        place = open_place(uri)
+        place = locate_report(uri)
         if is_vacant(place):
             try:
                 DeltaTable.create(

@@ -13,11 +13,11 @@ from crackmodel.reports.maintenance import compaction
 from crackmodel.reports.maintenance.compaction import compact
 from crackmodel.reports.maintenance.integrity import check_report
 from crackmodel.reports.reading.incremental import pending
+from crackmodel.reports.report_location import locate_report
 from crackmodel.reports.schema import build_rows
 from crackmodel.reports.survey_notes import knows_survey
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
-from crackmodel.storage.location import open_place
 from tests.object_store import BUCKET, ObjectStore
 from tests.reports.rows import KEY, NOON, make_listing, make_row
 
@@ -45,7 +45,7 @@ def ask(table: ReportTable) -> list[str]:
 
 def plain(table: ReportTable) -> list[str]:
     """What a reader of the folder counts that knows nothing of the log."""
-    place = open_place(table.uri)
+    place = locate_report(table.uri)
     rows = ds.dataset(place.root, filesystem=place.filesystem, partitioning="hive")
     return sorted(rows.to_table(columns=["image"])["image"].to_pylist())
 
@@ -98,13 +98,13 @@ def test_two_compactions_at_once_are_one_and_the_check_agrees(
         return file
 
     monkeypatch.setattr(compaction, "write_file", write_slowly)
-    with pytest.raises(ReportBusy, match="compacted by somebody else"):
+    with pytest.raises(ReportBusy, match="compacted by another process"):
         compact(store, "bridge")
 
     assert plain(store) == ["a.jpg", "b.jpg", "c.jpg"]
     checked = check_report(store)
     assert (checked.findings, checked.files, checked.rows, checked.replaced) == ((), 1, 3, 0)
-    place = open_place(store.uri)
+    place = locate_report(store.uri)
     (path,) = (file.path for file in compaction.committed_files(store._table))
     place.filesystem.delete_file(place.inside(path))
     assert [finding.kind for finding in check_report(store).findings] == ["missing"]
@@ -114,7 +114,7 @@ def test_a_store_that_refuses_is_a_report_s_error_for_whoever_asks(
     store: ReportTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "SOMEBODY")
-    place = open_place(store.uri)
+    place = locate_report(store.uri)
     for ask_it in (lambda: knows_survey(store.uri, "bridge"), lambda: load(place), lambda: is_vacant(place)):
         with pytest.raises(ReportError, match=r"access was denied\. Check that the credentials"):
             ask_it()

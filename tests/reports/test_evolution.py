@@ -164,6 +164,6 @@ def test_run_that_began_before_the_upgrade_loses_nothing(older: Path) -> None:
 
 def _opened(place: Path) -> tuple[Any, DeltaTable]:
     from crackmodel.reports.compatibility import load
-    from crackmodel.storage.location import open_place
+    from crackmodel.reports.report_location import locate_report
 
-    return open_place(place), load(open_place(place))
+    return locate_report(place), load(locate_report(place))

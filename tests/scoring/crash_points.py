@@ -26,8 +26,9 @@ from deltalake import DeltaTable
 from pyarrow import fs
 
 from crackmodel.reports.compatibility import is_vacant
+from crackmodel.reports.report_location import locate_report
 from crackmodel.scoring.run import score_survey
-from crackmodel.storage.location import Location, open_place
+from crackmodel.storage.location import Location
 
 
 class Steps:
@@ -145,7 +146,7 @@ def score(survey: Path, report: Path) -> dict[str, int]:
 
 def after_the_crash(survey: Path, report: Path) -> dict[str, Any]:
     """Say what was committed, run again, and say what is there then."""
-    before = 0 if is_vacant(open_place(report)) else len(DeltaTable(report).to_pyarrow_table())
+    before = 0 if is_vacant(locate_report(report)) else len(DeltaTable(report).to_pyarrow_table())
     rerun = score(survey, report)
     images = sorted(pd.read_parquet(report)["image"])
     left = sorted(path.name for path in report.glob("survey=*/.*"))

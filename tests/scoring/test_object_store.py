@@ -24,12 +24,12 @@ from crackmodel.models.registry.registry import PRETRAINED, Registry
 from crackmodel.reports.compatibility import is_vacant
 from crackmodel.reports.maintenance.integrity import check_report
 from crackmodel.reports.reading.query import open_report
+from crackmodel.reports.report_location import locate_report
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.run import RunResult, score_survey
 from crackmodel.scoring.run_events import Event, RunPlanned
 from crackmodel.scoring.worker import rows as scoring_rows
 from crackmodel.storage import object_stores
-from crackmodel.storage.location import open_place
 from crackmodel.storage.object_stores import open_store
 from tests.object_store import BUCKET, KEY, SECRET, ObjectStore
 
@@ -168,7 +168,7 @@ def test_a_driver_that_dies_after_any_change_of_the_bucket_loses_and_doubles_not
         with suppress(CrackmodelError):
             run()
         object_store.last_change = None
-        place = open_place(REPORT)
+        place = locate_report(REPORT)
         committed.append(0 if is_vacant(place) else len(rows()))
         rerun = run()
 

@@ -10,7 +10,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyarrow import fs
 
 from crackmodel.errors import UsageError
-from crackmodel.storage.advice import advice
+from crackmodel.storage.advice import advice, first_line
 from crackmodel.storage.object_stores import open_store
 from tests.object_store import BUCKET, KEY, SECRET, ObjectStore
 
@@ -115,3 +115,9 @@ def test_a_complaint_is_understood(said: str, understood: str) -> None:
 
 def test_a_disk_is_not_taken_for_a_store() -> None:
     assert advice(OSError("/report/survey=deck/part-403 Span.parquet: Access Denied")) is None
+
+
+def test_only_the_first_line_of_a_message_is_shown() -> None:
+    assert first_line(OSError("Json error.\n   0: <unknown>\n   1: <unknown>")) == "Json error"
+    assert first_line(ValueError()) == "ValueError"
+    assert first_line(OSError(13, "Permission denied", "/report/a")) == "Permission denied"

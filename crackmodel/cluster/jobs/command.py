@@ -7,9 +7,6 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from crackmodel.storage.location import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +54,3 @@ def options(values: Mapping[str, object]) -> list[str]:
 def positional(values: Sequence[str]) -> list[str]:
     """Write arguments that are no options, whatever they begin with."""
     return ["--", *values]
-
-
-def from_anywhere(place: str | Path) -> str:
-    """Name a place so that it means the same everywhere and holds no keys: see `Location`."""
-    return Location.parse(place).uri

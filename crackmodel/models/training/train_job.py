@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
-from crackmodel.cluster.jobs.command import Command, from_anywhere, options, positional
+from crackmodel.cluster.jobs.command import Command, options, positional
 from crackmodel.cluster.jobs.submission import Tell, run_job
 from crackmodel.errors import ClusterError, ModelNotFound, UsageError
 from crackmodel.models.evaluation.evaluate import name_datasets
 from crackmodel.models.registry.registry import ModelVersion, Registry
 from crackmodel.models.training.training_events import TrainingEvent
 from crackmodel.settings import TrainSettings
+from crackmodel.storage.location import Location
 
 _KINDS: Final = {kind.__name__: kind for kind in get_args(TrainingEvent)}
 
@@ -57,7 +58,7 @@ def train_as_job(
         return Registry(models).resolve(reference)
     except ModelNotFound as error:
         raise ClusterError(
-            f"The job has trained {reference} into {from_anywhere(models)} of the cluster, which is another "
+            f"The job has trained {reference} into {Location.parse(models)} of the cluster, which is another "
             "folder than here.",
             "Use it there, or give a --models that lies on a file system that both share.",
         ) from error
@@ -71,13 +72,13 @@ def training_command(
     Raises:
         UsageError: A data set has a name that the command line cannot give it.
     """
-    places = [from_anywhere(each) for each in _paths(datasets)]
+    places = [Location.parse(each).uri for each in _paths(datasets)]
     given = settings.given() | {
         "name": name,
-        "models": from_anywhere(settings.models),
-        "test": [from_anywhere(each) for each in _paths(test_sets)],
+        "models": Location.parse(settings.models).uri,
+        "test": [Location.parse(each).uri for each in _paths(test_sets)],
         "weights": _file(settings.weights),
-        "features": settings.features and from_anywhere(settings.features),
+        "features": settings.features and Location.parse(settings.features).uri,
     }
     arguments = (*options(given), *positional(places))
     return Command("train", arguments, {"training": " ".join(arguments)})
@@ -99,4 +100,6 @@ def _paths(datasets: Datasets) -> list[Path | str]:
 
 def _file(weights: Path | None) -> str | None:
     """Name the weights' file; `imagenet` is none, but a word for Keras' own."""
-    return None if weights is None else str(weights) if str(weights) == "imagenet" else from_anywhere(weights)
+    if weights is None:
+        return None
+    return "imagenet" if str(weights) == "imagenet" else Location.parse(weights).uri

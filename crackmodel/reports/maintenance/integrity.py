@@ -21,7 +21,8 @@ from crackmodel.reports.schema import FILE_SCHEMA, LATER_COLUMNS, PARTITION_COLU
 from crackmodel.reports.survey_notes import damaged_notes
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import content_hash, is_shard_name, named_hash
-from crackmodel.storage.location import Location, first_line
+from crackmodel.storage.advice import first_line
+from crackmodel.storage.location import Location
 
 Kind = Literal["missing", "size", "hash", "unreadable", "schema", "rows", "duplicates", "orphan", "note"]
 

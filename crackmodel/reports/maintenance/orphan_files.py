@@ -14,11 +14,12 @@ from deltalake.exceptions import CommitFailedError
 from pyarrow import fs
 
 from crackmodel.reports.reading.dataset import committed_files, named_files
+from crackmodel.reports.report_location import write_failed
 from crackmodel.reports.schema import partition_folder
 from crackmodel.reports.table import ReportTable, writing
 from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.shard_file import is_shard_name
-from crackmodel.storage.location import Location, write_failed
+from crackmodel.storage.location import Location
 
 ORPHAN_AGE_WITHOUT_LOCK: Final = timedelta(days=1)
 """From this age on, a hidden file in an object store belongs to no run that is going on."""

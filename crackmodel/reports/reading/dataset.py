@@ -25,7 +25,7 @@ from pyarrow import fs
 from crackmodel.errors import ReportError, ReportIncompatible
 from crackmodel.reports.run_names import RUN_NAME
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
-from crackmodel.storage.location import first_line, remedy
+from crackmodel.storage.advice import first_line, remedy
 
 if TYPE_CHECKING:
     from crackmodel.reports.table import ReportTable

@@ -19,7 +19,7 @@ from crackmodel.reports.reading.dataset import UNREADABLE, committed_rows
 from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.reading.views import VIEWS
 from crackmodel.reports.table import ReportTable
-from crackmodel.storage.location import first_line, remedy
+from crackmodel.storage.advice import first_line, remedy
 
 _DEFINITIONS: Final = ";".join(f"CREATE VIEW {name} AS {body}" for name, body in VIEWS.items())
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from crackmodel.errors import ReportBusy
+from crackmodel.reports.report_location import write_failed
 from crackmodel.reports.schema import check_name
 from crackmodel.storage.files import lock
-from crackmodel.storage.location import write_failed
 
 LOCK_FOLDER: Final = "_locks"
 """Inside the report; the underscore keeps Parquet readers and Delta's vacuum away from it."""

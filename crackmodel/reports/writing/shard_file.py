@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crackmodel.errors import ReportWriteFailed
+from crackmodel.reports.report_location import locate_report, write_failed
 from crackmodel.reports.run_names import RUN_NAME
 from crackmodel.reports.schema import (
     FILE_SCHEMA,
@@ -32,7 +33,7 @@ from crackmodel.reports.schema import (
     partition_folder,
 )
 from crackmodel.storage.files import sync
-from crackmodel.storage.location import Location, open_place, write_failed
+from crackmodel.storage.location import Location
 
 BOUNDED_COLUMNS: Final = ("image", "model", "model_sha256", "preprocess", "run_id")
 """Columns whose smallest and largest values go into the log, so that readers can skip files."""
@@ -160,7 +161,7 @@ def write_shard(report_uri: str, survey: str, run_id: str, shard: int, rows: pa.
     """
     content = _file_content(rows, survey)
     stem = f"part-{check_name(run_id, 'run')}-{shard:06d}"
-    place = open_place(report_uri)
+    place = locate_report(report_uri)
     _require_report(place)
     sink = pa.BufferOutputStream()  # a shard is small enough to be held twice
     pq.write_table(content, sink, **WRITING, row_group_size=content.num_rows)
@@ -200,7 +201,7 @@ def publish_shard(report_uri: str, shard: ShardFile) -> None:
     Raises:
         ReportWriteFailed: The file is gone or cannot be renamed.
     """
-    place = open_place(report_uri)
+    place = locate_report(report_uri)
     hidden, final = place.inside(shard.hidden_path), place.inside(shard.path)
     try:
         if not place.exists(shard.hidden_path) and place.exists(shard.path):

@@ -12,11 +12,12 @@ import pytest
 import typer
 
 from crackmodel.cli.main import app
-from crackmodel.cluster.jobs.command import Command, from_anywhere
+from crackmodel.cluster.jobs.command import Command
 from crackmodel.errors import UsageError
 from crackmodel.models.training.train_job import training_command
 from crackmodel.scoring.score_job import scoring_command
 from crackmodel.settings import ScoreSettings, TrainSettings
+from crackmodel.storage.location import Location
 from crackmodel.surveys.listing import Survey
 
 _COMMANDS: Any = typer.main.get_command(app)
@@ -153,4 +154,4 @@ def test_keys_in_a_uri_are_refused_before_a_cluster_hears_of_them(command: Calla
 def test_a_path_that_no_job_can_be_told_is_refused() -> None:
     with pytest.raises(UsageError, match=r"/bridge-\\udcff is not UTF-8"):
         scoring_command(Survey.parse("/bridge-\udcff"), ScoreSettings.read())
-    assert from_anywhere("file:///brücke") == "/brücke"
+    assert Location.parse("file:///brücke").uri == "/brücke"
