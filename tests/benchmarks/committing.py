@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from statistics import mean
 
 from crackmodel.reports.reading.dataset import committed_rows
 from crackmodel.reports.table import ReportTable
-from crackmodel.reports.writing.shard_file import Bounds, ShardFile
+from crackmodel.reports.writing.shard_file import ShardFile
 from tests.benchmarks.memory import usage
 
 _RUN = "20260101T000000Z-abcdef"
@@ -46,6 +47,12 @@ def _made_up_file(number: int) -> ShardFile:
         "preprocess": "cv2-linear-160/tile=227/overlap=0",
         "run_id": _RUN,
     }
-    bounds = Bounds(500, {"image": name} | constant, {"image": name} | constant)
+    bounds = {"image": name} | constant
+    stats = {
+        "numRecords": 500,
+        "minValues": bounds,
+        "maxValues": bounds,
+        "nullCount": dict.fromkeys(bounds, 0),
+    }
     path = f"survey=bridge/part-{_RUN}-{number:06}-{number:08x}-{number:016x}.parquet"
-    return ShardFile(path, 50_000, 500, {"survey": "bridge"}, bounds.statistics())
+    return ShardFile(path, 50_000, 500, {"survey": "bridge"}, json.dumps(stats))

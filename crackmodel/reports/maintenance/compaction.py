@@ -16,8 +16,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import reduce
-from operator import add
 from typing import Final
 
 import pyarrow as pa
@@ -35,7 +33,6 @@ from crackmodel.reports.table import ReportTable, writing
 from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.shard_file import (
     WRITING,
-    Bounds,
     ShardFile,
     content_hash,
     named_hash,
@@ -163,19 +160,17 @@ def _bundles(files: Sequence[CommittedFile], target_bytes: int) -> Iterator[list
 
 def _put_together(place: Location, survey: str, stem: str, bundle: Sequence[CommittedFile]) -> ShardFile:
     sink = pa.BufferOutputStream()
-    bounds: list[Bounds] = []
     waiting: list[pa.Table] = []
     size = 0
     with pq.ParquetWriter(sink, FILE_SCHEMA, **WRITING) as writer:
         for file in bundle:
             waiting.append(_read_whole(place, file.path))
-            bounds.append(Bounds.of(waiting[-1]))
             size += waiting[-1].nbytes
             if size >= _ROW_GROUP_BYTES or file is bundle[-1]:
                 rows = pa.concat_tables(waiting)
                 writer.write_table(rows, row_group_size=rows.num_rows)
                 waiting, size = [], 0
-    return write_file(place, survey, stem, sink.getvalue(), reduce(add, bounds))
+    return write_file(place, survey, stem, sink.getvalue())
 
 
 def _read_whole(place: Location, path: str) -> pa.Table:

@@ -16,10 +16,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crackmodel.errors import ReportWriteFailed
@@ -79,49 +78,6 @@ class ShardFile:
         return f"{folder}/.{name}.tmp"
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Number of rows of a file, and the bounds of its `BOUNDED_COLUMNS`."""
-
-    rows: int
-    smallest: Mapping[str, str]
-    largest: Mapping[str, str]
-
-    @classmethod
-    def of(cls, content: pa.Table) -> Self:
-        """Find the bounds of at least one row."""
-        found = {name: pc.min_max(content[name]).as_py() for name in BOUNDED_COLUMNS}
-        return cls(
-            content.num_rows,
-            {name: bounds["min"] for name, bounds in found.items()},
-            {name: bounds["max"] for name, bounds in found.items()},
-        )
-
-    def __add__(self, other: Bounds) -> Bounds:
-        """Return the bounds of two files put together."""
-        return Bounds(
-            self.rows + other.rows,
-            {name: min(self.smallest[name], other.smallest[name]) for name in BOUNDED_COLUMNS},
-            {name: max(self.largest[name], other.largest[name]) for name in BOUNDED_COLUMNS},
-        )
-
-    def statistics(self) -> str:
-        """Return Delta Lake file statistics: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics."""
-        short = [
-            name
-            for name in BOUNDED_COLUMNS
-            if max(len(self.smallest[name]), len(self.largest[name])) <= _LONGEST_BOUND
-        ]
-        return json.dumps(
-            {
-                "numRecords": self.rows,
-                "minValues": {name: self.smallest[name] for name in short},
-                "maxValues": {name: self.largest[name] for name in short},
-                "nullCount": dict.fromkeys(short, 0),
-            }
-        )
-
-
 def is_shard_name(name: str) -> bool:
     """Whether a name, hidden or final, is that of a run's file.
 
@@ -165,26 +121,21 @@ def write_shard(report_uri: str, survey: str, run_id: str, shard: int, rows: pa.
     _require_report(place)
     sink = pa.BufferOutputStream()  # a shard is small enough to be held twice
     pq.write_table(content, sink, **WRITING, row_group_size=content.num_rows)
-    return write_file(place, survey, stem, sink.getvalue(), Bounds.of(content))
+    return write_file(place, survey, stem, sink.getvalue())
 
 
-def write_file(place: Location, survey: str, stem: str, encoded: pa.Buffer, bounds: Bounds) -> ShardFile:
-    """Write an encoded Parquet file under a hidden name.
-
-    Args:
-        place: The report.
-        survey: Name of the survey.
-        stem: Beginning of the file's name.
-        encoded: The file's content.
-        bounds: The bounds of its rows, for the log.
+def write_file(place: Location, survey: str, stem: str, encoded: pa.Buffer) -> ShardFile:
+    """Write an encoded Parquet file under a hidden name that begins with `stem`.
 
     Raises:
         ReportWriteFailed: The storage did not take the file; nothing of it is left behind.
     """
     unique = f"{uuid.uuid4().hex[:8]}-{content_hash(encoded)}"
     path = f"{partition_folder(survey)}/{stem}-{unique}.parquet"
-    partition = {PARTITION_COLUMN: survey}
-    file = ShardFile(path, encoded.size, bounds.rows, partition, bounds.statistics())
+    metadata = pq.read_metadata(pa.BufferReader(encoded))
+    file = ShardFile(
+        path, encoded.size, metadata.num_rows, {PARTITION_COLUMN: survey}, _delta_statistics(metadata)
+    )
     target = place.inside(file.hidden_path)
     try:
         _write(place, target, encoded)
@@ -239,6 +190,28 @@ def _write(place: Location, target: str, encoded: pa.Buffer) -> None:
         sink.write(encoded)
     if place.local is not None:
         sync(Path(target))
+
+
+def _delta_statistics(metadata: pq.FileMetaData) -> str:
+    """Return https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics of a file."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = {metadata.schema.column(number).path: number for number in range(metadata.num_columns)}
+    smallest, largest = {}, {}
+    for name in BOUNDED_COLUMNS:
+        bounds = [group.column(columns[name]).statistics for group in groups]
+        if all(
+            bound.has_min_max and max(len(bound.min), len(bound.max)) <= _LONGEST_BOUND for bound in bounds
+        ):
+            smallest[name] = min(bound.min for bound in bounds)
+            largest[name] = max(bound.max for bound in bounds)
+    return json.dumps(
+        {
+            "numRecords": metadata.num_rows,
+            "minValues": smallest,
+            "maxValues": largest,
+            "nullCount": dict.fromkeys(smallest, 0),
+        }
+    )
 
 
 def _file_content(rows: pa.Table, survey: str) -> pa.Table:
