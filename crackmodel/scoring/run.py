@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -10,10 +11,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import crackmodel
 from crackmodel.cluster.session import jobs_address
 from crackmodel.errors import ReconciliationError, ReportError
-from crackmodel.models.inference.model_file import ModelFile, read_model_file
+from crackmodel.models.inference.model_file import read_model_file
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry.registry import Registry
 from crackmodel.reports.maintenance.compaction import compact, delete_replaced, small_files
@@ -38,7 +38,6 @@ from crackmodel.scoring.run_events import (
 from crackmodel.scoring.score_job import score_as_job
 from crackmodel.scoring.task import ScoringJob
 from crackmodel.settings import ScoreSettings
-from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.listing import Survey, list_survey
 
 _TOP_IMAGES: Final = 10
@@ -78,74 +77,63 @@ def score_survey(
         CrackmodelError: What stops a run, with what to do; see `crackmodel.errors`. What was committed
             before stays in the report.
     """
-    started = time.monotonic()
     chosen = ScoreSettings.read(report=str(report) if report is not None else None, model=model, **settings)
-    found = Survey.parse(survey, name)
+    parsed = Survey.parse(survey, name)
     if (cluster := jobs_address()) and chosen.workers != 0:
-        return score_as_job(found, chosen, cluster, on_event)
-    version = Registry(chosen.models).resolve(chosen.model)
-    model_file = read_model_file(version, chosen.engine)
-    listing = list_survey(found, own_folders(chosen))
-    table = ReportTable.open_or_create(chosen.report)
-    newest = newest_run(table, listing.survey.name)
-    job = _job(chosen, listing.survey, table.uri, model_file, name_run(newest))
-    with table.lock(job.survey.name, job.run_id):
-        table.begin(job.survey.name, job.run_id)
-        table.bind_source(job.survey.name, job.survey.uri)
-        delete_orphans(table, job.survey.name)
-        if chosen.force:
-            fresh = listing.files.sort_by("image")
+        return score_as_job(parsed, chosen, cluster, on_event)
+    return _score(parsed, chosen, on_event)
+
+
+def _score(survey: Survey, settings: ScoreSettings, on_event: Listener) -> RunResult:
+    started = time.monotonic()
+    model = read_model_file(Registry(settings.models).resolve(settings.model), settings.engine)
+    listing = list_survey(survey, own_folders(settings))
+    table = ReportTable.open_or_create(settings.report)
+    newest = newest_run(table, survey.name)
+    job = ScoringJob(name_run(newest), listing.survey, table.uri, model, settings)
+    with table.lock(survey.name, job.run_id):
+        table.begin(survey.name, job.run_id)
+        table.bind_source(survey.name, survey.uri)
+        delete_orphans(table, survey.name)
+        if settings.force:
+            unscored = listing.files.sort_by("image")
         else:
-            fresh = pending(table, listing.files, _key(job), retry_rejected=chosen.retry_rejected)
+            unscored = pending(table, listing.files, _key(job), retry_rejected=settings.retry_rejected)
         if newest is not None and (behind := run_time(newest) - datetime.now(UTC)) > _CLOCK_TOLERANCE:
             on_event(ClockBehind(job.run_id, newest, behind.total_seconds()))
-        to_score = _modified_since(fresh, chosen.modified_since).slice(0, chosen.limit)
-        on_event(
-            RunPlanned(
-                run_id=job.run_id,
-                survey=job.survey.name,
-                report=table.uri,
-                model=model_file.reference,
-                listed=listing.files.num_rows,
-                skipped=listing.files.num_rows - fresh.num_rows,
-                pending=to_score.num_rows,
-            )
-        )
-        totals = score_and_commit(table, job, to_score, chosen, on_event)
+        files = _modified_since(unscored, settings.modified_since).slice(0, settings.limit)
+        run: dict[str, Any] = {
+            "run_id": job.run_id,
+            "survey": survey.name,
+            "report": table.uri,
+            "model": model.reference,
+            "listed": listing.files.num_rows,
+            "skipped": listing.files.num_rows - unscored.num_rows,
+        }
+        on_event(RunPlanned(**run, pending=files.num_rows))
+        totals = score_and_commit(table, job, files, on_event)
         pa.default_memory_pool().release_unused()  # what is compared and compacted next comes on top
-        _reconcile(table, job, to_score, totals)
-        departures = record_departures(table, job, listing.files, mark_missing=chosen.mark_missing)
-        _tidy(table, job, chosen, on_event)
-    unscorable = sum(totals.rejected.values())
-    lost_images = unscorable - totals.rejected["not_an_image"]
+        _reconcile(table, job, files, totals)
+        departures = record_departures(table, job, listing.files)
+        _tidy(table, job, on_event)
+    top = top_images(table, job.run_id, _TOP_IMAGES, survey.name) if totals.images else ()
+    odd = unfamiliar_images(table, job.run_id, _TOP_IMAGES, survey.name) if totals.unfamiliar else ()
+    lost = totals.rejected.total() - totals.rejected["not_an_image"]
     return RunResult(
-        run_id=job.run_id,
-        survey=job.survey.name,
-        uri=job.survey.uri,
-        report=table.uri,
-        model=model_file.reference,
-        listed=listing.files.num_rows,
-        scored=totals.images - unscorable,
-        cracks=totals.cracks,
-        clear=totals.images - unscorable - totals.cracks,
-        rejected=unscorable,
-        reject_codes=dict(totals.rejected.most_common()),
-        skipped=listing.files.num_rows - fresh.num_rows,
-        postponed=fresh.num_rows - to_score.num_rows,
+        **run,
+        **totals.counts(),
+        **asdict(departures),
+        uri=survey.uri,
+        postponed=unscored.num_rows - files.num_rows,
         hidden=listing.hidden,
         outside=listing.outside,
         misnamed=listing.misnamed,
-        tiles=totals.tiles,
-        seconds=round(time.monotonic() - started, 3),
-        top=top_images(table, job.run_id, _TOP_IMAGES, job.survey.name) if totals.images else (),
-        too_many_rejected=chosen.max_rejected is not None and lost_images > chosen.max_rejected,
-        unfamiliar=None if model_file.distribution is None else totals.unfamiliar,
-        least_familiar=(
-            unfamiliar_images(table, job.run_id, _TOP_IMAGES, job.survey.name) if totals.unfamiliar else ()
-        ),
-        moved=departures.moved,
-        missing=departures.missing,
         nameless=listing.nameless,
+        seconds=round(time.monotonic() - started, 3),
+        top=top,
+        too_many_rejected=settings.max_rejected is not None and lost > settings.max_rejected,
+        unfamiliar=None if model.distribution is None else totals.unfamiliar,
+        least_familiar=odd,
     )
 
 
@@ -155,33 +143,19 @@ def _modified_since(files: pa.Table, since: datetime | None) -> pa.Table:
     return files.filter(pc.greater_equal(files.column("modified_at"), pa.scalar(since)))
 
 
-def _job(settings: ScoreSettings, survey: Survey, report: str, model: ModelFile, run_id: str) -> ScoringJob:
-    return ScoringJob(
-        run_id=run_id,
-        survey=survey,
-        report=report,
-        model=model,
-        tile=settings.tile,
-        overlap=settings.overlap,
-        limits=DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
-        software=f"crackmodel {crackmodel.__version__}",
-        image_seconds=settings.image_seconds,
-    )
-
-
 def _key(job: ScoringJob) -> ScoringKey:
     """Name what, besides the file itself, decides whether it has been scored."""
     return ScoringKey(
         survey=job.survey.name,
         model=job.model.reference,
         model_sha256=job.model.sha256,
-        preprocess=preprocess_fingerprint(job.tile, job.overlap),
+        preprocess=preprocess_fingerprint(job.settings.tile, job.settings.overlap),
     )
 
 
-def _tidy(table: ReportTable, job: ScoringJob, settings: ScoreSettings, on_event: Listener) -> None:
+def _tidy(table: ReportTable, job: ScoringJob, on_event: Listener) -> None:
     """Delete orphans, and put small files together if there are many; the run is done, come what may."""
-    survey = job.survey.name
+    survey, settings = job.survey.name, job.settings
     try:
         sweep(table, survey, job.run_id)
         if not settings.compact_after:
@@ -195,20 +169,20 @@ def _tidy(table: ReportTable, job: ScoringJob, settings: ScoreSettings, on_event
         on_event(CompactionFailed(job.run_id, survey, error.problem, error.remedy))
 
 
-def _reconcile(table: ReportTable, job: ScoringJob, to_score: pa.Table, totals: Totals) -> None:
+def _reconcile(table: ReportTable, job: ScoringJob, files: pa.Table, totals: Totals) -> None:
     """Ask the report itself whether every file that was to be scored is accounted for.
 
     Raises:
         ReconciliationError: The report holds another number of rows of this run than its shards, or
             files without a row.
     """
-    if not to_score.num_rows:
+    if not files.num_rows:
         return
     rows = count_rows(table, job.run_id, job.survey.name).rows
-    missing = count_missing(table, to_score, _key(job), job.run_id)
-    if missing or not rows == totals.images == to_score.num_rows:
+    missing = count_missing(table, files, _key(job), job.run_id)
+    if missing or not rows == totals.images == files.num_rows:
         raise ReconciliationError(
-            f"Run {job.run_id} had {to_score.num_rows} files to score and scored {totals.images}; the report "
+            f"Run {job.run_id} had {files.num_rows} files to score and scored {totals.images}; the report "
             f"{table.uri} holds {rows} of its rows and lacks {missing} files.",
             "Run the same command again: files without a row are scored, no row is written twice. "
             "If it happens again, please report it with the output of `crackmodel query 'from runs'`.",

@@ -7,23 +7,19 @@ from dataclasses import dataclass, field
 
 from crackmodel.models.inference.model_file import ModelFile
 from crackmodel.reports.writing.shard_file import ShardFile
-from crackmodel.surveys.decode_limits import DecodeLimits
+from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.listing import Survey
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringJob:
-    """What all shards of a run share; `image_seconds` is the longest that an image may take on a worker."""
+    """What all shards of a run share; `report` is its absolute path or URI."""
 
     run_id: str
     survey: Survey
     report: str
     model: ModelFile
-    tile: int
-    overlap: int
-    limits: DecodeLimits
-    software: str
-    image_seconds: float
+    settings: ScoreSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from crackmodel.scoring.task import ScoringJob
 from crackmodel.scoring.worker import fetching
 from crackmodel.scoring.worker.shard import score_shard
 from crackmodel.scoring.worker.stages import STAGES
-from crackmodel.surveys.decode_limits import DEFAULT_LIMITS
+from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.listing import Survey
 from crackmodel.surveys.tiling import cut_tiles, tile_grid
 from tests.benchmarks.contestants import CORES, measure_ceiling
@@ -126,11 +126,7 @@ def _job(survey: Path, report: str, engine: str) -> ScoringJob:
         survey=Survey.parse(survey, "profile"),
         report=report,
         model=read_model_file(Registry("models").resolve("builtin"), engine),
-        tile=227,
-        overlap=0,
-        limits=DEFAULT_LIMITS,
-        software="profile",
-        image_seconds=60.0,
+        settings=ScoreSettings.read(engine=engine, image_seconds=60.0),
     )
 
 

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -16,7 +16,6 @@ from crackmodel.reports.writing.shard_file import publish_shard
 from crackmodel.scoring.driver.dispatch import scored_inline, scored_on_ray
 from crackmodel.scoring.run_events import Listener, ShardCommitted
 from crackmodel.scoring.task import ScoringJob, ShardResult
-from crackmodel.settings import ScoreSettings
 
 _SECONDS_BETWEEN_COMMITS: Final = 1.0
 _SHARDS_PER_COMMIT: Final = 16
@@ -43,15 +42,25 @@ class Totals:
         self.unfamiliar += result.unfamiliar
         self.rejected += result.rejected
 
+    def counts(self) -> dict[str, Any]:
+        """Return the counts as fields of a `RunResult`."""
+        rejected = self.rejected.total()
+        return {
+            "scored": self.images - rejected,
+            "cracks": self.cracks,
+            "clear": self.images - rejected - self.cracks,
+            "rejected": rejected,
+            "reject_codes": dict(self.rejected.most_common()),
+            "tiles": self.tiles,
+        }
 
-def score_and_commit(
-    table: ReportTable, job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener
-) -> Totals:
+
+def score_and_commit(table: ReportTable, job: ScoringJob, files: pa.Table, on_event: Listener) -> Totals:
     """Score files and commit their shards, in any order; when stopped, commit what is scored."""
     totals = Totals()
     if not files.num_rows:
         return totals
-    scored = scored_inline if settings.workers == 0 else scored_on_ray
+    scored = scored_inline if job.settings.workers == 0 else scored_on_ray
     waiting: list[ShardResult] = []
     last_commit, took = float("-inf"), 0.0
 
@@ -69,7 +78,7 @@ def score_and_commit(
             totals.add(shard)
             on_event(_committed(job, shard, totals, files.num_rows))
 
-    with closing(scored(job, files, settings, on_event)) as results:
+    with closing(scored(job, files, on_event)) as results:
         try:
             for result in results:
                 if result is not None:

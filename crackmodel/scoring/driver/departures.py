@@ -38,16 +38,13 @@ class Departures:
     missing: int = 0
 
 
-def record_departures(
-    table: ReportTable, job: ScoringJob, listing: pa.Table, *, mark_missing: bool
-) -> Departures:
-    """Find images that are gone, and write rows for those that moved, or for all.
+def record_departures(table: ReportTable, job: ScoringJob, listing: pa.Table) -> Departures:
+    """Find images that are gone, and write rows for those that moved; with `mark_missing`, for all.
 
     Args:
         table: The report; the run's own rows are committed.
         job: The run.
         listing: What the survey holds, as in `incremental.pending`.
-        mark_missing: Write rows for those that are missing, too.
 
     Raises:
         ReportError: The report cannot be read or written.
@@ -57,7 +54,7 @@ def record_departures(
         return Departures()
     moved = gone.filter(pc.is_valid(gone["now"]))
     missing = gone.filter(pc.is_null(gone["now"]))
-    for result in _rejected(job, moved, missing if mark_missing else missing.slice(0, 0)):
+    for result in _rejected(job, moved, missing if job.settings.mark_missing else missing.slice(0, 0)):
         publish_shard(table.uri, result.file)
         table.commit([result.file], run_id=job.run_id)
     return Departures(moved.num_rows, missing.num_rows)

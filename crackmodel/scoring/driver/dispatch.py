@@ -37,19 +37,15 @@ _PROBE_SECONDS: Final = 120.0
 _TICK_SECONDS: Final = 1.0
 
 
-def scored_inline(
-    job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener = ignore
-) -> Results:
+def scored_inline(job: ScoringJob, files: pa.Table, on_event: Listener = ignore) -> Results:
     """Score one shard after the other in this process, without Ray."""
     from crackmodel.scoring.worker.shard import score_shard
 
-    for shard in _plan(files, settings, slots=1):
+    for shard in _plan(files, job.settings, slots=1):
         yield score_shard(job, shard)
 
 
-def scored_on_ray(
-    job: ScoringJob, files: pa.Table, settings: ScoreSettings, on_event: Listener = ignore
-) -> Results:
+def scored_on_ray(job: ScoringJob, files: pa.Table, on_event: Listener = ignore) -> Results:
     """Score shards in Ray tasks, a bounded number in flight, and yield results as they finish.
 
     A shard that kills its worker twice, or hangs in it, is cut in two until the image that does it is alone.
@@ -61,6 +57,7 @@ def scored_on_ray(
             of an hour, or one that does not see a local survey or report; or no worker survives.
         CrackmodelError: What a shard raised, unchanged.
     """
+    settings = job.settings
     with ray_session(settings.workers):
         import ray
 
@@ -139,7 +136,7 @@ def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
     cv2.setNumThreads(1)
     pa.set_cpu_count(1)
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # read when TensorFlow is first used
-    with Deadline(job.image_seconds) as deadline:
+    with Deadline(job.settings.image_seconds) as deadline:
         if not _needs_own_process(shard):
             return score_shard(job, shard, deadline.renew)
     return score_in_subprocess(job, shard)
@@ -163,8 +160,9 @@ def _score_grey(job: ScoringJob) -> str:
     from crackmodel.scoring.worker.batching import PictureScorer, cached_engine
 
     columns: dict[str, Any] = {}
-    scorer = PictureScorer(job.model, cached_engine(job.model), tile=job.tile, overlap=job.overlap)
-    scorer.add(np.full((job.tile, job.tile, 3), 128, np.uint8), columns.update)
+    tile = job.settings.tile
+    scorer = PictureScorer(job.model, cached_engine(job.model), tile=tile, overlap=job.settings.overlap)
+    scorer.add(np.full((tile, tile, 3), 128, np.uint8), columns.update)
     scorer.finish()
     return str(columns["verdict"])
 

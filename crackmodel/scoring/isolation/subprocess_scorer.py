@@ -68,7 +68,7 @@ def score_in_subprocess(job: ScoringJob, shard: Shard) -> ShardResult:
     with child, receiver:
         try:
             _send(child, pickle.dumps((job, shard)))
-            stage, answer = _receive(child, receiver, job.image_seconds)
+            stage, answer = _receive(child, receiver, job.settings.image_seconds)
             ended = child.returncode
         finally:
             child.kill()
@@ -87,14 +87,14 @@ def score_in_subprocess(job: ScoringJob, shard: Shard) -> ShardResult:
         detail = f"its process {_ending(ended)}, also with no other image in it"
         return reject_shard(job, shard, "worker_crashed", detail)
     if stage == "fetch":
-        detail = f"the storage had not given the file after {job.image_seconds:g} s"
+        detail = f"the storage had not given the file after {job.settings.image_seconds:g} s"
         return reject_shard(job, shard, "unreadable", detail, stage="fetch")
     if stage == "write":
         raise ReportWriteFailed(
-            f"The storage of {job.report} did not take a row within {job.image_seconds:g} s.",
+            f"The storage of {job.report} did not take a row within {job.settings.image_seconds:g} s.",
             "Check the storage and run again; shards that were committed stay and are not scored twice.",
         )
-    detail = f"it took longer than {job.image_seconds:g} s, also in a process of its own"
+    detail = f"it took longer than {job.settings.image_seconds:g} s, also in a process of its own"
     return reject_shard(job, shard, "timed_out", detail)
 
 
@@ -141,7 +141,7 @@ def _main(sender: Connection, grace: float = _GRACE_SECONDS) -> None:
     from crackmodel.scoring.worker.shard import score_shard
 
     job, shard = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
-    with Deadline(job.image_seconds + grace) as deadline:
+    with Deadline(job.settings.image_seconds + grace) as deadline:
 
         def send_stage(stage: str) -> None:
             deadline.renew()

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from crackmodel import __version__
 from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.reports.schema import REPORT_SCHEMA
 from crackmodel.reports.writing.shard_file import write_shard
-from crackmodel.scoring.plan import ListedFile, Shard
+from crackmodel.scoring.plan import Shard
 from crackmodel.scoring.task import ScoringJob, ShardResult
 from crackmodel.scoring.worker.ood import is_unfamiliar
 from crackmodel.scoring.worker.stages import StageWatch
@@ -40,8 +41,9 @@ def reject_shard(
     """
     details = [detail] * len(shard.files) if isinstance(detail, str) else detail
     rejected = {"verdict": "rejected", "reject_code": code, "reject_stage": stage}
+    common = common_columns(job) | rejected
     rows = [
-        key_columns(job, file) | rejected | {"reject_detail": why, "scored_at": datetime.now(UTC)}
+        common | file._asdict() | {"reject_detail": why, "scored_at": datetime.now(UTC)}
         for file, why in zip(shard.files, details, strict=True)
     ]
     return write_rows(job, shard, rows, time.monotonic(), StageWatch())
@@ -85,18 +87,15 @@ def write_rows(
     )
 
 
-def key_columns(job: ScoringJob, listed: ListedFile) -> dict[str, Any]:
-    """Return the columns of an image that are known before it is read."""
+def common_columns(job: ScoringJob) -> dict[str, Any]:
+    """Return the columns that all rows of a run share."""
     return {
         "survey": job.survey.name,
-        "image": listed.image,
-        "bytes": listed.bytes,
-        "modified_at": listed.modified_at,
         "model": job.model.reference,
         "model_sha256": job.model.sha256,
         "engine": job.model.engine,
-        "preprocess": preprocess_fingerprint(job.tile, job.overlap),
-        "software": job.software,
+        "preprocess": preprocess_fingerprint(job.settings.tile, job.settings.overlap),
+        "software": f"crackmodel {__version__}",
         "run_id": job.run_id,
         "threshold": job.model.threshold,
     }

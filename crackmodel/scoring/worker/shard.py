@@ -20,8 +20,9 @@ from crackmodel.scoring.task import ScoringJob, ShardResult
 from crackmodel.scoring.worker.batching import OnFeatures, PictureScorer, cached_engine, rejection
 from crackmodel.scoring.worker.fetching import Fetched, fetch_ahead
 from crackmodel.scoring.worker.ood import OutOfDistribution
-from crackmodel.scoring.worker.rows import key_columns, write_rows
+from crackmodel.scoring.worker.rows import common_columns, write_rows
 from crackmodel.scoring.worker.stages import StageWatch
+from crackmodel.surveys.decode_limits import DecodeLimits
 from crackmodel.surveys.decoding import read_photograph
 
 _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp"})
@@ -50,18 +51,20 @@ def score_shard(
         ModelError: The engine cannot be built.
     """
     started, engine, watch = time.monotonic(), cached_engine(job.model), StageWatch()
-    scorer = PictureScorer(job.model, engine, tile=job.tile, overlap=job.overlap, watch=watch)
+    settings = job.settings
+    limits = DecodeLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    scorer = PictureScorer(job.model, engine, tile=settings.tile, overlap=settings.overlap, watch=watch)
     meter = OutOfDistribution(job.model)
     storage, root = job.survey.open()
     with warnings.catch_warnings():
         # Pillow warns of oddities in damaged files; what matters of it is in the rows.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-        rows: list[dict[str, Any]] = []
-        for listed, fetched in _announced(fetch_ahead(storage, root, shard.files, job.limits), on_image):
+        common, rows = common_columns(job), list[dict[str, Any]]()
+        for listed, fetched in _announced(fetch_ahead(storage, root, shard.files, limits), on_image):
             watch.lap("fetch")
             on_stage("score")
-            rows.append(key_columns(job, listed))
-            _score_file(job, scorer, rows[-1], fetched, meter.listener(len(rows) - 1), watch)
+            rows.append(common | listed._asdict())
+            _score_file(limits, scorer, rows[-1], fetched, meter.listener(len(rows) - 1), watch)
         scorer.finish()
     for number, row in enumerate(rows):
         if row["verdict"] != "rejected":
@@ -71,7 +74,7 @@ def score_shard(
 
 
 def _score_file(
-    job: ScoringJob,
+    limits: DecodeLimits,
     scorer: PictureScorer,
     row: dict[str, Any],
     fetched: bytes | ImageRejected,
@@ -84,7 +87,7 @@ def _score_file(
         if isinstance(fetched, ImageRejected):
             raise fetched
         row["sha256"] = hashlib.sha256(fetched).hexdigest()
-        pixels, metadata = read_photograph(fetched, job.limits)
+        pixels, metadata = read_photograph(fetched, limits)
         row["height"], row["width"] = pixels.shape[:2]
         row["captured_at"] = metadata.captured_at
         row["latitude"], row["longitude"] = metadata.latitude, metadata.longitude

@@ -21,7 +21,7 @@ from crackmodel.reports.writing.shard_file import publish_shard
 from crackmodel.scoring.isolation import subprocess_scorer
 from crackmodel.scoring.plan import ListedFile, Shard
 from crackmodel.scoring.task import ScoringJob
-from crackmodel.surveys.decode_limits import DecodeLimits
+from crackmodel.settings import ScoreSettings
 from crackmodel.surveys.listing import Survey
 from tests.scoring.conftest import Score, rows
 
@@ -55,11 +55,7 @@ def job(patches: Path, report: Path) -> ScoringJob:
         survey=Survey.parse(patches, "patches"),
         report=str(report),
         model=read_model_file(Registry("models").resolve("builtin"), "litert"),
-        tile=227,
-        overlap=0,
-        limits=DecodeLimits(),
-        software="crackmodel",
-        image_seconds=30.0,
+        settings=ScoreSettings.read(image_seconds=30.0),
     )
 
 
@@ -105,7 +101,9 @@ subprocess_scorer._main(Connection(int(sys.argv[1]), readable=False), grace=1.0)
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
     )
     sender.close()
-    _, errors = child.communicate(pickle.dumps((replace(job, image_seconds=1.0), shard)), timeout=60)
+    _, errors = child.communicate(
+        pickle.dumps((replace(job, settings=ScoreSettings.read(image_seconds=1.0)), shard)), timeout=60
+    )
 
     assert (child.returncode, receiver.recv(), receiver.recv()) == (1, "fetch", "score")
     with pytest.raises(EOFError):
@@ -119,7 +117,9 @@ def test_an_image_that_hangs_in_the_decoder_is_at_fault(
     (tmp_path / "sitecustomize.py").write_text(ENDLESS)
     monkeypatch.syspath_prepend(tmp_path)
 
-    result = subprocess_scorer.score_in_subprocess(replace(job, image_seconds=3.0), shard)
+    result = subprocess_scorer.score_in_subprocess(
+        replace(job, settings=ScoreSettings.read(image_seconds=3.0)), shard
+    )
 
     assert result.rejected == {"timed_out": 1}
 
@@ -131,7 +131,9 @@ def test_an_image_that_waits_for_its_storage_is_tried_again_by_the_next_run(
     kept = image.rename(patches.with_name("kept.jpg"))
     os.mkfifo(image)  # to open it waits for ever, as on a server that does not answer
 
-    result = subprocess_scorer.score_in_subprocess(replace(job, image_seconds=1.0), shard)
+    result = subprocess_scorer.score_in_subprocess(
+        replace(job, settings=ScoreSettings.read(image_seconds=1.0)), shard
+    )
 
     assert result.rejected == {"unreadable": 1}
     assert result.rejections == ("03.jpg: unreadable, the storage had not given the file after 1 s",)
@@ -150,7 +152,9 @@ def test_a_report_whose_storage_hangs_is_not_the_images_fault(
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(ReportWriteFailed, match="did not take a row within 3 s"):
-        subprocess_scorer.score_in_subprocess(replace(job, image_seconds=3.0), shard)
+        subprocess_scorer.score_in_subprocess(
+            replace(job, settings=ScoreSettings.read(image_seconds=3.0)), shard
+        )
 
 
 @pytest.mark.timeout(60)
