@@ -1,4 +1,4 @@
-"""How many tasks Ray can take now, and how long to wait while it can take none."""
+"""How many tasks Ray can take, and how long to wait for room."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ class Capacity:
         )
 
     def slots(self) -> int:
-        """Count the tasks that can run at once: by the cluster's CPUs and GPUs now, and by `workers`.
+        """Count the tasks that can run at once, by the cluster's resources and `workers`.
 
-        At least one, that waits: a cluster which starts machines when they are needed has to know of it.
+        At least one, which waits: a cluster that starts machines on demand has to know of it.
 
         Raises:
             ClusterError: The head has not answered, or no node has had room for a task, for too long.
@@ -146,7 +146,7 @@ class Capacity:
 
 @dataclass(slots=True)
 class _GracePeriod:
-    """How long a problem may last: reported after a moment, an error in the end."""
+    """A problem that is reported after a moment, and an error in the end."""
 
     problem: str
     remedy: str
@@ -193,7 +193,7 @@ def require_gpus(each: float) -> None:
 
 
 def _head_seconds() -> float:
-    """Wait nearly as long as Ray does, so that this process ends by itself."""
+    """Return nearly the time after which Ray would abort this process."""
     if ray_is_embedded():
         return _OWN_HEAD_SECONDS
     try:

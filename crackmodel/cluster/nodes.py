@@ -1,4 +1,4 @@
-"""What the nodes of a cluster must have: this package in this version, and the driver's files."""
+"""Check that nodes have this package and see the driver's files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ANSWER_SECONDS: Final = 60.0
 
 
 def require_on_every_node(paths: Sequence[str], remedy: str) -> None:
-    """Check that each node of the cluster that offers CPUs has this package and sees local paths.
+    """Check that each node with CPUs has this package and sees local paths.
 
     Needs a connected Ray. The first task of a node that joins later fails instead: see `node_cannot_run`.
 
@@ -61,7 +61,7 @@ def require_on_every_node(paths: Sequence[str], remedy: str) -> None:
 
 
 def is_import_failure(error: BaseException) -> bool:
-    """Check whether a task failed because its node lacks this package, or a package that it needs.
+    """Check whether a task failed because its node lacks a package.
 
     Args:
         error: What `ray.get` raised.

@@ -1,4 +1,4 @@
-"""Connect to Ray: an embedded one on this machine, or the cluster that `RAY_ADDRESS` names."""
+"""Connect to an embedded Ray, or to the cluster that `RAY_ADDRESS` names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ENVIRONMENT: Final = {
 
 
 def joins_cluster() -> bool:
-    """Check whether `ray_session` would use a Ray that runs already: this process's, or a cluster's."""
+    """Check whether `ray_session` would use a Ray that runs already."""
     ray = sys.modules.get("ray")
     return _address() != "local" or (ray is not None and bool(ray.is_initialized()))
 
@@ -67,7 +67,7 @@ _embedded: Final = threading.Event()
 
 
 def ray_is_embedded() -> bool:
-    """Check whether this process has started its own Ray, whose head nobody would start again."""
+    """Check whether the Ray of this process ends with it."""
     return _embedded.is_set()
 
 
@@ -120,9 +120,9 @@ _shared_sessions: Final[list[ExitStack]] = []
 
 @contextmanager
 def shared_ray_session() -> Iterator[None]:
-    """Let all runs within this block share one Ray, which ends with the block.
+    """Let all runs within the block share one Ray.
 
-    Each start takes seconds; a block whose runs have nothing to do starts none.
+    It ends with the block. Each start takes seconds; a block whose runs have nothing to do starts none.
     """
     with ExitStack() as shared:
         _shared_sessions.append(shared)
@@ -153,7 +153,7 @@ def ray_session(workers: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def orders_to_stop() -> Iterator[None]:
-    """Raise what a signal's handler raised while the block was in Ray's native code.
+    """Raise what a signal's handler raised within Ray's native code.
 
     Python turns it into a SystemError there, which looks like a failure and not like an order to stop.
     """

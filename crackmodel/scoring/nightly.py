@@ -1,4 +1,4 @@
-"""A nightly run over several surveys: find them, compare their results, announce what is new."""
+"""A night over several surveys: find them, compare results, announce changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ _FEW_IMAGES = 10
 
 
 def find_nightly_surveys(root: str, settings: ScoreSettings) -> tuple[RosterEntry, ...]:
-    """Find the surveys below a root, without the report, the models and empty folders.
+    """Find the surveys below a root.
+
+    Without the report, the models and empty folders.
 
     An empty folder stays a survey if the report knows it, so that the night says what is wrong with it.
 
@@ -82,7 +84,7 @@ class SurveyOutcome:
 
     @property
     def catching_up(self) -> str:
-        """The earlier runs that are announced with this one; empty where there are none."""
+        """Earlier runs that are announced with this one; may be empty."""
         if self.result is None or self.changes is None:
             return ""
         others = len(self.changes.runs.keys() - {self.result.run_id})
@@ -91,7 +93,7 @@ class SurveyOutcome:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold, the state, headline and reasons among them."""
+        """Return plain values that JSON can hold."""
         shown = ("problem", "presumed", "state", "headline", "reasons")
         return {
             "entry": {name: getattr(self.entry, name) for name in ("name", "uri", "tile", "owner")},
@@ -144,7 +146,7 @@ class NightlyRun:
         return {"root": self.root, "outcomes": [outcome.as_dict() for outcome in self.outcomes]}
 
     def check(self) -> None:
-        """Raise an error if surveys need to be run again; all others are done.
+        """Raise an error if surveys need to be run again.
 
         Raises:
             NightIncomplete: Surveys failed, or have more rejected images than allowed.
@@ -162,7 +164,9 @@ class NightlyRun:
 
 
 def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> SurveyOutcome:
-    """Compare a run, and earlier runs not announced yet, with what was announced before.
+    """Compare a run with what was announced before.
+
+    Earlier runs that were not announced count with it.
 
     Without a note of what was announced, everything before this run counts as announced. Where the note is
     damaged, too, and the outcome says so.
@@ -195,7 +199,7 @@ def _earlier_runs(table: ReportTable, result: RunResult) -> dict[str, int]:
 
 
 def mark_night_announced(night: NightlyRun) -> None:
-    """Note in the reports what a night has announced, so that the next does not announce it again.
+    """Note in the reports what a night has announced.
 
     Surveys that failed are left out, and so the next night announces what was committed of them.
 

@@ -1,4 +1,4 @@
-"""The summary of a night as text, for a terminal and for Prefect's artifacts."""
+"""A night as text, for a terminal and for Prefect's artifacts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _IMAGES_EACH = 5
 
 
 def plain_night(night: NightlyRun) -> str:
-    """Describe a night for a terminal: a line per survey, then what needs attention."""
+    """Describe a night for a terminal."""
     lines = [printable(outcome.headline) for outcome in night.outcomes]
     attention = _needing_attention(night)
     lines += ["", f"{len(attention)} of {len(night.outcomes)} surveys need attention."]
@@ -24,7 +24,7 @@ def plain_night(night: NightlyRun) -> str:
 
 
 def markdown_night(night: NightlyRun) -> str:
-    """Describe a night for a Prefect artifact: a table, then what needs attention, failures first."""
+    """Describe a night for a Prefect artifact, failures first."""
     attention = sorted(_needing_attention(night), key=lambda outcome: outcome.state != "failed")
     lines = [
         f"# {len(attention)} of {len(night.outcomes)} surveys need attention",

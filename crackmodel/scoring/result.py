@@ -11,7 +11,9 @@ from crackmodel.reports.reading.run_statistics import TopImage, UnfamiliarImage
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """The result of one run. `listed == scored + rejected + skipped + postponed`, checked against the report.
+    """The result of one run, checked against the report.
+
+    `listed == scored + rejected + skipped + postponed`.
 
     Attributes:
         run_id: Name of the run; the `run_id` column of its rows.
@@ -76,7 +78,7 @@ class RunResult:
 
     @property
     def rejected_text(self) -> str:
-        """The number of rejected files in words, those that are not images counted apart."""
+        """The rejected files in words, those that are not images apart."""
         return f"{self.rejected:,} rejected{self._not_images_text}"
 
     @property
@@ -86,7 +88,7 @@ class RunResult:
         return f" ({self.not_images:,} not {'an image' if self.not_images == 1 else 'images'})"
 
     def check_rejected(self) -> None:
-        """Raise an error if too many images were rejected; the run itself is done.
+        """Raise an error if too many images were rejected.
 
         Raises:
             TooManyRejected: `too_many_rejected` is true.

@@ -14,7 +14,7 @@ from crackmodel.cluster.jobs.job_events import JobEvent
 
 @dataclass(frozen=True, slots=True)
 class RunPlanned:
-    """The survey is listed and compared with the report; scoring is about to start."""
+    """The survey is listed, and scoring is about to start."""
 
     run_id: str
     survey: str
@@ -49,7 +49,7 @@ class ShardCommitted:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A shard's worker or node died or hung, as often as Ray repeats it; the shard is cut in two."""
+    """A shard's worker died or hung repeatedly; the shard is cut in two."""
 
     run_id: str
     shard: int
@@ -99,7 +99,7 @@ class ReportCompacted:
 
 @dataclass(frozen=True, slots=True)
 class CompactionFailed:
-    """Orphan files could not be deleted, or small files not be compacted; the run has lost nothing."""
+    """Files could not be deleted or compacted; the run has lost nothing."""
 
     run_id: str
     survey: str

@@ -1,4 +1,4 @@
-"""The result of a run as text, for a terminal and for a Markdown artifact."""
+"""A run's result as text, for a terminal and a Markdown artifact."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NEARLY = 0.5
 
 
 def plain_summary(result: RunResult) -> str:
-    """Describe a run for a terminal: counts, the top images, the report, the next command to type."""
+    """Describe a run for a terminal, with the next command to type."""
     return "\n".join(_plain_lines(result))
 
 
@@ -120,7 +120,7 @@ def _is_near(image: TopImage) -> bool:
 
 
 def _queries(result: RunResult) -> Iterator[str]:
-    """Yield the queries that are useful next; a report may hold other surveys, too."""
+    """Yield useful queries about the survey."""
     survey = f"survey = '{result.survey}'"  # a name has no quotes: see `check_name`
     if result.cracks:
         where = f"crack and {survey} order by probability desc limit 20"
@@ -132,7 +132,7 @@ def _queries(result: RunResult) -> Iterator[str]:
 
 
 def _program() -> str:
-    """Return the command as it can be typed here: an environment need not be on the PATH."""
+    """Return the command as it can be typed here, PATH or not."""
     if shutil.which("crackmodel"):
         return "crackmodel"
     return shlex.quote(os.path.relpath(Path(sys.executable).with_name("crackmodel")))

@@ -1,4 +1,4 @@
-"""Score a survey on a cluster from outside of it: the same command, as a job there."""
+"""Score a survey in a job of a cluster."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def score_as_job(survey: Survey, settings: ScoreSettings, address: str, on_event
 
     Args:
         survey: The survey; a local path has to lead to the same place on every node there.
-        settings: Everything else.
+        settings: How it is scored.
         address: Of the cluster's dashboard.
-        on_event: Gets the events of the run, and the job's.
+        on_event: Called with the events of the run, and of the job.
 
     Raises:
         CrackmodelError: As `score_survey`.
@@ -35,14 +35,13 @@ def score_as_job(survey: Survey, settings: ScoreSettings, address: str, on_event
         return TypeAdapter(RunResult).validate_python(result)
     except ValidationError as error:
         raise ClusterError(
-            f"The cluster's crackmodel answered something else than a result: {error.error_count()} fields "
-            "are missing or wrong.",
+            f"The job's result cannot be read: {error.error_count()} fields are missing or wrong.",
             "The report has the rows. Install the same version of crackmodel there and here.",
         ) from error
 
 
 def scoring_command(survey: Survey, settings: ScoreSettings) -> Command:
-    """Write the command of a run, with every setting that was given here, in whatever way."""
+    """Return the command of a run, with every setting that was given here."""
     report = Location.parse(settings.report).uri
     places = {"report": report, "models": Location.parse(settings.models).uri}
     return Command(

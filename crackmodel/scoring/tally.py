@@ -1,4 +1,4 @@
-"""Progress of a run, summed up for a display that is updated now and then."""
+"""The progress of a run, summed up for a display."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Tally:
         return f"{self._done:,} of {self._pending:,} images, {self._pace()}{self.found}"
 
     def _pace(self) -> str:
-        """Images a second: of the whole run, or, as Ray takes seconds to start, since the first commit."""
+        """Images a second; during the run since the first commit, as Ray starts slowly."""
         if self.finished:
             return f"{self._done / max(time.monotonic() - self._started, 1e-9):,.1f} images/s, "
         if self._first is None or self._done == self._first[1]:

@@ -13,7 +13,7 @@ from crackmodel.surveys.listing import Survey
 
 @dataclass(frozen=True, slots=True)
 class ScoringJob:
-    """What all shards of a run share; `report` is its absolute path or URI."""
+    """What all shards of a run share."""
 
     run_id: str
     survey: Survey
@@ -24,7 +24,7 @@ class ScoringJob:
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """The result of a shard: its file, which is not committed yet, and counts.
+    """The counts of a shard, and its file, not committed yet.
 
     `stages` are seconds by stage, see `stages.STAGES`; `rejections` are its first rejected images and why.
     """

@@ -1,1 +1,1 @@
-"""Run a command on a Ray cluster from outside of it, through Ray's Jobs API."""
+"""Commands as jobs of a Ray cluster, through Ray's Jobs API."""

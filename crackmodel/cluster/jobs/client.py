@@ -99,7 +99,7 @@ class Cluster:
         return self.retried(lambda: self.client.get_job_info(job))
 
     def stop(self, job: str) -> None:
-        """Stop a job, and wait until it has ended or its time to do so is over.
+        """Stop a job, and wait for its end within the time it has.
 
         Repeated until the cluster accepts it: a job that it does not know yet may be on its way. Nothing
         happens where the job was refused or has ended.
@@ -155,7 +155,7 @@ def _connect(address: str) -> JobSubmissionClient:
         logging.getLogger(name).setLevel(logging.ERROR)
 
     class Client(JobSubmissionClient):
-        """Ray's client with a time limit: it waits forever for a host that connects and does not answer."""
+        """Ray's client with a time limit for hosts that do not answer."""
 
         def _do_request(self, *arguments: Any, **named: Any) -> Any:
             return super()._do_request(*arguments, **{"timeout": _SECONDS_TO_ANSWER} | named)
@@ -164,7 +164,7 @@ def _connect(address: str) -> JobSubmissionClient:
 
 
 def _require_answer(address: str) -> None:
-    """Check that something listens, in less time than the kernel takes to give up."""
+    """Check that something listens, sooner than the kernel gives up."""
     parts = urlsplit(address)
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -185,5 +185,5 @@ def _not_installed(error: Exception) -> ClusterError:
 
 
 def _may_have_arrived(error: Exception) -> bool:
-    """Check whether a submission that failed may have started a job: no answer, or a server's error."""
+    """Check whether a submission that failed may have started a job."""
     return isinstance(error, OSError) or "status code 5" in str(error)

@@ -1,4 +1,4 @@
-"""A command of this package, written so that a machine elsewhere runs it as it would run here."""
+"""Command lines of this package for another machine."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a job is to do.
+    """A command line, and what it works on.
 
     Attributes:
         name: `score` or `train`.
         arguments: The command line after the name, without `--json`.
-        subject: What only one job at a time may work on, in words for whoever lists jobs.
+        subject: What only one job at a time may work on; metadata of the job.
     """
 
     name: str
@@ -25,21 +25,21 @@ class Command:
 
     @property
     def key(self) -> str:
-        """Name the subject in 16 hexadecimal digits."""
+        """The subject as 16 hexadecimal digits."""
         named = json.dumps([self.name, *sorted(self.subject.items())])
         return hashlib.sha256(named.encode()).hexdigest()[:16]
 
     def entrypoint(self, python: str) -> str:
-        """Write the line that a job's shell runs.
+        """Return the line that a job's shell runs.
 
         Args:
-            python: The interpreter there; it may be a path with `~` or variables in no way, as it is quoted.
+            python: The interpreter there; quoted, so that `~` and variables stay as they are.
         """
         return shlex.join([python, "-m", "crackmodel", self.name, "--json", *self.arguments])
 
 
 def options(values: Mapping[str, object]) -> list[str]:
-    """Write options as a command line takes them: None leaves one out, a list repeats it."""
+    """Return command-line options; None leaves one out, a list repeats it."""
     written = []
     for name, value in values.items():
         flag = name.replace("_", "-")
@@ -52,5 +52,5 @@ def options(values: Mapping[str, object]) -> list[str]:
 
 
 def positional(values: Sequence[str]) -> list[str]:
-    """Write arguments that are no options, whatever they begin with."""
+    """Return arguments that are no options, whatever they begin with."""
     return ["--", *values]

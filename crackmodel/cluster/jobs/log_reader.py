@@ -1,4 +1,4 @@
-"""Follow a job: read its log as it is written, then how it ended."""
+"""Read a job's log while it is written, then how it ended."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _next(chunks: SimpleQueue[str | BaseException | None]) -> str | BaseExceptio
 
 
 async def _tail(cluster: Cluster, job: str, chunks: SimpleQueue[str | BaseException | None]) -> None:
-    """Put a job's log into a queue, each character once, then None; or an error."""
+    """Put a job's log into a queue, then None or an error."""
     seen = 0
     try:
         while True:

@@ -26,13 +26,13 @@ from crackmodel.settings import JobSettings
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
-Tell = Callable[[Any], None]
+OnEvent = Callable[[Any], None]
 
 _NOT_FOUND: Final = frozenset({126, 127})
 """Exit codes of a shell that cannot run its command."""
 
 
-def run_job(command: Command, address: str, kinds: Mapping[str, type], on_event: Tell) -> dict[str, Any]:
+def run_job(command: Command, address: str, kinds: Mapping[str, type], on_event: OnEvent) -> dict[str, Any]:
     """Run a command as a job of a cluster, and wait for it.
 
     A job that works on the same subject already is waited for first. If it runs the same command, this run
@@ -76,7 +76,7 @@ def run_job(command: Command, address: str, kinds: Mapping[str, type], on_event:
 
 @contextmanager
 def _stopped_on_error(cluster: Cluster, job: str) -> Iterator[None]:
-    """Stop a job if the block raises: by Ctrl-C, SIGTERM, a cancelled flow, a time limit."""
+    """Stop a job if the block raises, be it by Ctrl-C or SIGTERM."""
     try:
         yield
     except BaseException:

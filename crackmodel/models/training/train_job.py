@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from crackmodel.cluster.jobs.command import Command, options, positional
-from crackmodel.cluster.jobs.submission import Tell, run_job
+from crackmodel.cluster.jobs.submission import OnEvent, run_job
 from crackmodel.errors import ClusterError, ModelNotFound, UsageError
 from crackmodel.models.evaluation.evaluate import name_datasets
 from crackmodel.models.registry.registry import ModelVersion, Registry
@@ -28,7 +28,7 @@ def train_as_job(
     name: str | None,
     test_sets: Mapping[str, Path | str],
     without_option: Mapping[str, object],
-    on_event: Tell,
+    on_event: OnEvent,
 ) -> ModelVersion:
     """Do what `train_model` does, in a job.
 

@@ -1,1 +1,1 @@
-"""The part of a run outside of Ray's tasks: hand out shards, commit their results."""
+"""The driver of a run: hand out shards, commit their results."""

@@ -56,7 +56,7 @@ class Totals:
 
 
 def score_and_commit(table: ReportTable, job: ScoringJob, files: pa.Table, on_event: Listener) -> Totals:
-    """Score files and commit their shards, in any order; when stopped, commit what is scored."""
+    """Score files and commit their shards; also what is scored when stopped."""
     totals = Totals()
     if not files.num_rows:
         return totals

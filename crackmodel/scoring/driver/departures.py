@@ -1,4 +1,4 @@
-"""Mark images of the report that are gone from the survey as moved or vanished.
+"""Mark images that are gone from the survey as moved or vanished.
 
 A row is never deleted. A newer row of the same image, rejected as `moved` or `vanished`, takes its place in
 the view `latest`, so that no crack counts twice because its photograph was renamed.
@@ -39,7 +39,9 @@ class Departures:
 
 
 def record_departures(table: ReportTable, job: ScoringJob, listing: pa.Table) -> Departures:
-    """Find images that are gone, and write rows for those that moved; with `mark_missing`, for all.
+    """Find images that are gone, and mark those that moved.
+
+    With `mark_missing` all are marked.
 
     Args:
         table: The report; the run's own rows are committed.

@@ -46,7 +46,7 @@ def scored_inline(job: ScoringJob, files: pa.Table, on_event: Listener = ignore)
 
 
 def scored_on_ray(job: ScoringJob, files: pa.Table, on_event: Listener = ignore) -> Results:
-    """Score shards in Ray tasks, a bounded number in flight, and yield results as they finish.
+    """Score shards in Ray tasks, and yield results as they finish.
 
     A shard that kills its worker twice, or hangs in it, is cut in two until the image that does it is alone.
     That one is scored in a process of its own: see `score_in_subprocess`. All others are scored. Where the
@@ -107,7 +107,7 @@ def scored_on_ray(job: ScoringJob, files: pa.Table, on_event: Listener = ignore)
 
 
 def _require_nodes(job: ScoringJob, files: pa.Table) -> None:
-    """Check that all nodes can run this package, and see the survey and the report where these are local.
+    """Check that all nodes can score this survey into this report.
 
     Raises:
         ClusterError: A node cannot, or does not.
@@ -127,7 +127,7 @@ def _require_nodes(job: ScoringJob, files: pa.Table) -> None:
 
 
 def _score_shard_task(job: ScoringJob, shard: Shard) -> ShardResult:
-    """Score a shard on one CPU: no library may start threads of its own."""
+    """Score a shard on one CPU, without threads of libraries."""
     keep_arrow_small()
     import cv2
 
@@ -172,7 +172,7 @@ def _plan(files: pa.Table, settings: ScoreSettings, slots: int) -> Iterator[Shar
 
 
 def _cut(shard: Shard, again: deque[Shard]) -> None:
-    """Put the halves of a shard in front; a single image stays, and gets a process of its own.
+    """Put the halves of a shard, or its single image, in front.
 
     In front, because where nothing can be read, the first few single images show it: cut evenly, a shard of
     500 images takes hundreds of losses until the first one, and each takes as long as an image may.
@@ -193,12 +193,12 @@ def _is_lost(result: ShardResult) -> bool:
 
 
 def _retries(shard: Shard) -> int:
-    """Count how often Ray may repeat a shard; a half is cut again instead."""
+    """Return how often Ray may repeat a shard."""
     return 0 if shard.cut and len(shard.files) > 1 else _ATTEMPTS_AFTER_LOSS
 
 
 def _result(reference: Any) -> ShardResult | None:
-    """Fetch a result; None if the task's worker died as often as it may."""
+    """Return a task's result; None if its worker died, repeats included."""
     import ray
 
     try:
@@ -224,6 +224,6 @@ def _result(reference: Any) -> ShardResult | None:
 
 
 def _node_address(error: Exception) -> str:
-    """Read the node's address in the text of a task's error, which holds it nowhere else."""
+    """Find the node's address in the text of a task's error."""
     found = re.search(r"\bip=([^\s,)]+)", str(error))
     return found[1] if found else "(Ray does not say which)"

@@ -1,1 +1,1 @@
-"""Images that kill their worker or hang in it: find them, and score all others."""
+"""Isolation of images that kill their worker or hang in it."""

@@ -1,4 +1,4 @@
-"""Decide what is to blame for lost images: the images, the workers or the storage."""
+"""Decide whether images, workers or the storage cause losses."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ class LossVerdict:
         return results
 
     def _all_lost_alone(self) -> bool:
-        """Check that each was lost in a process of its own, not with a worker that something else ended."""
+        """Check that each image was lost in a process of its own."""
         return all(not LOST_CODES.isdisjoint(result.rejected) for result in self._held_back)

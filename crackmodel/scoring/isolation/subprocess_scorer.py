@@ -1,6 +1,7 @@
-"""Score one image that has killed its worker, or hung in it, in a process that may die.
+"""Score one dangerous image in a process that may die.
 
-Its parent can tell what happened: which signal ended the process, or that its time was up.
+The image has killed its worker, or hung in it. The parent sees what happens: which signal ended the process,
+or that its time was up.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def score_in_subprocess(job: ScoringJob, shard: Shard) -> ShardResult:
 
 
 def _send(child: subprocess.Popen[bytes], question: bytes) -> None:
-    """Send the question without waiting: a process that hangs before it reads would never take it."""
+    """Send the question in a thread: a process that hangs may never read it."""
     pipe, child.stdin = child.stdin, None  # which only the thread closes
 
     def write() -> None:
@@ -113,7 +114,7 @@ def _send(child: subprocess.Popen[bytes], question: bytes) -> None:
 def _receive(
     child: subprocess.Popen[bytes], receiver: Connection, seconds: float
 ) -> tuple[str, _Answer | None]:
-    """Return the process's last stage, and its answer; None if it died or took too long."""
+    """Return the process's last stage, and its answer or None."""
     stage = _STARTING
     while receiver.poll(_START_SECONDS if stage == _STARTING else seconds):
         try:
@@ -136,7 +137,7 @@ def _ending(code: int | None) -> str:
 
 
 def _main(sender: Connection, grace: float = _GRACE_SECONDS) -> None:
-    """Be the process: receive a job and a shard, score it, send each stage and the result."""
+    """Receive a shard, score it, send each stage and the result."""
     from crackmodel.scoring.worker.batching import cached_engine
     from crackmodel.scoring.worker.shard import score_shard
 

@@ -1,4 +1,4 @@
-"""End a worker that hangs, so that its shard comes back and can be cut in two."""
+"""A time limit for a worker that hangs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECONDS_BETWEEN_RENEWALS: Final = 1.0
 
 
 class Deadline:
-    """A time limit that ends this process when `renew` is not called for too long.
+    """A time limit that ends this process unless `renew` is called.
 
     The timer is `faulthandler`'s: a thread that needs no interpreter lock, so that a decoder which hangs in
     native code is ended too. It writes every thread's traceback to standard error before, which Ray keeps in

@@ -1,1 +1,1 @@
-"""The part of a run inside a Ray task: fetch, decode, tile, run the model, write rows."""
+"""The worker of a run: fetch, decode, tile, run the model, write rows."""

@@ -1,4 +1,4 @@
-"""Cut pictures into tiles, run the model on batches of them, and decide on each picture."""
+"""Run the model on batches of tiles, and decide on each picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ _LOADED: Final = threading.local()
 
 
 def cached_engine(model: ModelFile) -> Engine:
-    """Return a model's engine, built once per thread; the last one is kept, compared by its SHA-256.
+    """Return a model's engine, built once per thread.
+
+    The last one is kept, and compared by its SHA-256.
 
     Raises:
         ModelError: The engine cannot be built.
@@ -43,7 +45,7 @@ _ENGINE_FAULTS: Final = (RuntimeError, ValueError, MemoryError)
 
 
 class PictureScorer:
-    """Cuts pictures into tiles and runs the model on them, in batches that go across pictures.
+    """Runs the model on tiles, in batches that go across pictures.
 
     A picture's columns come when the batch with its last tile has run: at the latest with `finish`.
 

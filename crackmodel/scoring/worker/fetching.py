@@ -1,4 +1,4 @@
-"""Read a shard's files ahead of the model: one after the other from a disk, many at once from a store."""
+"""Read a shard's files ahead of the model, from a store in parallel."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _group_by_bytes(files: Sequence[ListedFile], least: int) -> Iterator[_Group]
 
 
 def _fetch(storage: FileSystem, root: str, listed: ListedFile, limits: DecodeLimits) -> bytes | ImageRejected:
-    """Read one file; what is wrong with it is returned, because it concerns the image and not the shard."""
+    """Read one file, and return its content or why it is rejected."""
     if listed.bytes > limits.max_bytes:
         detail = f"{listed.bytes} bytes, and the limit is {limits.max_bytes}"
         return ImageRejected("too_many_bytes", "fetch", detail)
@@ -154,7 +154,7 @@ def _fetch(storage: FileSystem, root: str, listed: ListedFile, limits: DecodeLim
 
 
 def _require_survey(storage: FileSystem, root: str) -> None:
-    """Check that the survey is still there; an unmounted share leaves an empty folder."""
+    """Check that the survey is there, and no empty mount point."""
     try:
         with _answering(root):
             there = storage.get_file_info(root).type == FileType.Directory
@@ -175,7 +175,7 @@ def _went_away(root: str, how: str) -> SurveyError:
 
 
 def _require_answer(storage: FileSystem, root: str, image: str) -> None:
-    """Check that the storage answers, so that the image is to blame for an error and not the storage.
+    """Check that the storage answers, and the image alone cannot be read.
 
     On a disk the file's folder is read, as by the listing: what would stop a listing stops the run.
     """

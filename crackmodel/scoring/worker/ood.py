@@ -33,7 +33,7 @@ class OutOfDistribution:
         self._distances: dict[int, list[npt.NDArray[np.float32]]] = {}
 
     def listener(self, picture: int) -> OnFeatures | None:
-        """Return the function that takes a picture's features; None where they are of no use."""
+        """Return the function that takes a picture's features, if needed."""
         if self._distribution is None or self._limit is None:
             return None
         return partial(self._add, picture)
@@ -76,6 +76,6 @@ class OutOfDistribution:
 
 
 def is_unfamiliar(row: Mapping[str, Any]) -> bool:
-    """Check whether the columns of a picture mark it as unlike the training images."""
+    """Check whether a row is marked as unlike the training images."""
     score = row.get("ood_score")
     return score is not None and bool(score > row["ood_threshold"])

@@ -1,4 +1,4 @@
-"""The rows of a shard, and the file that holds them until the driver commits it."""
+"""Write the rows of a shard to a file, to be committed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAMED_REJECTIONS: Final = 3
 def reject_shard(
     job: ScoringJob, shard: Shard, code: str, detail: str | Sequence[str], stage: str = "score"
 ) -> ShardResult:
-    """Write rows for images that cannot be read: they kill the process that does, or are gone.
+    """Write rows for images that are rejected without being read.
 
     Args:
         job: The run.
@@ -52,7 +52,7 @@ def reject_shard(
 def write_rows(
     job: ScoringJob, shard: Shard, rows: list[dict[str, Any]], started: float, watch: StageWatch
 ) -> ShardResult:
-    """Write the rows of a shard to one hidden Parquet file, and count them.
+    """Write a shard's rows to one hidden Parquet file; count them.
 
     Args:
         job: The run.

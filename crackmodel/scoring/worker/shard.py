@@ -35,7 +35,7 @@ def score_shard(
     on_image: Callable[[], None] = lambda: None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> ShardResult:
-    """Score every image of a shard and write its rows to one hidden Parquet file.
+    """Score the images of a shard into one hidden Parquet file.
 
     A bad image becomes a `rejected` row. The file becomes part of the report when the driver publishes
     and commits it.
@@ -81,7 +81,7 @@ def _score_file(
     on_features: OnFeatures | None,
     watch: StageWatch,
 ) -> None:
-    """Fill in the columns that depend on the file's content; those of the model come with its batch."""
+    """Fill in the columns of a file's content; the model's come later."""
     row["scored_at"] = datetime.now(UTC)
     try:
         if isinstance(fetched, ImageRejected):

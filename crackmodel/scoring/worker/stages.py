@@ -10,7 +10,7 @@ STAGES: Final = ("fetch", "decode", "tile", "engine", "write")
 
 
 class StageWatch:
-    """A stopwatch for all stages: the time since the last lap counts for the stage that ends.
+    """A stopwatch; each lap counts for the stage that ends.
 
     A lap takes 0.2 us and an image has five, which is less than a thousandth of what scoring it takes.
     """
