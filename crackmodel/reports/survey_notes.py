@@ -28,7 +28,7 @@ SURVEY_FOLDER: Final = "_surveys"
 
 def bind_source(report: Location, survey: str, uri: str) -> None:
     """Bind a survey's name to a folder; see `ReportTable.bind_source`."""
-    note = _note(report, survey, "json")
+    note = _note(report, check_name(survey), "json")
     source = _without_access(uri)
     try:
         known = _source(_read(note))
@@ -59,11 +59,9 @@ def knows_survey(report: str, survey: str) -> bool:
 def read_announced(report: Location, survey: str) -> dict[str, int] | None:
     """Read which runs have been announced; see `ReportTable.announced`."""
     note = _note(report, survey, "told")
-    try:
+    with raised_as(ReportError, f"{note} cannot be read"):
         content = _read(note)
         files = list(_note(report, survey, "announced").iterdir())
-    except OSError as error:
-        raise write_failed(error, note.uri) from error
     if content is None and not files:
         return None
     announced = _runs(content)
@@ -88,7 +86,7 @@ def mark_announced(report: Location, survey: str, runs: Mapping[str, int]) -> No
         known = read_announced(report, survey)
     except ReportDamaged:
         known = None
-    folder = _note(report, survey, "announced")
+    folder = _note(report, check_name(survey), "announced")
     try:
         if known is None:
             _write(_note(report, survey, "told"), {"survey": survey, "told": dict(runs)})
@@ -112,7 +110,8 @@ def damaged_notes(report: Location) -> Iterator[tuple[str, str, str]]:
     Raises:
         OSError: The storage does not give a note away.
     """
-    notes = [note.name.rpartition(".") for note in (report / SURVEY_FOLDER).iterdir()]
+    names = [note.name for note in (report / SURVEY_FOLDER).iterdir()]
+    notes = [name.rpartition(".") for name in names if not name.startswith(".")]  # others are being written
     for survey in sorted({survey for survey, _, kind in notes if kind == "json"}):
         if _source(_read(_note(report, survey, "json"))) is None:
             path = f"{SURVEY_FOLDER}/{survey}.json"
@@ -129,7 +128,7 @@ def damaged_notes(report: Location) -> Iterator[tuple[str, str, str]]:
 
 
 def _note(report: Location, survey: str, kind: str) -> Location:
-    return report / SURVEY_FOLDER / f"{check_name(survey)}.{kind}"
+    return report / SURVEY_FOLDER / f"{survey}.{kind}"
 
 
 def _source(content: bytes | None) -> str | None:

@@ -194,14 +194,14 @@ class ReportTable:
                 mark_announced(self.place, survey, {})
 
     def announced(self, survey: str) -> dict[str, int] | None:
-        """The survey's runs that have been announced, and how many rows each had then.
+        """Return the survey's runs that have been announced, and how many rows each had then.
 
         Returns:
-            None where nobody has noted it: in reports of before there was such a note.
+            None where it was never noted: in reports of an older crackmodel.
 
         Raises:
             ReportDamaged: The note in `_surveys` is damaged.
-            ReportWriteFailed: It cannot be read.
+            ReportError: It cannot be read.
         """
         return read_announced(self.place, survey)
 
@@ -213,7 +213,7 @@ class ReportTable:
             runs: The runs, and how many rows each had.
 
         Raises:
-            ReportWriteFailed: The notes in `_surveys` cannot be read or written.
+            ReportError: The notes in `_surveys` cannot be read or written.
         """
         mark_announced(self.place, survey, runs)
 

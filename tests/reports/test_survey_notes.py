@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable
 from pyarrow import fs
 
-from crackmodel.errors import ReportDamaged, ReportIncompatible, ReportWriteFailed, UsageError
+from crackmodel.errors import ReportDamaged, ReportError, ReportIncompatible, ReportWriteFailed, UsageError
 from crackmodel.reports.maintenance.integrity import check_report
 from crackmodel.reports.table import ReportTable
 from crackmodel.storage.location import Location
@@ -241,7 +241,21 @@ def test_a_note_is_written_whole_or_not_at_all(table: ReportTable, monkeypatch: 
     assert not told(table).exists()
 
 
-def test_an_announcement_that_cannot_be_noted_is_a_write_failure(table: ReportTable) -> None:
+def test_a_check_leaves_out_what_is_no_note(table: ReportTable) -> None:
+    table.bind_source("bridge", "/a/bridge")
+    for name in (
+        ".0123.bridge.json",
+        ".DS_Store",
+        "._bridge.told",
+        "notes of mine.txt",
+        "bridge.json.0123.tmp",
+    ):
+        Path(table.uri, "_surveys", name).write_bytes(b"\0")
+    Path(table.uri, "_surveys", "copy of bridge.told").write_bytes(b"\0")
+    assert damaged_notes(table) == ["_surveys/copy of bridge.told"]
+
+
+def test_an_announcement_that_cannot_be_noted_is_an_error_of_the_report(table: ReportTable) -> None:
     Path(table.uri, "_surveys").write_text("in the way")
-    with pytest.raises(ReportWriteFailed):
+    with pytest.raises(ReportError, match="_surveys"):
         table.mark_announced("bridge", {"run-1": 1})
