@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from crackmodel.cli.exits import run_command
 from crackmodel.cli.options import DatasetsArgument, ModelNameOption, with_options, with_parameters
 from crackmodel.models.card.markdown import card_to_markdown
-from crackmodel.models.registry.registry import ModelVersion
+from crackmodel.models.registry.versions import ModelVersion
 from crackmodel.models.training.train import train_model
 from crackmodel.models.training.training_events import FeaturesExtracted, TrainingEvent
 from crackmodel.settings import TrainSettings

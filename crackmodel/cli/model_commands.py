@@ -16,7 +16,8 @@ from crackmodel.settings import EvaluateSettings, ModelsSettings, TrainSettings
 
 if TYPE_CHECKING:
     from crackmodel.models.evaluation.evaluate import Evaluation
-    from crackmodel.models.registry.registry import ModelVersion, Registry
+    from crackmodel.models.registry.registry import Registry
+    from crackmodel.models.registry.versions import ModelVersion
 
 
 @with_options

@@ -38,16 +38,16 @@ _HEAD = "verdict"
 _POOLED = "features"
 
 
-def require_training() -> None:
-    """Check that what training needs is installed, before any work is done.
+def require_installed(work: str, *packages: str) -> None:
+    """Check that packages are installed, before any work is done.
 
     Raises:
-        UsageError: TensorFlow, Keras, scikit-learn or Matplotlib is missing.
+        UsageError: One is missing.
     """
-    for package in ("tensorflow", "keras", "sklearn", "matplotlib"):
+    for package in packages:
         if importlib.util.find_spec(package) is None:
             raise UsageError(
-                f"Training needs {package}, which is not installed.",
+                f"{work} needs {package}, which is not installed.",
                 "In crackmodel's folder: make .venv/.ready-to-develop, or pip install '.[train]'.",
             )
 

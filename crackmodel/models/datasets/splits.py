@@ -211,10 +211,7 @@ def write_split(
 
 
 def _split_random(
-    sha256: Sequence[str],
-    labels: npt.NDArray[np.integer],
-    seed: int,
-    strata: npt.NDArray[np.integer] | None,
+    sha256: Sequence[str], labels: npt.NDArray[np.integer], seed: int, strata: npt.NDArray[np.integer] | None
 ) -> Split:
     # Of byte-identical files the first is drawn and takes the others along. Without any, this is the
     # reference split to the row.

@@ -24,6 +24,7 @@ from crackmodel.models.evaluation.evaluation_page import PAGE, EvaluatedSet, wri
 from crackmodel.models.evaluation.metrics import measure, measure_groups
 from crackmodel.models.evaluation.scored_images import score_images
 from crackmodel.models.inference.model_file import build_engine, read_model_file
+from crackmodel.models.network import require_installed
 from crackmodel.models.registry.versions import LITERT_MODEL, ModelVersion
 
 RECORD: Final = "evaluation.json"
@@ -106,7 +107,7 @@ def evaluate_model(
         DatasetError: A data set is none, holds no picture, or has a picture in both classes.
         ModelCorrupt: The model's file is missing or has changed.
     """
-    _require_drawing()
+    require_installed("Evaluating", "sklearn", "matplotlib")
     if group_by is not None:
         SplitRule("grouped", group_by).check()
     named = name_datasets(datasets)
@@ -204,14 +205,3 @@ def _clear(directory: Path) -> None:
         return
     for name in names:
         (directory / name).unlink(missing_ok=True)
-
-
-def _require_drawing() -> None:
-    try:
-        import matplotlib  # noqa: F401
-        import sklearn  # noqa: F401
-    except ModuleNotFoundError as fault:
-        raise UsageError(
-            f"Evaluating needs {fault.name}, which is not installed.",
-            "In crackmodel's folder: make .venv/.ready-to-develop, or pip install '.[train]'.",
-        ) from fault

@@ -8,12 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from crackmodel.models.card.card import Epoch, Metrics
-from crackmodel.models.evaluation.examples import (
-    draw_attention,
-    draw_examples,
-    most_wrong,
-    some_right,
-)
+from crackmodel.models.evaluation.examples import draw_attention, draw_examples, most_wrong, some_right
 from crackmodel.models.evaluation.figures import FEWEST_IN_BIN, draw_evaluation, file_name
 from crackmodel.models.evaluation.html_page import Picture, Table, metrics_table, write_page
 from crackmodel.models.evaluation.metrics import measure_groups

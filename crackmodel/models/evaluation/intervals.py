@@ -42,9 +42,7 @@ class Reliability:
 
 
 def reliability(
-    labels: npt.NDArray[np.integer],
-    probabilities: npt.NDArray[np.floating],
-    bins: int = CALIBRATION_BINS,
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], bins: int = CALIBRATION_BINS
 ) -> Reliability:
     """Bin images by predicted probability, in bins of equal width.
 

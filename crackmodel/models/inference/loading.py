@@ -12,7 +12,8 @@ from crackmodel.models.inference.engines import Engine
 from crackmodel.models.inference.model_file import build_engine, read_model_file
 from crackmodel.models.inference.out_of_distribution import TrainingDistribution
 from crackmodel.models.preprocessing import prepare_tile
-from crackmodel.models.registry.registry import ModelVersion, Registry
+from crackmodel.models.registry.registry import Registry
+from crackmodel.models.registry.versions import ModelVersion
 from crackmodel.settings import TrainSettings
 
 

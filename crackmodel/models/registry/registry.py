@@ -23,20 +23,10 @@ from typing import Final
 
 from crackmodel.errors import ModelCorrupt, ModelError, ModelNotFound, UsageError
 from crackmodel.models.card.card import Card, FileRecord, card_to_json
-from crackmodel.models.registry.versions import CARD, KERAS_MODEL, LITERT_MODEL, ModelVersion, open_version
+from crackmodel.models.registry.versions import CARD, ModelVersion, open_version
 from crackmodel.storage.advice import raised_as
 from crackmodel.storage.files import lock, replacing, sync
 from crackmodel.storage.location import Location
-
-__all__ = [
-    "BUILTIN",
-    "KERAS_MODEL",
-    "LITERT_MODEL",
-    "PRETRAINED",
-    "PRODUCTION",
-    "ModelVersion",
-    "Registry",
-]
 
 BUILTIN: Final = "builtin"
 PRETRAINED: Final = Path(__file__).resolve().parents[2] / "pretrained"

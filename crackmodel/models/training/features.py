@@ -1,4 +1,4 @@
-"""A data set's features: every image once through the frozen backbone, by Ray tasks or by threads.
+"""Features of a data set by the frozen backbone, in Ray tasks or threads.
 
 The backbone goes through LiteRT here: three to five times faster than Keras on a CPU, equal up to float
 error, and no worker has to import TensorFlow. Training checks the assembled Keras network
@@ -83,7 +83,7 @@ def extract_features(
         cache: Folder of features that are known already, and of those that become so; None for none.
         workers: Threads, or tasks of Ray at once, None for all CPUs; 0 works in this thread, and so does what
             is left for a single chunk.
-        on_event: Called with what the cache held, after every chunk, and when Ray has no room for a while.
+        on_event: Called when the cache has been read, after every chunk, and while Ray has no room.
 
     Returns:
         Features in the data set's order, whatever order the tasks end in.
@@ -171,7 +171,7 @@ def _known(images: LabelledImages, stored: FeatureCache) -> dict[int, tuple[str,
             with (images.root / file).open("rb") as content:
                 return hashlib.file_digest(content, "sha256").hexdigest()
         except OSError:
-            return None  # whoever reads it for its features says why
+            return None  # reading it for its features says why
 
     with ThreadPoolExecutor() as threads:
         digests = list(threads.map(digest, images.files))
@@ -208,19 +208,12 @@ def _backbone(content: bytes) -> LiteRTModel:
 def _run(
     root: Path, chunks: Sequence[Sequence[str]], backbone: bytes, workers: int | None, on_event: OnEvent
 ) -> Iterator[tuple[int, Features]]:
-    """Choose who works: this thread, several, or Ray."""
+    """Turn chunks into features: in this thread, in several, or on Ray."""
     if workers == 0 or len(chunks) <= 1:
-        return _run_inline(root, chunks, backbone)
+        return enumerate(chunk_features(root, files, backbone) for files in chunks)
     if joins_cluster() or len(chunks) >= _RAY_FROM:
         return _run_on_ray(root, chunks, backbone, workers, on_event)
     return _run_in_threads(root, chunks, backbone, workers or os.cpu_count() or 1)
-
-
-def _run_inline(
-    root: Path, chunks: Sequence[Sequence[str]], backbone: bytes
-) -> Iterator[tuple[int, Features]]:
-    for number, files in enumerate(chunks):
-        yield number, chunk_features(root, files, backbone)
 
 
 def _run_in_threads(

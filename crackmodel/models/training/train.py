@@ -24,9 +24,10 @@ from crackmodel.models.card.card import TEST_OF
 from crackmodel.models.datasets.labelled import LabelledImages, local_dataset, split_70_24_6
 from crackmodel.models.datasets.several import combine, find_datasets
 from crackmodel.models.evaluation.evaluate import name_datasets
-from crackmodel.models.network import find_weights, require_training
+from crackmodel.models.network import find_weights, require_installed
 from crackmodel.models.registry.promotion import promote_version
-from crackmodel.models.registry.registry import BUILTIN, ModelVersion, Registry
+from crackmodel.models.registry.registry import BUILTIN, Registry
+from crackmodel.models.registry.versions import ModelVersion
 from crackmodel.models.training.fit import OnEvent, fit_network
 from crackmodel.models.training.recipe import Recipe, choose_recipe, differences
 from crackmodel.models.training.train_job import train_as_job
@@ -107,7 +108,7 @@ def train_model(
         name = name or model.name
     name = name or re.sub(r"[^A-Za-z0-9.-]+", "-", data_name).strip("-.")[:_LONGEST_NAME] or "crack"
     with registry.staging(name) as staged:
-        require_training()
+        require_installed("Training", "tensorflow", "keras", "sklearn", "matplotlib")
         of_test_sets = tuple(f"{test_set}=" for test_set in test_sets.keys() - named.keys())
         positive = [cls for cls in recipe.positive if not cls.startswith(of_test_sets)]
         listed = find_datasets(named, positive, all_used=chosen.positive is not None)

@@ -10,7 +10,8 @@ from crackmodel.cluster.jobs.command import Command, options, positional
 from crackmodel.cluster.jobs.submission import OnEvent, run_job
 from crackmodel.errors import ClusterError, ModelNotFound, UsageError
 from crackmodel.models.evaluation.evaluate import name_datasets
-from crackmodel.models.registry.registry import ModelVersion, Registry
+from crackmodel.models.registry.registry import Registry
+from crackmodel.models.registry.versions import ModelVersion
 from crackmodel.models.training.training_events import TrainingEvent
 from crackmodel.settings import TrainSettings
 from crackmodel.storage.location import Location

@@ -30,8 +30,7 @@ from crackmodel.models.inference.engines import LiteRTEngine, calibrate, log_odd
 from crackmodel.models.inference.out_of_distribution import describe_training
 from crackmodel.models.network import CLASS_NAMES, count_parameters, with_features
 from crackmodel.models.preprocessing import RESIZE, TILE_EDGE
-from crackmodel.models.registry.registry import KERAS_MODEL, LITERT_MODEL
-from crackmodel.models.registry.versions import INT8_MODEL, OOD_STATISTICS
+from crackmodel.models.registry.versions import INT8_MODEL, KERAS_MODEL, LITERT_MODEL, OOD_STATISTICS
 from crackmodel.models.training.fit import Fitted
 from crackmodel.models.training.recipe import Recipe
 from crackmodel.models.training.split_comparison import score_splits
@@ -203,10 +202,7 @@ def _whole_tests(sets: Mapping[str, ScoredImages]) -> dict[str, ScoredImages]:
 
 
 def _scored_part(
-    fitted: Fitted,
-    origin: Origin,
-    rows: npt.NDArray[np.int64],
-    probabilities: npt.NDArray[np.float32],
+    fitted: Fitted, origin: Origin, rows: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]
 ) -> ScoredImages:
     images = origin.images
     places = fitted.kept[rows]

@@ -224,9 +224,7 @@ def _fit(folder: Path, workers: int, gpus: int, recipe: FinetuneRecipe, seed: in
             resources_per_worker={"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1},
         ),
         run_config=RunConfig(
-            name="run",
-            storage_path=str(folder),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            name="run", storage_path=str(folder), failure_config=FailureConfig(max_failures=MAX_FAILURES)
         ),
     )
     trainer.fit()
