@@ -7,7 +7,7 @@ lies on its side, positions, a PNG, close-ups, and files that are no photographs
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -15,16 +15,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
 from crackmodel.errors import UsageError
 from crackmodel.surveys.drawing import draw_crack, draw_joint, draw_slab, wander
-
-__all__ = ["SampleSurvey", "write_sample"]
-
-Pixels = npt.NDArray[np.uint8]
 
 _NOTES: Final = "notes.txt"
 _TITLE: Final = "Synthetic sample survey of crackmodel\n"
@@ -71,8 +66,9 @@ def write_sample(directory: Path, seed: int = 7) -> SampleSurvey:
     try:
         _require_room(directory)
         # The notes come first: they mark even an interrupted sample as one.
-        for name, content in ((_NOTES, _notes()), *((name, draw(seed)) for name, draw in _PICTURES.items())):
-            _write(directory / name, content)
+        _write(directory / _NOTES, (_TITLE + _EXPLANATION).encode())
+        for number, name in enumerate(_PICTURES, start=1):
+            _write(directory / name, _draw(name, number, seed))
         interrupted = (directory / "deck/slab-02.jpg").read_bytes()
         _write(directory / "broken/interrupted.jpg", interrupted[: len(interrupted) * 2 // 5])
         _write(directory / "broken/empty.jpg", b"")
@@ -87,7 +83,7 @@ def write_sample(directory: Path, seed: int = 7) -> SampleSurvey:
     return SampleSurvey(
         directory,
         files=tuple(sorted([_NOTES, *_PICTURES, *_REJECTED.keys() - {_NOTES}])),
-        cracked=_CRACKED,
+        cracked=tuple(sorted(name for name, picture in _PICTURES.items() if picture.cracks)),
         rejected=dict(_REJECTED),
     )
 
@@ -98,99 +94,70 @@ _REJECTED: Final = {
     "broken/minutes.jpg": "mislabelled",
     _NOTES: "not_an_image",
 }
-_CRACKED: Final = (
-    "close-ups/patch-01.jpg",
-    "deck/slab-01.jpg",
-    "deck/slab-03.jpg",
-    "pier/column-02.jpg",
-    "pier/north-face.jpg",
-    "pier/panel.png",
-)
 
 
-def _slab_01(seed: int) -> bytes:
-    rng = np.random.default_rng([seed, 1])
-    pixels = draw_slab(rng, 1080, 1440, cement=0)
-    draw_crack(rng, pixels, wander(rng, (-10, 380), 0.15, 1550, 9))
-    return _jpeg(pixels, _exif(station=0))
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """What is drawn into one file, in this order.
+
+    Attributes:
+        height: Pixels down.
+        width: Pixels across.
+        cement: The slab's colour.
+        cracks: Start, heading, length and width of each.
+        region: Rows and columns that the cracks lie in: a mask of twelve megapixels would take seconds.
+        joint: Row of a formwork joint.
+        station: Where the camera stood along the bridge; None leaves the tags out.
+        lying: Stored turned by a quarter, with the tag that says so.
+        quality: Of the JPEG.
+    """
+
+    height: int
+    width: int
+    cement: int
+    cracks: tuple[tuple[tuple[float, float], float, float, float], ...] = ()
+    region: tuple[slice, slice] = (slice(None), slice(None))
+    joint: int | None = None
+    station: int | None = None
+    lying: bool = False
+    quality: int = 80
 
 
-def _slab_02(seed: int) -> bytes:
-    rng = np.random.default_rng([seed, 2])
-    return _jpeg(draw_slab(rng, 1080, 1440, cement=1), _exif(station=1))
+_PICTURES: Final = {
+    "deck/slab-01.jpg": _Picture(1080, 1440, 0, (((-10, 380), 0.15, 1550, 9),), station=0),
+    "deck/slab-02.jpg": _Picture(1080, 1440, 1, station=1),
+    "deck/slab-03.jpg": _Picture(
+        1080, 1440, 2, (((420, -10), 1.45, 1150, 12), ((1450, 250), 2.6, 700, 6)), station=2
+    ),
+    "pier/column-01.jpg": _Picture(1440, 1080, 1, joint=610),
+    "pier/column-02.jpg": _Picture(1440, 1080, 3, (((560, -10), 1.6, 1500, 8),), lying=True),
+    "pier/north-face.jpg": _Picture(
+        3000, 4000, 0, (((150, 100), 0.75, 2000, 11),), (slice(300, 2400), slice(1500, 3400)),
+        joint=1240, station=3, quality=68,
+    ),
+    "pier/panel.png": _Picture(454, 681, 1, (((-5, 130), 0.3, 760, 9),)),
+    "close-ups/patch-01.jpg": _Picture(227, 227, 2, (((70, -5), 1.2, 300, 10),)),
+    "close-ups/patch-02.jpg": _Picture(227, 227, 0),
+}  # fmt: skip
 
 
-def _slab_03(seed: int) -> bytes:
-    rng = np.random.default_rng([seed, 3])
-    pixels = draw_slab(rng, 1080, 1440, cement=2)
-    draw_crack(rng, pixels, wander(rng, (420, -10), 1.45, 1150, 12))
-    draw_crack(rng, pixels, wander(rng, (1450, 250), 2.6, 700, 6))
-    return _jpeg(pixels, _exif(station=2))
-
-
-def _column_01(seed: int) -> bytes:
-    rng = np.random.default_rng([seed, 4])
-    pixels = draw_slab(rng, 1440, 1080, cement=1)
-    draw_joint(rng, pixels, at=610)
-    return _jpeg(pixels)
-
-
-def _column_02(seed: int) -> bytes:
-    rng = np.random.default_rng([seed, 5])
-    upright = draw_slab(rng, 1440, 1080, cement=3)
-    draw_crack(rng, upright, wander(rng, (560, -10), 1.6, 1500, 8))
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6  # shown turned by a quarter clockwise, so stored turned the other way
-    return _jpeg(np.rot90(upright), exif)
-
-
-def _north_face(seed: int) -> bytes:
-    rng = np.random.default_rng([seed, 6])
-    pixels = draw_slab(rng, 3000, 4000, cement=0)
-    draw_joint(rng, pixels, at=1240)
-    # Only the part with the crack: a mask of twelve megapixels would take seconds.
-    region = pixels[300:2400, 1500:3400]
-    draw_crack(rng, region, wander(rng, (150, 100), 0.75, 2000, 11))
-    return _jpeg(pixels, _exif(station=3), quality=68)
-
-
-def _panel(seed: int) -> bytes:
-    rng = np.random.default_rng([seed, 7])
-    pixels = draw_slab(rng, 454, 681, cement=1)
-    draw_crack(rng, pixels, wander(rng, (-5, 130), 0.3, 760, 9))
+def _draw(name: str, number: int, seed: int) -> bytes:
+    rng, picture = np.random.default_rng([seed, number]), _PICTURES[name]
+    pixels = draw_slab(rng, picture.height, picture.width, picture.cement)
+    if picture.joint is not None:
+        draw_joint(rng, pixels, at=picture.joint)
+    for start, heading, length, width in picture.cracks:
+        draw_crack(rng, pixels[picture.region], wander(rng, start, heading, length, width))
+    exif = Image.Exif() if picture.station is None else _exif(picture.station)
+    if picture.lying:
+        exif[ExifTags.Base.Orientation] = 6  # shown turned by a quarter clockwise, so stored the other way
+        pixels = np.rot90(pixels)
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", compress_level=6)
-    return stream.getvalue()
-
-
-def _patch_01(seed: int) -> bytes:
-    rng = np.random.default_rng([seed, 8])
-    pixels = draw_slab(rng, 227, 227, cement=2)
-    draw_crack(rng, pixels, wander(rng, (70, -5), 1.2, 300, 10))
-    return _jpeg(pixels)
-
-
-def _patch_02(seed: int) -> bytes:
-    return _jpeg(draw_slab(np.random.default_rng([seed, 9]), 227, 227, cement=0))
-
-
-_PICTURES: Final[dict[str, Callable[[int], bytes]]] = {
-    "close-ups/patch-01.jpg": _patch_01,
-    "close-ups/patch-02.jpg": _patch_02,
-    "deck/slab-01.jpg": _slab_01,
-    "deck/slab-02.jpg": _slab_02,
-    "deck/slab-03.jpg": _slab_03,
-    "pier/column-01.jpg": _column_01,
-    "pier/column-02.jpg": _column_02,
-    "pier/north-face.jpg": _north_face,
-    "pier/panel.png": _panel,
-}
-
-
-def _jpeg(pixels: Pixels, exif: Image.Exif | None = None, quality: int = 80) -> bytes:
-    stream = io.BytesIO()
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    picture.save(stream, "JPEG", quality=quality, exif=exif or Image.Exif())
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if name.endswith(".png"):
+        image.save(stream, "PNG", compress_level=6)
+    else:
+        image.save(stream, "JPEG", quality=picture.quality, exif=exif)
     return stream.getvalue()
 
 
@@ -223,10 +190,6 @@ def _sexagesimal(degrees: Fraction) -> tuple[IFDRational, IFDRational, IFDRation
     whole, rest = divmod(degrees, 1)
     minutes, rest = divmod(rest * 60, 1)
     return IFDRational(int(whole)), IFDRational(int(minutes)), IFDRational(round(rest * 60 * 10_000), 10_000)
-
-
-def _notes() -> bytes:
-    return (_TITLE + _EXPLANATION).encode()
 
 
 def _require_room(directory: Path) -> None:

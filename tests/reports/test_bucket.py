@@ -105,7 +105,7 @@ def test_two_compactions_at_once_are_one_and_the_check_agrees(
     checked = check_report(store)
     assert (checked.findings, checked.files, checked.rows, checked.replaced) == ((), 1, 3, 0)
     place = locate_report(store.uri)
-    (path,) = (file.path for file in compaction.committed_files(store._table))
+    (path,) = (file.path for file in compaction.committed_files(store.log))
     place.filesystem.delete_file(place.inside(path))
     assert [finding.kind for finding in check_report(store).findings] == ["missing"]
 

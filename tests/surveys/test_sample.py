@@ -11,7 +11,7 @@ from crackmodel.errors import ImageRejected, UsageError
 from crackmodel.surveys.decoding import decode_image
 from crackmodel.surveys.drawing import draw_crack, draw_slab, wander
 from crackmodel.surveys.exif import read_metadata
-from crackmodel.surveys.listing import list_survey
+from crackmodel.surveys.listing import Survey, list_survey
 from crackmodel.surveys.sample import SampleSurvey, write_sample
 
 
@@ -20,7 +20,7 @@ def digests(sample: SampleSurvey) -> dict[str, str]:
 
 
 def test_a_sample_is_a_survey_of_exactly_its_files(sample: SampleSurvey) -> None:
-    listing = list_survey(str(sample.directory))
+    listing = list_survey(Survey.parse(sample.directory))
     assert tuple(listing.files["image"].to_pylist()) == sample.files
     assert set(sample.cracked) < set(sample.files)
     assert set(sample.rejected) < set(sample.files)
