@@ -32,31 +32,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-__all__ = [
-    "ClusterError",
-    "CrackmodelError",
-    "DatasetError",
-    "ImageRejected",
-    "ModelCorrupt",
-    "ModelError",
-    "ModelExportFailed",
-    "ModelNotFound",
-    "NightIncomplete",
-    "QueryError",
-    "ReconciliationError",
-    "ReportBusy",
-    "ReportDamaged",
-    "ReportError",
-    "ReportIncompatible",
-    "ReportNotFound",
-    "ReportWriteFailed",
-    "SchedulerError",
-    "SurveyError",
-    "TooManyRejected",
-    "UsageError",
-    "WeightsNotFound",
-]
-
 
 class CrackmodelError(Exception):
     """A run cannot go on.

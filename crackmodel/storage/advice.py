@@ -9,8 +9,6 @@ from typing import Final
 
 from crackmodel.errors import CrackmodelError
 
-__all__ = ["advice", "first_line", "raised_as", "remedy"]
-
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 _CHECK: Final = "Check the bucket's name, the credentials and the network: see docs/storage.md."

@@ -12,14 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
 from crackmodel.errors import UsageError
-
-__all__ = ["CONNECTIONS", "Store", "check_uri", "open_store"]
 
 _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "s3": frozenset({"region", "scheme", "endpoint_override"}),
@@ -88,7 +86,7 @@ def open_store(uri: str) -> Store:
         OSError: Amazon was asked for the bucket's region and did not say.
     """
     parts = urlsplit(uri)
-    options = _checked_options(uri, parts)
+    options = check_uri(uri)
     bare = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
     if parts.scheme == "s3":
         bucket = parts.netloc
@@ -106,17 +104,13 @@ def open_store(uri: str) -> Store:
     return Store(filesystem, path.rstrip("/"), bare.replace("://anonymous@", "://"), dict(_DELTA_PATIENCE))
 
 
-def check_uri(uri: str) -> None:
-    """Refuse what `open_store` would refuse, above all keys, before anybody is told the URI.
+def check_uri(uri: str) -> dict[str, str]:
+    """Return a URI's options; refuse what would be misread, and keys, before anybody sees the URI.
 
     Raises:
         UsageError: As `open_store`.
     """
-    _checked_options(uri, urlsplit(uri))
-
-
-def _checked_options(uri: str, parts: SplitResult) -> dict[str, str]:
-    """Return a URI's options; what would be misread, or seen by the wrong people, is refused."""
+    parts = urlsplit(uri)
     bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if parts.scheme not in _OPTIONS:
         raise UsageError(

@@ -15,8 +15,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Crack", "draw_crack", "draw_joint", "draw_slab", "wander"]
-
 Pixels = npt.NDArray[np.uint8]
 Field = npt.NDArray[np.float32]
 

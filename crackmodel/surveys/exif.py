@@ -19,8 +19,6 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, WebPImagePlugi
 
 from crackmodel.surveys import jpeg_structure
 
-__all__ = ["NO_METADATA", "ImageMetadata", "read_exif_block", "read_metadata", "read_orientation"]
-
 _Tags = Mapping[int, Any]
 _Value = TypeVar("_Value")
 

@@ -11,8 +11,6 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["JpegError", "JpegHeader", "TruncatedJpegError", "read_header", "scan_end", "walk_scans"]
-
 _EXIF_HEADER: Final = b"Exif\x00\x00"
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """SOF0 to SOF15; the three left out are tables and a reserved code."""

@@ -19,8 +19,6 @@ from crackmodel.storage.advice import raised_as
 from crackmodel.storage.location import Location
 from crackmodel.text import printable
 
-__all__ = ["LISTING_SCHEMA", "Listing", "Survey", "folders_apart", "list_survey"]
-
 LISTING_SCHEMA: Final = pa.schema(
     [
         pa.field("image", pa.large_string(), nullable=False),

@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from crackmodel.errors import ImageRejected, UsageError
 
-__all__ = ["MAX_TILES", "TileGrid", "cut_tiles", "tile_grid"]
-
 MAX_TILES: Final = 50_000
 """Most tiles of one picture: ten times those of 250 megapixels at 227. A strip of 1,000,000 x 16 pixels, a
 PNG of 15 kB, would make more."""
