@@ -1,1 +1,1 @@
-"""What a path or URI means, for everybody; the only room that knows object stores."""
+"""What a path or URI means; only this package knows object stores."""

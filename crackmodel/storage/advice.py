@@ -65,7 +65,7 @@ _ADVICE: Final[tuple[tuple[re.Pattern[str], str, str], ...]] = (
         re.compile(
             r"SLOW_DOWN|SlowDown|SERVICE_UNAVAILABLE|HTTP status (429|5\d\d)|\b(429|50[0234]) [A-Z]|timed out"
         ),
-        "the store is too busy, or ill, and was asked several times",
+        "the store is too busy or failing, after several attempts",
         "Run the same command again later; what was committed stays and is not scored twice.",
     ),
 )
@@ -75,7 +75,7 @@ _FROM_A_STORE: Final = re.compile(
     r"AWS Error|Generic (S3|GCS|MicrosoftAzure)|HTTP error|Server returned non-2xx|no credentials found"
     r"|google::cloud|Azure"
 )
-"""A disk's complaint must not be taken for a store's because a path has 403 in it."""
+"""A disk's error must not be taken for a store's because a path has 403 in it."""
 
 
 def advice(error: Exception) -> tuple[str, str] | None:
@@ -131,6 +131,6 @@ def first_line(error: Exception) -> str:
 
 
 def remedy(error: Exception, otherwise: str) -> str:
-    """Say what to do about a failure: what the store's complaint asks for, else `otherwise`."""
+    """Say what to do about a failure; `otherwise` where it is none of the usual."""
     known = advice(error)
     return known[1] if known else otherwise

@@ -13,7 +13,10 @@ from typing import BinaryIO
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has a file or folder: a power cut must not leave a committed file empty."""
+    """Wait until a file or folder is on the disk.
+
+    Otherwise a power cut may leave a committed file empty.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -23,7 +26,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Lend a hidden path to write to; then put the file in the place of `path`, in one step.
+    """Lend a hidden path to write to, then rename it to `path`.
 
     The hidden name ends like the file's own, by which some libraries choose a format.
 

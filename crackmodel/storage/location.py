@@ -1,4 +1,4 @@
-"""Where something lies: a local path or an object store's URI, parsed once and handed on as an object."""
+"""A local path or an object store's URI, parsed once."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Location:
         return self.path if self.local is None else os.path.realpath(self.local)
 
     def __truediv__(self, name: str) -> Location:
-        """Go one level, or several, down to what has this name."""
+        """Name what lies below."""
         if self.local is not None:
             below = self.local / name
             return Location(str(below), below)
@@ -140,7 +140,7 @@ class Location:
         return Location(self._below(written), store=opened)
 
     def resolve(self, reference: str) -> Location:
-        """Find what an address that may be relative to this one means.
+        """Resolve an address that may be relative to this one.
 
         Args:
             reference: A path or URI; where it is relative, written as this location's own is. The options of
@@ -183,7 +183,7 @@ class Location:
 
         Raises:
             FileNotFoundError: There is none.
-            OSError: The storage does not give it away.
+            OSError: It cannot be read.
         """
         try:
             with self.filesystem.open_input_file(self.root) as file:
@@ -192,12 +192,12 @@ class Location:
             raise FileNotFoundError(errno.ENOENT, "there is no such file", self.uri) from None
 
     def write_bytes(self, content: bytes) -> None:
-        """Write the file, all of it or nothing; an object appears when its stream is closed."""
+        """Write the file, all of it or nothing."""
         if self.local is not None:
             with replacing(self.local) as unfinished:
                 unfinished.write_bytes(content)
         else:
-            with self.filesystem.open_output_stream(self.root) as stream:
+            with self.filesystem.open_output_stream(self.root) as stream:  # appears when it is closed
                 stream.write(content)
 
 

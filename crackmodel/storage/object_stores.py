@@ -1,8 +1,8 @@
-"""Object stores: S3 and what speaks like it, Google Cloud Storage, Azure. One way in, for everybody.
+"""Object stores: S3 and compatible ones, Google Cloud Storage, Azure.
 
-Two libraries talk to a store: pyarrow reads and writes files, deltalake the report's log. Each has its own
-idea of what the environment says and of how long to try; here both are told the same. Credentials are the
-exception: they stay where the tools of AWS, Google and Azure keep them, and never pass through a URI.
+Two libraries talk to a store: pyarrow reads and writes files, deltalake the report's log. By themselves they
+read the environment differently and retry differently; here both get the same settings. Credentials stay
+where the tools of AWS, Google and Azure keep them, and never pass through a URI.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "abfs": frozenset(),
     "abfss": frozenset(),
 }
-"""Schemes, and what may stand behind the question mark: places and patience, never keys."""
+"""Schemes, and what may stand behind the question mark: places and time limits, never keys."""
 
 _EXAMPLES: Final = (
     "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER"
@@ -40,10 +40,10 @@ CONNECTIONS: Final = 64
 
 _CONNECT_SECONDS: Final = 5.0
 
-_GCS_PATIENCE: Final = "retry_limit_seconds=60"
+_GCS_RETRIES: Final = "retry_limit_seconds=60"
 """Google's client retries for 15 minutes by default, long enough to look like a hang."""
 
-_DELTA_PATIENCE: Final = {
+_DELTA_RETRIES: Final = {
     "max_retries": "8",
     "retry_timeout": "25s",
     "connect_timeout": f"{_CONNECT_SECONDS:.0f}s",
@@ -62,7 +62,7 @@ class Store:
         filesystem: The pyarrow file system.
         path: The folder inside it, bucket first, without a slash at the end.
         delta_uri: The folder as deltalake wants it, without options.
-        delta_options: What deltalake has to be told besides.
+        delta_options: The storage options that deltalake needs.
     """
 
     filesystem: fs.FileSystem
@@ -83,7 +83,7 @@ def open_store(uri: str) -> Store:
 
     Raises:
         UsageError: It is none of these, names no bucket, or holds keys or options that do not belong there.
-        OSError: Amazon was asked for the bucket's region and did not say.
+        OSError: Amazon did not answer which region the bucket is in.
     """
     parts = urlsplit(uri)
     options = check_uri(uri)
@@ -96,16 +96,16 @@ def open_store(uri: str) -> Store:
             filesystem, f"{bucket}{unquote(parts.path)}".rstrip("/"), bare, _s3_for_delta(endpoint, region)
         )
     if parts.scheme == "gs" and "retry_limit_seconds" not in options:
-        uri += ("&" if parts.query else "?") + _GCS_PATIENCE
+        uri += ("&" if parts.query else "?") + _GCS_RETRIES
     try:
         filesystem, path = fs.FileSystem.from_uri(quote(uri, safe=_URI_CHARACTERS))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UsageError(f"{bare} is not a valid URI ({error}).", f"Write it as {_EXAMPLES}.") from None
-    return Store(filesystem, path.rstrip("/"), bare.replace("://anonymous@", "://"), dict(_DELTA_PATIENCE))
+    return Store(filesystem, path.rstrip("/"), bare.replace("://anonymous@", "://"), dict(_DELTA_RETRIES))
 
 
 def check_uri(uri: str) -> dict[str, str]:
-    """Return a URI's options; refuse what would be misread, and keys, before anybody sees the URI.
+    """Check a URI and return its options; a URI with keys is refused.
 
     Raises:
         UsageError: As `open_store`.
@@ -136,7 +136,7 @@ def check_uri(uri: str) -> dict[str, str]:
 
 
 def _s3_place(bucket: str, options: Mapping[str, str]) -> tuple[str, str]:
-    """Say at which endpoint (empty: Amazon's) and in which region a bucket is."""
+    """Return a bucket's endpoint, empty for Amazon's, and its region."""
     environment = os.environ
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
     if override := options.get("endpoint_override"):
@@ -153,13 +153,13 @@ def _amazon_region(bucket: str) -> str:
 
 
 def _aws_environment() -> tuple[tuple[str, str], ...]:
-    """All that decides who asks: a client that was made for somebody else is not used again."""
+    """Return what a client depends on, so that a cached one is not used under other credentials."""
     return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
 
 
 @lru_cache(maxsize=8)
 def _s3(endpoint: str, region: str, _environment: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
-    """Make a client, or take the one that is there: each looks for credentials and opens connections anew."""
+    """Make a client; cached, because each looks up credentials and opens connections."""
     scheme, _, host = endpoint.rpartition("://")
     pa.set_io_thread_count(max(pa.io_thread_count(), CONNECTIONS))
     return fs.S3FileSystem(
@@ -174,7 +174,7 @@ def _s3(endpoint: str, region: str, _environment: tuple[tuple[str, str], ...]) -
 
 def _s3_for_delta(endpoint: str, region: str) -> dict[str, str]:
     options = {
-        **_DELTA_PATIENCE,
+        **_DELTA_RETRIES,
         "AWS_REGION": region,
         # deltalake looks into ~/.aws and at roles by itself only where the endpoint is Amazon's.
         "AWS_FORCE_CREDENTIAL_LOAD": "true",

@@ -1,1 +1,1 @@
-"""What comes in: listing, decoding, metadata and tiles. No model, no Ray."""
+"""Photographs: listing, decoding, metadata and tiles. No model, no Ray."""

@@ -1,4 +1,4 @@
-"""What no worker may be made to decode."""
+"""Limits of what is decoded; apart from the decoder, so that a driver loads no OpenCV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn the bytes of a file into upright 8-bit RGB pixels, or say exactly why not.
+"""Decode a file to upright 8-bit RGB pixels, or reject it with a reason.
 
 JPEGs are all but the whole of a survey, and OpenCV decodes them fastest. Everything else goes through Pillow,
 which knows about palettes, transparency and bit depths, and which notices a file that ends early. Sixteen-bit
@@ -79,7 +79,7 @@ _TURNS: Final[dict[int, Callable[[Pixels], npt.NDArray[Any]]]] = {
 
 
 def identify(head: bytes) -> str | None:
-    """Tell the format from a file's first 16 bytes; names and extensions do not count.
+    """Identify the format by a file's first 16 bytes, whatever its name.
 
     Returns:
         `jpeg`, `png`, `tiff`, `bmp` or `webp`; None for anything else.
@@ -113,7 +113,7 @@ def decode_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Pixels:
 
 
 def read_photograph(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple[Pixels, ImageMetadata]:
-    """Decode a file as `decode_image` does, and read what it says of itself.
+    """Decode a file as `decode_image` does, and read its metadata.
 
     A JPEG's header is walked once for both; for a patch twice would be half a percent of its scoring.
 
@@ -150,18 +150,18 @@ def _decode_jpeg(data: bytes, limits: DecodeLimits) -> tuple[Pixels, jpeg_struct
         raise ImageRejected("undecodable", "decode", str(error)) from None
     pixels = _opencv(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
-        raise ImageRejected("undecodable", "decode", "the JPEG decoder gave up")
+        raise ImageRejected("undecodable", "decode", "the JPEG decoder failed")
     if _ran_dry(data, header, pixels):
         raise ImageRejected("truncated", "decode", "the picture's data end before its last pixel")
     return _upright(pixels, read_orientation(header.exif)), header
 
 
 def _ran_dry(data: bytes, header: jpeg_structure.JpegHeader, pixels: Pixels) -> bool:
-    """Tell whether the decoder painted grey because a scan ended early, in a file that is whole otherwise.
+    """Whether the decoder painted grey because a scan ended early.
 
-    A download that stopped and was closed with an end marker looks like that. Only pictures whose last pixels
-    are exactly that grey are suspected. The proof: a decoder that has all its data ignores bytes added behind
-    them, one that still wants data decodes them.
+    An interrupted download that was closed with an end marker looks like that. Only pictures that end in
+    exactly that grey are checked: a decoder that has all its data ignores bytes added behind them, one that
+    needs more decodes them.
     """
     if pixels[-1, -1].tolist() != [_GREY] * 3 or (pixels[-8:, -8:] != _GREY).any():
         return False
@@ -230,12 +230,12 @@ def _check_meaning(picture: ImageFile.ImageFile) -> None:
 
 
 def _has_sixteen_bits(picture: ImageFile.ImageFile) -> bool:
-    """Tell whether the samples have 16 bits; ask before `load`, Pillow's modes do not show it afterwards."""
+    """Whether samples have 16 bits; call before `load`, which hides it."""
     return any(";16" in str(tile.args) for tile in picture.tile)
 
 
 def _exceeds_pillow(picture: ImageFile.ImageFile) -> bool:
-    """Tell whether Pillow would warn about a TIFF, or refuse it, that is within our own limit."""
+    """Whether a TIFF within our own limit is too large for Pillow."""
     ceiling = Image.MAX_IMAGE_PIXELS
     too_large = ceiling is not None and picture.width * picture.height > ceiling
     return too_large and isinstance(picture, TiffImagePlugin.TiffImageFile)
@@ -269,7 +269,7 @@ def _with_opencv(data: bytes) -> Pixels:
     """Decode 8-bit or 16-bit samples to uint8 RGB or RGBA."""
     samples = _opencv(data, cv2.IMREAD_UNCHANGED)
     if samples is None:
-        raise ValueError("the decoder gave up")
+        raise ValueError("the decoder failed")
     if samples.dtype == np.uint16:
         samples = cv2.convertScaleAbs(samples, alpha=255 / 65_535)
     if samples.dtype != np.uint8:
@@ -287,14 +287,14 @@ def _opencv(data: bytes, flags: int) -> npt.NDArray[Any] | None:
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Turn and mirror stored pixels the way the Exif orientation says (1 to 8; 1 is upright already)."""
+    """Turn and mirror stored pixels by their Exif orientation, 1 to 8."""
     if orientation == 1:
         return pixels
     return np.asarray(_TURNS[orientation](pixels), dtype=np.uint8)
 
 
 def _ends_early(data: bytes, kind: str, picture: ImageFile.ImageFile | None, error: Exception) -> bool:
-    """Tell a file that was cut short from one that is broken, after a decoder has failed on it."""
+    """Whether a file that a decoder failed on was cut short."""
     if "truncated" in str(error).lower():
         return True
     if kind == "png":
@@ -309,7 +309,7 @@ def _ends_early(data: bytes, kind: str, picture: ImageFile.ImageFile | None, err
 
 
 def _tiff_ends_early(data: bytes, picture: ImageFile.ImageFile | None) -> bool:
-    """Tell whether the directory of a TIFF, the values it points to, or its strips or tiles lie past the end.
+    """Whether the directory, values, strips or tiles of a TIFF lie past its end.
 
     BigTIFF (above 4 GB, or so they should be) is judged by its strips and tiles alone.
     """

@@ -1,4 +1,4 @@
-"""Which surveys there are below a root: a list that somebody wrote, or every folder."""
+"""The surveys below a root: those of surveys.toml, else every folder."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def find_surveys(
     Args:
         root: Folder that holds the surveys' folders.
         apart: Folders that are no surveys though they may be in the root: the report, the models.
-        is_known: Says of a survey's name whether there were images of it before. A local folder without any
-            is then left out while it is empty; one that is known is not, for its share may not be mounted.
+        is_known: Whether the report knows a survey's name. If given, an empty local folder is left out
+            unless it is known: its share may not be mounted.
 
     Returns:
         The surveys, in the roster's order or by name.
@@ -121,7 +121,7 @@ def find_surveys(
 
 
 def _is_table(folder: Location) -> bool:
-    """Say whether a folder is a Delta table: a report, or a copy of one."""
+    """Whether a folder is a Delta table: a report, or a copy of one."""
     try:
         return (folder / "_delta_log").is_dir()
     except OSError:
@@ -129,7 +129,7 @@ def _is_table(folder: Location) -> bool:
 
 
 def _is_empty(folder: str) -> bool:
-    """Say whether a folder and those in it hold only hidden files. What cannot be read may hold others."""
+    """Whether a folder tree holds only hidden files; False if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return all(

@@ -1,7 +1,7 @@
-"""What a photograph says of itself: when, where and with which camera it was taken, and which way is up.
+"""Metadata of a photograph: capture time, position, camera and orientation.
 
-Everything here is a claim of the camera, so it is range-checked and null rather than wrong, and nothing here
-ever rejects a picture. Tags and types: CIPA DC-008 (Exif 2.32); TIFF 6.0 for the directory they live in.
+Cameras write wrong values, so each is range-checked and null rather than wrong; none rejects a picture.
+Tags and types: CIPA DC-008 (Exif 2.32); TIFF 6.0 for the directory they lie in.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ALTITUDES: Final = (-500.0, 10_000.0)
 
 @dataclass(frozen=True, slots=True)
 class ImageMetadata:
-    """The claims of one photograph; None where it makes none, or one that cannot be true.
+    """The metadata of one photograph; None where a value is missing or impossible.
 
     Attributes:
         captured_at: Time of exposure in UTC. A camera that records no offset from UTC has its clock's
@@ -70,13 +70,13 @@ def read_metadata(data: bytes) -> ImageMetadata:
         data: The bytes of a JPEG, PNG, TIFF or WebP file; anything else has no metadata.
 
     Returns:
-        The claims that are there and possible. Broken tags are nulls, never an error.
+        What is there and possible. Broken tags are nulls, never an error.
     """
     return _metadata(_guarded(lambda: _read_exif(data)))
 
 
 def read_exif_block(block: bytes | None) -> ImageMetadata:
-    """Read the same from the TIFF block of a JPEG's Exif segment, where somebody has found it already."""
+    """Read the same from the TIFF block of a JPEG's Exif segment."""
     return NO_METADATA if block is None else _metadata(_guarded(lambda: _parse(block)))
 
 
@@ -97,7 +97,7 @@ def _metadata(exif: Image.Exif | None) -> ImageMetadata:
 
 
 def read_orientation(block: bytes | None) -> int:
-    """Read the orientation tag of an Exif block without an imaging library (it is asked of every photograph).
+    """Read the orientation of an Exif block, fast: every photograph needs it.
 
     Args:
         block: The TIFF block of an Exif segment, with or without its `Exif` prefix.
@@ -125,12 +125,12 @@ def read_orientation(block: bytes | None) -> int:
 
 
 def _guarded(read: Callable[[], _Value | None]) -> _Value | None:
-    """Return what `read` returns, or None: a fault in one directory of tags must not cost the others."""
+    """Return what `read` returns, or None where it fails."""
     try:
         return read()
     except Exception:
-        # Pillow's readers raise whatever hostile bytes provoke: OSError, SyntaxError, struct.error,
-        # TypeError, KeyError, OverflowError, ... and metadata never rejects a picture.
+        # A fault in one directory of tags must not cost the others. Pillow's readers raise whatever hostile
+        # bytes provoke: OSError, SyntaxError, struct.error, TypeError, KeyError, OverflowError, ...
         return None
 
 
@@ -189,7 +189,7 @@ def _utc_offset(text: str) -> timedelta:
 
 
 def _position(place: _Tags) -> tuple[float | None, float | None]:
-    """Return latitude and longitude; both or neither, because half a position is none."""
+    """Return latitude and longitude, both or neither."""
     latitude = _angle(place.get(ExifTags.GPS.GPSLatitude), place.get(ExifTags.GPS.GPSLatitudeRef), "NS", 90)
     longitude = _angle(
         place.get(ExifTags.GPS.GPSLongitude), place.get(ExifTags.GPS.GPSLongitudeRef), "EW", 180
@@ -201,7 +201,7 @@ def _position(place: _Tags) -> tuple[float | None, float | None]:
 
 
 def _angle(value: object, reference: object, signs: str, limit: int) -> float | None:
-    """Return degrees from degrees, minutes and seconds; `signs` are the positive and the negative letter."""
+    """Return degrees from degrees, minutes, seconds and the letter of the sign."""
     letter = _text(reference)[:1].upper()
     if letter not in tuple(signs):
         return None

@@ -82,7 +82,7 @@ def read_header(data: bytes) -> JpegHeader:
 
 
 def scan_end(data: bytes, scan: int) -> int:
-    """Return the offset of the marker that ends the scan whose entropy-coded bytes begin at `scan`.
+    """Return the offset of the marker that ends the scan beginning at `scan`.
 
     Raises:
         TruncatedJpegError: No marker follows.
@@ -94,7 +94,7 @@ def scan_end(data: bytes, scan: int) -> int:
 
 
 def walk_scans(data: bytes, scan: int) -> None:
-    """Check that a JPEG is there to its end-of-image marker.
+    """Check that a JPEG is complete to its end-of-image marker.
 
     Decoders fill what a broken scan does not deliver with grey and call it a success. What follows the
     end-of-image marker (a second picture of a stereo or multi-picture camera, padding) is not looked at.
@@ -121,7 +121,7 @@ def walk_scans(data: bytes, scan: int) -> None:
 
 
 def _segment(data: bytes, position: int) -> tuple[int, int, int]:
-    """Return the next marker from `position` on, and where its payload starts and ends."""
+    """Return the next marker, and where its payload starts and ends."""
     while True:
         # Stray bytes and fill bytes before a marker are legal enough that libjpeg skips them.
         position = data.find(0xFF, position)

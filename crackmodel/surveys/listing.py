@@ -1,4 +1,4 @@
-"""Find the photographs of a survey: every file of a tree, on disk or in an object store, unopened."""
+"""List the files of a survey, on disk or in an object store, unopened."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CHUNK: Final = 65_536
 """Files held as Python objects before they become Arrow arrays: a million paths would take 100 MB."""
 _EARLIEST_US: Final = -62_135_596_800_000_000
 _LATEST_US: Final = 253_402_300_799_999_999
-"""Year 1 to the end of year 9999 in microseconds: what a `datetime` holds. A damaged disk claims any time."""
+"""Year 1 to the end of year 9999 in microseconds: what a `datetime` holds. Damaged disks give any."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._-]{0,99}")
 """A survey's name; the same rule as `crackmodel.reports.schema.check_name`."""
@@ -139,7 +139,7 @@ def list_survey(survey: Survey, apart: Iterable[Location] = ()) -> Listing:
 
 
 def folders_apart(root: Location, apart: Iterable[Location]) -> frozenset[str]:
-    """Return the paths, free of links, of the folders that lie below a root without being part of it."""
+    """Return the real paths of those folders that lie below a root."""
     inside = root.real_path.rstrip("/") + "/"
     paths = (each.real_path for each in apart if each.scheme == root.scheme)
     return frozenset(path for path in paths if path.startswith(inside))
@@ -197,7 +197,7 @@ class _Found:
 
 
 def _walk_local(root: str, found: _Found) -> None:
-    """Walk a local tree. `root` must be free of links, so that a link's target can be compared with it."""
+    """Walk a local tree; `root` must be free of links."""
     folders = [("", False)]
     while folders:
         folder, hidden = folders.pop()
@@ -243,7 +243,7 @@ def _add_link(root: str, image: str, entry: os.DirEntry[str], found: _Found) -> 
     within = target.is_relative_to(root) and not any(target.is_relative_to(each) for each in found.apart)
     try:
         is_file, is_folder = within and target.is_file(), within and target.is_dir()
-    except OSError as error:  # it is somewhere where nobody may look
+    except OSError as error:  # it lies in a folder that may not be entered
         raise _unreadable(str(target.parent), error) from error
     if is_file:
         _add_file(image, entry, found)
@@ -252,7 +252,7 @@ def _add_link(root: str, image: str, entry: os.DirEntry[str], found: _Found) -> 
 
 
 def _walk_store(storage: fs.FileSystem, root: str, uri: str, found: _Found) -> None:
-    """Walk an object store folder by folder: one recursive listing would hold every entry in memory."""
+    """Walk an object store by folder: a recursive listing would hold every entry."""
     with raised_as(SurveyError, f"{uri} cannot be listed"):
         kind = storage.get_file_info(root).type
         if kind == fs.FileType.NotFound:
@@ -277,13 +277,9 @@ def _walk_store(storage: fs.FileSystem, root: str, uri: str, found: _Found) -> N
 
 
 def _require_folder(root: Path) -> None:
-    try:
+    remedy = "Check its path, and that the scoring user may enter every folder above it."
+    with raised_as(SurveyError, f"The folder {printable(str(root))} cannot be read", remedy):
         is_file, is_folder = root.is_file(), root.is_dir()
-    except OSError as error:
-        raise SurveyError(
-            f"The folder {printable(str(root))} cannot be looked at ({error.strerror}).",
-            "Check its path, and that the scoring user may enter every folder above it.",
-        ) from error
     if is_file:
         raise _is_a_file(str(root))
     if not is_folder:
@@ -311,7 +307,7 @@ def _checked_name(name: str) -> str:
 
 
 def _is_utf8(text: str) -> bool:
-    """Say whether a path can be encoded; undecodable bytes of a file name come as lone surrogates."""
+    """Whether a path can be encoded; undecodable bytes come as lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

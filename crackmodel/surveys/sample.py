@@ -1,4 +1,4 @@
-"""A small survey drawn by code: something to score before the first photograph is at hand.
+"""A small survey drawn by code, to try scoring without photographs.
 
 A dozen files of what surveys are made of: slabs with and without cracks, a twelve-megapixel picture, one that
 lies on its side, positions, a PNG, close-ups, and files that are no photographs or only the beginning of one.
@@ -35,7 +35,7 @@ broken/      what gets into surveys: an interrupted copy, an empty file, a text 
 
 @dataclass(frozen=True, slots=True)
 class SampleSurvey:
-    """A sample on disk and what is known about it.
+    """A sample on disk, and what scoring it must find.
 
     Attributes:
         directory: Where it lies.

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.errors import ImageRejected, UsageError
+from crackmodel.errors import ImageRejected
 
 MAX_TILES: Final = 50_000
 """Most tiles of one picture: ten times those of 250 megapixels at 227. A strip of 1,000,000 x 16 pixels, a
@@ -58,14 +58,14 @@ class TileGrid:
         return np.stack(corners, axis=1).astype(np.int32)
 
     def _origins(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return where the rows begin, and where the columns begin: int64 [rows] and int64 [columns]."""
+        """Return where rows and columns begin: int64 [rows], int64 [columns]."""
         stride = self.tile_size - self.overlap
         down, across = (np.arange(count, dtype=np.int64) * stride for count in (self.rows, self.columns))
         return np.minimum(down, self.height - self.tile_size), np.minimum(across, self.width - self.tile_size)
 
 
 def tile_grid(height: int, width: int, tile: int = 227, overlap: int = 0) -> TileGrid:
-    """Lay square windows over a picture so that they cover every pixel and never leave it.
+    """Cover a picture with square windows that never leave it.
 
     A picture whose edges are both at most 1.5 tiles long is a close-up: one tile, the whole picture. Any
     other is cut into windows of `tile` pixels, or of its shorter edge where that is smaller (the overlap
@@ -79,10 +79,11 @@ def tile_grid(height: int, width: int, tile: int = 227, overlap: int = 0) -> Til
         overlap: Pixels that neighbouring windows share, from 0 to below `tile`.
 
     Raises:
-        UsageError: `tile` or `overlap` is out of range, or the picture has no pixels.
+        ValueError: `tile` or `overlap` is out of range, or the picture has no pixels.
         ImageRejected: `too_many_tiles` at stage `tile`: there would be more than `MAX_TILES`.
     """
-    _check(height, width, tile, overlap)
+    if tile < _MIN_TILE or not 0 <= overlap < tile or min(height, width) < 1:
+        raise ValueError(f"tiles of {tile} pixels that overlap by {overlap} cannot cover {width}x{height}")
     edge = min(tile, height, width)
     if max(height, width) <= _WHOLE_IMAGE_LIMIT * tile:
         return TileGrid(height, width, edge, overlap=0, rows=1, columns=1, whole=True)
@@ -122,17 +123,3 @@ def cut_tiles(pixels: npt.NDArray[np.uint8], grid: TileGrid) -> Iterator[npt.NDA
         row = pixels[y0 : y0 + grid.tile_size]
         for x0 in across:
             yield row[:, x0 : x0 + grid.tile_size]
-
-
-def _check(height: int, width: int, tile: int, overlap: int) -> None:
-    if tile < _MIN_TILE:
-        raise UsageError(f"A tile of {tile} pixels is too small.", f"Choose --tile {_MIN_TILE} or more.")
-    if not 0 <= overlap < tile:
-        raise UsageError(
-            f"Tiles of {tile} pixels cannot overlap by {overlap}.",
-            f"Choose --overlap from 0 to {tile - 1}.",
-        )
-    if height < 1 or width < 1:
-        raise UsageError(
-            f"A picture of {width}x{height} pixels has no tiles.", "Pass the decoded picture's size."
-        )
