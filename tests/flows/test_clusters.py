@@ -136,12 +136,12 @@ def test_neither_a_cancelled_flow_nor_a_killed_one_loses_an_image(
     serving = subprocess.Popen([sys.executable, "-c", _SERVE], env=environment, stdout=subprocess.DEVNULL)
     try:
         with prefect_server.client() as client:
-            deployment = until(lambda: _deployment(client), seconds=90)
+            deployment = until(lambda: _deployment(client), seconds=300)
             parameters = {"survey": str(heavy), "report": str(report), **settings}
             run = client.create_flow_run_from_deployment(deployment, parameters=parameters)
-            until(lambda: _commits(report) >= 1, seconds=120)
+            until(lambda: _commits(report) >= 1, seconds=300)
             client.set_flow_run_state(run.id, State(type=StateType.CANCELLING))
-            until(lambda: _state(client, run).is_final(), seconds=60)
+            until(lambda: _state(client, run).is_final(), seconds=300)
             assert _state(client, run).type == StateType.CANCELLED
     finally:
         stop(serving)
@@ -155,7 +155,7 @@ def test_neither_a_cancelled_flow_nor_a_killed_one_loses_an_image(
         [sys.executable, "-m", "flows.score", heavy, "--report", report, *options],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    until(lambda: open_report(report).sql("from report").num_rows > known, seconds=120)
+    until(lambda: open_report(report).sql("from report").num_rows > known, seconds=300)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     left = jobs(cluster)[-1]
