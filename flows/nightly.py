@@ -101,7 +101,7 @@ def nightly(root: str, settings: NightlySettings) -> NightlyRun:
 
 
 def _score_one(entry: RosterEntry, given: dict[str, Any], rise: float) -> SurveyOutcome:
-    scored = score_shards(entry.uri, entry.name, given, return_state=True)
+    scored = score_shards(entry, entry.name, given, return_state=True)
     if not scored.is_completed():
         return _failed(entry, scored)
     if scored.result().too_many_rejected:

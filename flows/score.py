@@ -14,16 +14,17 @@ from crackmodel.scoring.result import RunResult
 from crackmodel.scoring.run import score_survey
 from crackmodel.scoring.run_summary import markdown_summary, plain_summary, top_detections
 from crackmodel.settings import ScoreSettings
+from crackmodel.surveys.listing import Survey
 from flows.prefect_progress import PrefectProgress, emit_too_many_rejected
 from flows.running import run_embedded, run_task
 
 
-def _title(survey: str, name: str | None, given: dict[str, Any]) -> str:
+def _title(survey: str | Survey, name: str | None, given: dict[str, Any]) -> str:
     return f"score {name or survey}"
 
 
 @run_task(name="score-shards", task_run_name=lambda: _title(**runtime.task_run.parameters))
-def score_shards(survey: str, name: str | None, given: dict[str, Any]) -> RunResult:
+def score_shards(survey: str | Survey, name: str | None, given: dict[str, Any]) -> RunResult:
     """Drive the run on Ray; this task is the driver."""
     with PrefectProgress(get_run_logger()) as progress:
         return score_survey(survey, name=name, on_event=progress, **given)

@@ -90,7 +90,7 @@ def _score(survey: Survey, settings: ScoreSettings, on_event: Listener) -> RunRe
     listing = list_survey(survey, own_folders(settings))
     table = ReportTable.open_or_create(settings.report)
     newest = newest_run(table, survey.name)
-    job = ScoringJob(name_run(newest), listing.survey, table.uri, model, settings)
+    job = ScoringJob(name_run(newest), listing.survey, table.place, model, settings)
     with table.lock(survey.name, job.run_id):
         table.begin(survey.name, job.run_id)
         table.bind_source(survey.name, survey.uri)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from crackmodel.models.inference.model_file import ModelFile
 from crackmodel.reports.writing.shard_file import ShardFile
 from crackmodel.settings import ScoreSettings
+from crackmodel.storage.location import Location
 from crackmodel.surveys.listing import Survey
 
 
@@ -17,7 +18,7 @@ class ScoringJob:
 
     run_id: str
     survey: Survey
-    report: str
+    report: Location
     model: ModelFile
     settings: ScoreSettings
 

@@ -31,6 +31,7 @@ from crackmodel.scoring.worker import fetching
 from crackmodel.scoring.worker.shard import score_shard
 from crackmodel.scoring.worker.stages import STAGES
 from crackmodel.settings import ScoreSettings
+from crackmodel.storage.location import Location
 from crackmodel.surveys.listing import Survey
 from crackmodel.surveys.tiling import cut_tiles, tile_grid
 from tests.benchmarks.contestants import CORES, measure_ceiling
@@ -124,7 +125,7 @@ def _job(survey: Path, report: str, engine: str) -> ScoringJob:
     return ScoringJob(
         run_id="profile",
         survey=Survey.parse(survey, "profile"),
-        report=report,
+        report=Location.parse(report),
         model=read_model_file(Registry("models").resolve("builtin"), engine),
         settings=ScoreSettings.read(engine=engine, image_seconds=60.0),
     )

@@ -39,6 +39,7 @@ from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import publish_shard, write_shard
 from crackmodel.scoring.run import score_survey
 from crackmodel.scoring.run_events import ClockBehind, Event, RunPlanned, ShardCommitted
+from crackmodel.storage.location import Location
 from crackmodel.surveys.sample import SampleSurvey
 from tests.reports.rows import make_row
 from tests.scoring.conftest import Score, rows
@@ -258,6 +259,23 @@ def test_models_inside_the_survey_are_not_scored(
     assert score(Path()).listed == 13  # a folder of that name may hold photographs
     (pictures.parent / "card.json").touch()
     assert score(Path()).listed == 12
+
+
+def test_addresses_are_parsed_once_however_many_shards_there_are(
+    patches: Path, report: Path, score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+    parse = Location.parse
+
+    def noted(place: str | Path | Location) -> Location:
+        if not isinstance(place, Location):
+            parsed.append(str(place))
+        return parse(place)
+
+    monkeypatch.setattr(Location, "parse", staticmethod(noted))
+    assert score(patches, shard_images=3).scored == 12
+    assert parsed.count(str(patches)) == 1
+    assert parsed.count(str(report)) == 2  # for the table, and to leave it out of the listing
 
 
 def test_a_survey_can_be_given_a_name(patches: Path, report: Path, score: Score) -> None:

@@ -111,7 +111,7 @@ def compact(
             if fence.is_raised(survey):
                 raise _busy(survey, place)
             file = _put_together(place, survey, f"part-{name}-{number:06d}", bundle)
-            publish_shard(place.uri, file)
+            publish_shard(place, file)
             _replace(log, place, bundle, file, fence)
             log.update_incremental()
             fence.note_commit([survey])

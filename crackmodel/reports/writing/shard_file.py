@@ -97,11 +97,11 @@ def named_hash(name: str) -> str | None:
     return None if match is None else match[1]
 
 
-def write_shard(report_uri: str, survey: str, run_id: str, shard: int, rows: pa.Table) -> ShardFile:
+def write_shard(report: str | Location, survey: str, run_id: str, shard: int, rows: pa.Table) -> ShardFile:
     """Write the rows of one shard under a hidden name.
 
     Args:
-        report_uri: The report's path or URI; the report must exist.
+        report: Where the report is; it must exist.
         survey: Name of the survey that the rows belong to.
         run_id: Name of the run.
         shard: Number of the shard within the run.
@@ -117,7 +117,7 @@ def write_shard(report_uri: str, survey: str, run_id: str, shard: int, rows: pa.
     """
     content = _file_content(rows, survey)
     stem = f"part-{check_name(run_id, 'run')}-{shard:06d}"
-    place = locate_report(report_uri)
+    place = locate_report(report)
     _require_report(place)
     sink = pa.BufferOutputStream()  # a shard is small enough to be held twice
     pq.write_table(content, sink, **WRITING, row_group_size=content.num_rows)
@@ -146,13 +146,13 @@ def write_file(place: Location, survey: str, stem: str, encoded: pa.Buffer) -> S
     return file
 
 
-def publish_shard(report_uri: str, shard: ShardFile) -> None:
+def publish_shard(report: str | Location, shard: ShardFile) -> None:
     """Give a file its final name before the commit; may be repeated.
 
     Raises:
         ReportWriteFailed: The file is gone or cannot be renamed.
     """
-    place = locate_report(report_uri)
+    place = locate_report(report)
     hidden, final = place.inside(shard.hidden_path), place.inside(shard.path)
     try:
         if not place.exists(shard.hidden_path) and place.exists(shard.path):

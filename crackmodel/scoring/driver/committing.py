@@ -67,7 +67,7 @@ def score_and_commit(table: ReportTable, job: ScoringJob, files: pa.Table, on_ev
     def commit() -> None:
         nonlocal last_commit, took
         for shard in waiting:
-            publish_shard(table.uri, shard.file)
+            publish_shard(table.place, shard.file)
         began = time.monotonic()
         table.commit([shard.file for shard in waiting], run_id=job.run_id)
         # In this order: a commit that is interrupted is repeated as it was, or not at all.

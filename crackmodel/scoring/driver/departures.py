@@ -57,7 +57,7 @@ def record_departures(table: ReportTable, job: ScoringJob, listing: pa.Table) ->
     moved = gone.filter(pc.is_valid(gone["now"]))
     missing = gone.filter(pc.is_null(gone["now"]))
     for result in _rejected(job, moved, missing if job.settings.mark_missing else missing.slice(0, 0)):
-        publish_shard(table.uri, result.file)
+        publish_shard(table.place, result.file)
         table.commit([result.file], run_id=job.run_id)
     return Departures(moved.num_rows, missing.num_rows)
 

@@ -117,8 +117,8 @@ def _require_nodes(job: ScoringJob, files: pa.Table) -> None:
     if sum(node["Alive"] for node in ray.nodes()) < 2:  # type: ignore[no-untyped-call]
         return
     # An image, because an empty mount point is a folder too.
-    survey = [] if "://" in job.survey.uri else [f"{job.survey.uri}/{files['image'][0].as_py()}"]
-    report = [] if "://" in job.report else [f"{job.report}/_delta_log"]
+    survey = [] if job.survey.location.local is None else [f"{job.survey.uri}/{files['image'][0].as_py()}"]
+    report = [] if job.report.local is None else [f"{job.report}/_delta_log"]
     require_on_every_node(
         survey + report,
         "Mount the same storage under the same path on every node, or put survey and report into an "

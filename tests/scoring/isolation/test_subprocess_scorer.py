@@ -22,6 +22,7 @@ from crackmodel.scoring.isolation import subprocess_scorer
 from crackmodel.scoring.plan import ListedFile, Shard
 from crackmodel.scoring.task import ScoringJob
 from crackmodel.settings import ScoreSettings
+from crackmodel.storage.location import Location
 from crackmodel.surveys.listing import Survey
 from tests.scoring.conftest import Score, rows
 
@@ -53,7 +54,7 @@ def job(patches: Path, report: Path) -> ScoringJob:
     return ScoringJob(
         run_id="20261123T063950Z-b4b2c7",
         survey=Survey.parse(patches, "patches"),
-        report=str(report),
+        report=Location.parse(report),
         model=read_model_file(Registry("models").resolve("builtin"), "litert"),
         settings=ScoreSettings.read(image_seconds=30.0),
     )
