@@ -31,12 +31,13 @@ def score(
     keep_arrow_small()
     from crackmodel.cli.progress import ProgressBar
     from crackmodel.cluster.jobs.log_protocol import Recorder, recording
-    from crackmodel.scoring.run import score_survey
+    from crackmodel.scoring.run import run_survey
     from crackmodel.scoring.run_summary import plain_summary
+    from crackmodel.surveys.listing import Survey
 
     # Ray writes what its cluster has to say to stdout, which belongs to the result.
     with redirect_stdout(sys.stderr), ProgressBar(sys.stderr) as progress:
         listener = Recorder(sys.stderr) if recording() else progress
-        result = score_survey(survey, name=name, on_event=listener, **settings.given())
+        result = run_survey(Survey.parse(survey, name), settings, listener)
     print_result(result.as_dict(), as_json, lambda: typer.echo(plain_summary(result)))
     result.check_rejected()

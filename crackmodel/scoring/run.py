@@ -1,9 +1,8 @@
-"""Score one survey into a report: list, subtract what is known, score the rest, commit, reconcile."""
+"""Score one survey into a report: list, plan, score, commit, reconcile."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -78,13 +77,17 @@ def score_survey(
             before stays in the report.
     """
     chosen = ScoreSettings.read(report=str(report) if report is not None else None, model=model, **settings)
-    parsed = Survey.parse(survey, name)
-    if (cluster := jobs_address()) and chosen.workers != 0:
-        return score_as_job(parsed, chosen, cluster, on_event)
-    return _score(parsed, chosen, on_event)
+    return run_survey(Survey.parse(survey, name), chosen, on_event)
 
 
-def _score(survey: Survey, settings: ScoreSettings, on_event: Listener) -> RunResult:
+def run_survey(survey: Survey, settings: ScoreSettings, on_event: Listener = ignore) -> RunResult:
+    """Do what `score_survey` does, for callers that have settings.
+
+    Raises:
+        CrackmodelError: As `score_survey`.
+    """
+    if (cluster := jobs_address()) and settings.workers != 0:
+        return score_as_job(survey, settings, cluster, on_event)
     started = time.monotonic()
     model = read_model_file(Registry(settings.models).resolve(settings.model), settings.engine)
     listing = list_survey(survey, own_folders(settings))
@@ -114,7 +117,7 @@ def _score(survey: Survey, settings: ScoreSettings, on_event: Listener) -> RunRe
         totals = score_and_commit(table, job, files, on_event)
         pa.default_memory_pool().release_unused()  # what is compared and compacted next comes on top
         _reconcile(table, job, files, totals)
-        departures = record_departures(table, job, listing.files)
+        moved, missing = record_departures(table, job, listing.files)
         _tidy(table, job, on_event)
     top = top_images(table, job.run_id, _TOP_IMAGES, survey.name) if totals.images else ()
     odd = unfamiliar_images(table, job.run_id, _TOP_IMAGES, survey.name) if totals.unfamiliar else ()
@@ -122,13 +125,14 @@ def _score(survey: Survey, settings: ScoreSettings, on_event: Listener) -> RunRe
     return RunResult(
         **run,
         **totals.counts(),
-        **asdict(departures),
         uri=survey.uri,
         postponed=unscored.num_rows - files.num_rows,
         hidden=listing.hidden,
         outside=listing.outside,
         misnamed=listing.misnamed,
         nameless=listing.nameless,
+        moved=moved,
+        missing=missing,
         seconds=round(time.monotonic() - started, 3),
         top=top,
         too_many_rejected=settings.max_rejected is not None and lost > settings.max_rejected,
@@ -144,7 +148,7 @@ def _modified_since(files: pa.Table, since: datetime | None) -> pa.Table:
 
 
 def _key(job: ScoringJob) -> ScoringKey:
-    """Name what, besides the file itself, decides whether it has been scored."""
+    """Return what decides, besides the file, whether it has been scored."""
     return ScoringKey(
         survey=job.survey.name,
         model=job.model.reference,
@@ -154,7 +158,7 @@ def _key(job: ScoringJob) -> ScoringKey:
 
 
 def _tidy(table: ReportTable, job: ScoringJob, on_event: Listener) -> None:
-    """Delete orphans, and put small files together if there are many; the run is done, come what may."""
+    """Delete orphan files, and compact small ones; an error fails no run."""
     survey, settings = job.survey.name, job.settings
     try:
         sweep(table, survey, job.run_id)
@@ -170,7 +174,7 @@ def _tidy(table: ReportTable, job: ScoringJob, on_event: Listener) -> None:
 
 
 def _reconcile(table: ReportTable, job: ScoringJob, files: pa.Table, totals: Totals) -> None:
-    """Ask the report itself whether every file that was to be scored is accounted for.
+    """Check that the report has a row for every file.
 
     Raises:
         ReconciliationError: The report holds another number of rows of this run than its shards, or

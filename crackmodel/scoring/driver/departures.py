@@ -7,7 +7,6 @@ the view `latest`, so that no crack counts twice because its photograph was rena
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
@@ -25,41 +24,29 @@ _ROWS_PER_FILE: Final = 20_000
 """Whoever renames a folder moves all images in it at once; as Python objects a million take 1.7 GB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Departures:
-    """How many images are gone.
-
-    Attributes:
-        moved: Their content has another name now, under which it was scored.
-        missing: Their content is nowhere in the survey; their rows stay in `latest` unless they are marked.
-    """
-
-    moved: int = 0
-    missing: int = 0
-
-
-def record_departures(table: ReportTable, job: ScoringJob, listing: pa.Table) -> Departures:
+def record_departures(table: ReportTable, job: ScoringJob, listing: pa.Table) -> tuple[int, int]:
     """Find images that are gone, and mark those that moved.
 
-    With `mark_missing` all are marked.
+    With `mark_missing` all are marked. The rows of others stay in the view `latest`.
 
     Args:
         table: The report; the run's own rows are committed.
         job: The run.
         listing: What the survey holds, as in `incremental.pending`.
 
+    Returns:
+        The number of images whose content has another name now, and of those whose content is nowhere.
+
     Raises:
         ReportError: The report cannot be read or written.
     """
     gone = gone_images(table, listing, job.survey.name)
-    if not gone.num_rows:
-        return Departures()
     moved = gone.filter(pc.is_valid(gone["now"]))
     missing = gone.filter(pc.is_null(gone["now"]))
     for result in _rejected(job, moved, missing if job.settings.mark_missing else missing.slice(0, 0)):
         publish_shard(table.place, result.file)
         table.commit([result.file], run_id=job.run_id)
-    return Departures(moved.num_rows, missing.num_rows)
+    return moved.num_rows, missing.num_rows
 
 
 def _rejected(job: ScoringJob, moved: pa.Table, vanished: pa.Table) -> Iterator[ShardResult]:

@@ -32,19 +32,12 @@ _PEEK_BYTES: Final = 2**20
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """How far and how wide to read ahead.
+    """How far and how wide to read ahead."""
 
-    Attributes:
-        threads: Files that are read at the same time.
-        group_bytes: Files are handed to a thread in groups of this size.
-        groups_ahead: Most groups that are read or wait, besides the one that is being scored.
-        bytes_ahead: Most bytes of them; a group that is larger is the only one.
-    """
-
-    threads: int
-    group_bytes: int
-    groups_ahead: int
-    bytes_ahead: int
+    threads: int  # files that are read at the same time
+    group_bytes: int  # files are handed to a thread in groups of this size
+    groups_ahead: int  # most groups that are read or wait, besides the one that is being scored
+    bytes_ahead: int  # most bytes of them; a group that is larger is the only one
 
 
 _NOT_DELETED: Final = 10

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -18,7 +18,7 @@ from crackmodel.errors import ImageRejected
 from crackmodel.scoring.plan import Shard
 from crackmodel.scoring.task import ScoringJob, ShardResult
 from crackmodel.scoring.worker.batching import OnFeatures, PictureScorer, cached_engine, rejection
-from crackmodel.scoring.worker.fetching import Fetched, fetch_ahead
+from crackmodel.scoring.worker.fetching import fetch_ahead
 from crackmodel.scoring.worker.ood import OutOfDistribution
 from crackmodel.scoring.worker.rows import common_columns, write_rows
 from crackmodel.scoring.worker.stages import StageWatch
@@ -60,11 +60,13 @@ def score_shard(
         # Pillow warns of oddities in damaged files; what matters of it is in the rows.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         common, rows = common_columns(job), list[dict[str, Any]]()
-        for listed, fetched in _announced(fetch_ahead(storage, root, shard.files, limits), on_image):
+        on_image()
+        for listed, fetched in fetch_ahead(storage, root, shard.files, limits):
             watch.lap("fetch")
             on_stage("score")
             rows.append(common | listed._asdict())
             _score_file(limits, scorer, rows[-1], fetched, meter.listener(len(rows) - 1), watch)
+            on_image()
         scorer.finish()
     for number, row in enumerate(rows):
         if row["verdict"] != "rejected":
@@ -100,10 +102,3 @@ def _score_file(
         if rejected.code == "not_an_image" and called_image:
             row["reject_code"] = "mislabelled"
         watch.lap("decode")
-
-
-def _announced(fetched: Iterator[Fetched], on_image: Callable[[], None]) -> Iterator[Fetched]:
-    on_image()
-    for file in fetched:
-        yield file
-        on_image()
