@@ -24,7 +24,7 @@ _ANSWER_SECONDS: Final = 2.0
 _SECONDS_BEFORE_NOTICE: Final = 3.0
 
 _NO_RESOURCES_SECONDS: Final = 900.0
-"""A cloud needs minutes for a new machine; some clusters have none but the head until somebody asks."""
+"""A cloud needs minutes for a new machine; some clusters start none before a task waits for it."""
 
 _OWN_HEAD_SECONDS: Final = 3.0
 """Nobody starts the head of an embedded Ray again."""
@@ -122,8 +122,8 @@ class Capacity:
     def _ask(self) -> dict[str, float] | None:
         """Ask the head for the cluster's resources; None where it takes its time.
 
-        A question to a head that is gone waits until Ray aborts this process. So a thread asks it that
-        nobody waits for, and none is asked as long as one is open.
+        A question to a head that is gone waits until Ray aborts this process. So a daemon thread asks it,
+        and only one at a time.
         """
         if self._question is None:
             self._question = Future()

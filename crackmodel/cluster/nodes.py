@@ -38,7 +38,7 @@ def require_on_every_node(paths: Sequence[str], remedy: str) -> None:
     }
     if not asked:
         return
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
+    answered, unanswered = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
     for answer in answered:
         try:
             version, missing = ray.get(answer)
@@ -53,9 +53,9 @@ def require_on_every_node(paths: Sequence[str], remedy: str) -> None:
             )
         if missing is not None:
             raise ClusterError(f"The cluster's node {asked[answer]} does not see {missing}.", remedy)
-    if silent:
+    if unanswered:
         raise ClusterError(
-            f"The cluster's node {asked[silent[0]]} did not answer for {_ANSWER_SECONDS:.0f} s.",
+            f"The cluster's node {asked[unanswered[0]]} did not answer for {_ANSWER_SECONDS:.0f} s.",
             "Check it with `ray status`, and that crackmodel is installed there as it is here.",
         )
 

@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_COMMITS: Final = 1.0
 _SHARDS_PER_COMMIT: Final = 16
 _SCORING_PER_COMMITTING: Final = 20
 """A commit costs time that grows with the table's files, so quick shards share one, and commits are at most a
-twentieth of a run; a slow shard waits for nobody."""
+twentieth of a run; a slow shard waits for no other."""
 
 
 @dataclass(slots=True)
