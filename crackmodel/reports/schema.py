@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import pyarrow as pa
 
@@ -138,26 +137,6 @@ def partition_folder(survey: str) -> str:
         UsageError: The survey's name cannot be part of a path.
     """
     return f"{PARTITION_COLUMN}={check_name(survey)}"
-
-
-def build_rows(records: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Make report rows out of records, one mapping of column name to value for each.
-
-    Columns that a record leaves out are null. Times must be timezone-aware datetimes.
-
-    Returns:
-        A table with exactly `REPORT_SCHEMA`.
-
-    Raises:
-        ValueError: A record has a column the report does not know, or lacks one that may not be null.
-    """
-    known = set(REPORT_SCHEMA.names)
-    for record in records:
-        if unknown := record.keys() - known:
-            raise ValueError(f"no such column in a report: {', '.join(sorted(unknown))}")
-    table = pa.Table.from_pylist(list(records), schema=REPORT_SCHEMA)
-    check_rows(table)
-    return table
 
 
 def check_rows(table: pa.Table) -> None:

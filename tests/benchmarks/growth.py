@@ -31,7 +31,7 @@ from crackmodel.scoring import run
 from crackmodel.scoring.driver import committing, dispatch
 from crackmodel.scoring.plan import Shard
 from crackmodel.scoring.task import ScoringJob, ShardResult
-from crackmodel.scoring.worker.rows import key_columns, write_rows
+from crackmodel.scoring.worker.rows import common_columns, write_rows
 from crackmodel.scoring.worker.stages import StageWatch
 from crackmodel.surveys.listing import LISTING_SCHEMA, Listing, Survey, list_survey
 from tests.benchmarks.committing import commits
@@ -174,7 +174,7 @@ def score_nothing(job: ScoringJob, shard: Shard) -> ShardResult:
         "verdict": "clear",
         "scored_at": datetime.now(UTC),
     }
-    rows = [key_columns(job, listed) | answer for listed in shard.files]
+    rows = [common_columns(job) | listed._asdict() | answer for listed in shard.files]
     return write_rows(job, shard, rows, time.monotonic(), StageWatch())
 
 

@@ -13,10 +13,9 @@ from typer.testing import CliRunner
 
 from crackmodel.cli.main import app
 from crackmodel.reports.maintenance.compaction import compact
-from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import publish_shard, write_shard
-from tests.reports.rows import make_rejected, make_row
+from tests.reports.rows import build_rows, make_rejected, make_row
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
+from tests.reports.rows import build_rows
 
 Commit = Callable[[Sequence[dict[str, Any]]], ShardFile]
 

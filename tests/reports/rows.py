@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
 from crackmodel.reports.reading.incremental import ScoringKey
-from crackmodel.reports.schema import TIMESTAMP
+from crackmodel.reports.schema import REPORT_SCHEMA, TIMESTAMP
 
 NOON = datetime(2026, 5, 4, 12, 0, 0, 123457, tzinfo=UTC)
 MODEL = "a" * 64
@@ -53,6 +54,11 @@ def make_rejected(image: str = "bad.jpg", code: str = "truncated", **changes: An
     )
     reason = {"verdict": "rejected", "reject_code": code, "reject_stage": "decode", "reject_detail": "broken"}
     return make_row(image, **{**unknown, "crack_fraction": None, **reason, **changes})
+
+
+def build_rows(records: Sequence[dict[str, Any]]) -> pa.Table:
+    """A table with `REPORT_SCHEMA`; columns that a record leaves out are null."""
+    return pa.Table.from_pylist(list(records), schema=REPORT_SCHEMA)
 
 
 def make_listing(*files: tuple[str, int, datetime]) -> pa.Table:

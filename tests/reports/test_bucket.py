@@ -14,12 +14,11 @@ from crackmodel.reports.maintenance.compaction import compact
 from crackmodel.reports.maintenance.integrity import check_report
 from crackmodel.reports.reading.incremental import pending
 from crackmodel.reports.report_location import locate_report
-from crackmodel.reports.schema import build_rows
 from crackmodel.reports.survey_notes import knows_survey
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from tests.object_store import BUCKET, ObjectStore
-from tests.reports.rows import KEY, NOON, make_listing, make_row
+from tests.reports.rows import KEY, NOON, build_rows, make_listing, make_row
 
 LISTING = make_listing(("a.jpg", 1000, NOON), ("b.jpg", 1000, NOON))
 

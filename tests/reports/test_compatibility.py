@@ -11,9 +11,9 @@ from deltalake import DeltaTable, TableFeatures, write_deltalake
 from crackmodel.errors import ReportIncompatible, ReportNotFound, ReportWriteFailed
 from crackmodel.reports.reading.dataset import committed_rows
 from crackmodel.reports.reading.run_statistics import count_rows
-from crackmodel.reports.schema import REPORT_SCHEMA, build_rows
+from crackmodel.reports.schema import REPORT_SCHEMA
 from crackmodel.reports.table import ReportTable
-from tests.reports.rows import make_row
+from tests.reports.rows import build_rows, make_row
 
 Opener = Callable[[Path], ReportTable]
 OPENERS = pytest.mark.parametrize(

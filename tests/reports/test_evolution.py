@@ -17,10 +17,10 @@ from crackmodel.reports.maintenance.integrity import check_report
 from crackmodel.reports.reading.dataset import committed_rows
 from crackmodel.reports.reading.incremental import pending
 from crackmodel.reports.reading.query import open_report
-from crackmodel.reports.schema import LATER_COLUMNS, REPORT_SCHEMA, build_rows
+from crackmodel.reports.schema import LATER_COLUMNS, REPORT_SCHEMA
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import BOUNDED_COLUMNS, publish_shard, write_shard
-from tests.reports.rows import KEY, NOON, make_listing, make_row
+from tests.reports.rows import KEY, NOON, build_rows, make_listing, make_row
 
 OLDER = pa.schema([field for field in REPORT_SCHEMA if field.name not in LATER_COLUMNS])
 

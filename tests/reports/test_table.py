@@ -18,23 +18,22 @@ from crackmodel.reports.maintenance.orphan_files import delete_orphans
 from crackmodel.reports.reading.dataset import committed_rows
 from crackmodel.reports.reading.incremental import pending
 from crackmodel.reports.reading.run_statistics import count_rows
-from crackmodel.reports.schema import REPORT_SCHEMA, build_rows
+from crackmodel.reports.schema import REPORT_SCHEMA
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Location
 from crackmodel.storage.object_stores import Store
 from tests.reports.conftest import Commit
-from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row
+from tests.reports.rows import KEY, NOON, build_rows, make_listing, make_rejected, make_row
 
 DEAD = "20260101T000000Z-00dead"
 
 COMMIT_TEN = """
 import sys
-from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 sys.path.insert(0, sys.argv[3])
-from rows import make_row
+from rows import build_rows, make_row
 uri, run = sys.argv[1:3]
 sys.stdin.readline()
 table = ReportTable.open_or_create(uri)

@@ -34,14 +34,13 @@ from crackmodel.models.registry.registry import PRETRAINED, Registry
 from crackmodel.reports.reading.changes import compare_unannounced
 from crackmodel.reports.reading.run_statistics import rows_by_run
 from crackmodel.reports.run_names import run_time
-from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import publish_shard, write_shard
 from crackmodel.scoring.run import score_survey
 from crackmodel.scoring.run_events import ClockBehind, Event, RunPlanned, ShardCommitted
 from crackmodel.storage.location import Location
 from crackmodel.surveys.sample import SampleSurvey
-from tests.reports.rows import make_row
+from tests.reports.rows import build_rows, make_row
 from tests.scoring.conftest import Score, rows
 
 

@@ -1,8 +1,7 @@
-"""Write the answer of a query for a person or for the next program.
+"""Write a query's answer for a person or for a program.
 
-Data stays what it is: a cell of a CSV file that begins with `=` (a photograph may be called that) is not
-altered, so a spreadsheet should import such a file as text. Only the table for the terminal neutralises
-control characters, because there they would act.
+Data are not altered: import a CSV file into a spreadsheet as text, since a photograph may be called `=...`.
+Only the table for the terminal shows control characters as escapes, because they would act there.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import json
 import math
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
-from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TextIO, cast
 
 import pyarrow as pa
@@ -37,8 +35,8 @@ _LONGEST_LIST: Final = 4
 _BATCH: Final = 10_000
 
 
-def write_result(table: pa.Table, output: OutputFormat, target: TextIO | BinaryIO | Path) -> None:
-    r"""Write a table.
+def write_result(table: pa.Table, output: OutputFormat, target: TextIO | BinaryIO) -> None:
+    r"""Write a table to a stream.
 
     Args:
         table: Any Arrow table; times with a time zone are written in UTC.
@@ -46,79 +44,31 @@ def write_result(table: pa.Table, output: OutputFormat, target: TextIO | BinaryI
             `json`: one array of objects, times as ISO 8601 with `Z`, NaN and infinity as null.
             `csv`: header and rows, lists and structures as JSON, times as in `json`, null as nothing.
             `parquet`: the table as it is, compressed with zstd.
-        target: A path, or a stream such as `sys.stdout`; text streams give up their `buffer` for `parquet`.
-            What a stream's encoding has no letters for is escaped, as `\u6a4b` or in the way of JSON.
+        target: A text stream; for `parquet` a binary one. What its encoding has no letters for is escaped, as
+            `\u6a4b` or in the way of JSON.
 
     Raises:
         OSError: The target cannot be written.
     """
-    if isinstance(target, Path):
-        if output == "parquet":
-            with target.open("wb") as stream:
-                pq.write_table(table, stream, compression="zstd")
-        else:
-            with target.open("w", encoding="utf-8", newline="") as text:
-                _write_text(table, output, text)
-    elif output == "parquet":
-        binary = cast(BinaryIO, getattr(target, "buffer", target))
-        pq.write_table(table, binary, compression="zstd")
-        binary.flush()
-    elif isinstance(target, io.TextIOBase) or hasattr(target, "encoding"):
-        _write_text(table, output, cast(TextIO, target))
+    if output == "parquet":
+        pq.write_table(table, target, compression="zstd")
     else:
-        text = io.TextIOWrapper(cast(Any, target), encoding="utf-8", newline="", write_through=True)
-        try:
-            _write_text(table, output, text)
-        finally:
-            text.detach()
+        if isinstance(target, io.TextIOWrapper):
+            target.reconfigure(errors="backslashreplace")  # `LANG=C` has no umlauts
+        {"table": _write_aligned, "json": _write_json, "csv": _write_csv}[output](table, cast(TextIO, target))
+    target.flush()
 
 
-class _Escaping(io.TextIOBase):
-    """A text stream that takes every letter, whatever its encoding: `LANG=C` has no umlauts."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return getattr(self._stream, "encoding", None) or "utf-8"
-
-    @property
-    def takes_all(self) -> bool:
-        return self.encoding.lower().startswith("utf")
-
-    def write(self, text: str) -> int:
-        if not self.takes_all:
-            text = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
-        return self._stream.write(text)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-
-def _write_text(table: pa.Table, output: OutputFormat, target: TextIO) -> None:
-    stream = _Escaping(target)
-    if output == "table":
-        _write_aligned(table, stream)
-    elif output == "json":
-        _write_json(table, stream)
-    else:
-        _write_csv(table, stream)
-    stream.flush()
-
-
-def _write_json(table: pa.Table, stream: _Escaping) -> None:
+def _write_json(table: pa.Table, stream: TextIO) -> None:
+    takes_all = (stream.encoding or "utf-8").lower().startswith("utf")
     stream.write("[")
     for number, record in enumerate(_records(_exact_decimals(table))):
         stream.write(",\n " if number else "\n ")
-        json.dump(record, stream, ensure_ascii=not stream.takes_all, allow_nan=False)
+        json.dump(record, stream, ensure_ascii=not takes_all, allow_nan=False)
     stream.write("\n]\n" if table.num_rows else "]\n")
 
 
-def _write_csv(table: pa.Table, stream: _Escaping) -> None:
+def _write_csv(table: pa.Table, stream: TextIO) -> None:
     for number, start in enumerate(range(0, max(table.num_rows, 1), _BATCH)):
         part = _flat(_exact_decimals(table.slice(start, _BATCH)))
         sink = pa.BufferOutputStream()
@@ -126,7 +76,7 @@ def _write_csv(table: pa.Table, stream: _Escaping) -> None:
         stream.write(sink.getvalue().to_pybytes().decode("utf-8"))
 
 
-def _write_aligned(table: pa.Table, stream: _Escaping) -> None:
+def _write_aligned(table: pa.Table, stream: TextIO) -> None:
     grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name, column in zip(table.column_names, table.columns, strict=True):
         numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
@@ -136,7 +86,7 @@ def _write_aligned(table: pa.Table, stream: _Escaping) -> None:
     for record in _records(table.slice(0, LONGEST_TABLE), names=[str(i) for i in range(table.num_columns)]):
         grid.add_row(*(Text(_cell(value)) for value in record.values()))
     width = None if stream.isatty() else 100_000
-    console = Console(file=cast(TextIO, stream), width=width, highlight=False, markup=False, emoji=False)
+    console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
     console.print(grid)
     if table.num_rows > LONGEST_TABLE:
         console.print(f"The first {LONGEST_TABLE:,} rows; use LIMIT, or another format to get all of them.")
@@ -167,9 +117,8 @@ def _plain(value: Any) -> Any:
         case None | bool() | int() | str():
             plain = value
         case datetime() if value.tzinfo is not None:
-            plain = value.astimezone(UTC).strftime(
-                "%Y-%m-%dT%H:%M:%S.%fZ"
-            )  # one width: pandas guesses from the first
+            # One width: pandas guesses from the first.
+            plain = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         case date() | time():
             plain = value.isoformat()
         case dict():

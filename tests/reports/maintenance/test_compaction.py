@@ -19,11 +19,11 @@ from crackmodel.reports.reading.dataset import committed_files, committed_rows
 from crackmodel.reports.reading.incremental import pending
 from crackmodel.reports.reading.query import open_report
 from crackmodel.reports.reading.run_statistics import count_rows, top_images, unfamiliar_images
-from crackmodel.reports.schema import FILE_SCHEMA, REPORT_SCHEMA, build_rows
+from crackmodel.reports.schema import FILE_SCHEMA, REPORT_SCHEMA
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from tests.reports.conftest import Commit
-from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row
+from tests.reports.rows import KEY, NOON, build_rows, make_listing, make_rejected, make_row
 
 LISTING = make_listing(("a.jpg", 1000, NOON), ("bad.jpg", 1000, NOON), ("new.jpg", 1000, NOON))
 OTHER_MODEL = "b" * 64

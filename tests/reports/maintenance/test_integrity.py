@@ -19,13 +19,13 @@ from crackmodel.reports.maintenance.compaction import compact, delete_replaced
 from crackmodel.reports.maintenance.integrity import Check, Finding, check_report
 from crackmodel.reports.maintenance.orphan_files import delete_orphans
 from crackmodel.reports.reading.incremental import pending
-from crackmodel.reports.schema import FILE_SCHEMA, build_rows
+from crackmodel.reports.schema import FILE_SCHEMA
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Location
 from crackmodel.storage.object_stores import Store
 from tests.reports.conftest import Commit
-from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row
+from tests.reports.rows import KEY, NOON, build_rows, make_listing, make_rejected, make_row
 
 DEAD = "20260101T000000Z-00dead"
 

@@ -15,12 +15,11 @@ from crackmodel.reports.maintenance import compaction, orphan_files
 from crackmodel.reports.maintenance.compaction import compact
 from crackmodel.reports.maintenance.integrity import check_report
 from crackmodel.reports.maintenance.orphan_files import delete_orphans, sweep
-from crackmodel.reports.schema import build_rows
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Location
 from crackmodel.storage.object_stores import Store
-from tests.reports.rows import make_row
+from tests.reports.rows import build_rows, make_row
 
 DEAD, NEXT, OTHER = (f"20261123T06395{number}Z-b4b2c{number}" for number in range(3))
 

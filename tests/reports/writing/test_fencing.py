@@ -18,12 +18,12 @@ from crackmodel.errors import ReportBusy, ReportWriteFailed
 from crackmodel.reports.maintenance.compaction import compact
 from crackmodel.reports.reading.incremental import pending
 from crackmodel.reports.reading.run_statistics import count_rows
-from crackmodel.reports.schema import REPORT_SCHEMA, build_rows
+from crackmodel.reports.schema import REPORT_SCHEMA
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from crackmodel.storage.location import Location
 from crackmodel.storage.object_stores import Store
-from tests.reports.rows import KEY, NOON, make_listing, make_row
+from tests.reports.rows import KEY, NOON, build_rows, make_listing, make_row
 
 LISTING = make_listing(*((f"{letter}.jpg", 1000, NOON) for letter in "abc"))
 

@@ -13,10 +13,10 @@ import pytest
 
 from crackmodel.errors import ReportWriteFailed, UsageError
 from crackmodel.reports.reading.dataset import committed_rows
-from crackmodel.reports.schema import FILE_SCHEMA, PARTITION_COLUMN, build_rows
+from crackmodel.reports.schema import FILE_SCHEMA, PARTITION_COLUMN
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import publish_shard, write_shard
-from tests.reports.rows import MODEL, make_row
+from tests.reports.rows import MODEL, build_rows, make_row
 
 ROWS = build_rows([make_row(f"{n:05d}.jpg", sha256=os.urandom(32).hex()) for n in range(20_000)])
 
