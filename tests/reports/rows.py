@@ -17,6 +17,11 @@ PREPROCESS = "cv2-linear-160/tile=227/overlap=0"
 KEY = ScoringKey("bridge", "m@1", MODEL, PREPROCESS)
 
 
+def run_name(number: int) -> str:
+    """Names of runs that follow each other, and the `run-1` of `make_row`."""
+    return f"20260504T12{number:04}Z-aaaaaa"
+
+
 def make_row(image: str = "a.jpg", **changes: Any) -> dict[str, Any]:
     """A row of a clear close-up, with what a test wants different."""
     row: dict[str, Any] = {

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import duckdb
-import pyarrow as pa
 import pyarrow.dataset as ds
 
 from crackmodel.reports.reading.dataset import newest_rows
@@ -45,8 +44,8 @@ _COLUMNS: Final = (
 # are kept as numbers, for there may be millions of rows.
 _ROWS: Final = """
     CREATE TEMP TABLE rows_of_survey AS
-    SELECT image, verdict, crack_probability, run_number, is_new,
-           row_rank(run_number, verdict, reject_code, reject_stage) AS rank,
+    SELECT image, verdict, crack_probability, run_id IN (SELECT unnest($runs)) AS is_new,
+           run_number(run_id) AS run, row_rank(run_id, verdict, reject_code, reject_stage) AS rank,
            ood_score > ood_threshold AS unfamiliar,
            hash(model, model_sha256, preprocess) AS scorer,
            TRY_CAST('0x' || left(sha256, 32) AS UHUGEINT) AS content,
@@ -54,7 +53,7 @@ _ROWS: Final = """
            is_passing(verdict, reject_code, reject_stage) AS passing,
            verdict = 'rejected' AND reject_code IS DISTINCT FROM 'not_an_image' AS lost,
            verdict = 'rejected' AND reject_code IS NOT DISTINCT FROM 'not_an_image' AS other_file
-    FROM known JOIN runs USING (run_id)
+    FROM known
 """
 
 _COMPARED: Final = """
@@ -111,10 +110,10 @@ _HISTOGRAMS: Final = """
         WHERE verdict <> 'rejected' AND scorer = (
             SELECT arg_max(scorer, rank) FROM rows_of_survey WHERE is_new AND verdict <> 'rejected')
     ), compared_runs AS (
-        SELECT DISTINCT run_number FROM alike WHERE NOT is_new ORDER BY run_number DESC LIMIT $runs
+        SELECT DISTINCT run FROM alike WHERE NOT is_new ORDER BY run DESC LIMIT $runs
     )
     SELECT is_new, len(list_filter($edges, lambda edge: edge <= crack_probability)) AS bin, count(*)
-    FROM alike WHERE is_new OR run_number IN (FROM compared_runs)
+    FROM alike WHERE is_new OR run IN (FROM compared_runs)
     GROUP BY ALL
 """
 
@@ -192,19 +191,14 @@ def compare_unannounced(
     Raises:
         ReportError: The report cannot be read.
     """
-    known = rows_by_run(table, survey)
-    new = {run: rows for run, rows in known.items() if rows > announced.get(run, 0)}
+    new = {run: rows for run, rows in rows_by_run(table, survey).items() if rows > announced.get(run, 0)}
     if not new:
         return Changes({}, 0, 0, 0, 0, 0, 0, 0.0, 0.0, None, None, ())
-    ordered = sorted(known)
-    runs = pa.table(
-        {"run_id": ordered, "run_number": range(len(ordered)), "is_new": [run in new for run in ordered]}
-    )
     with newest_rows(table, survey) as rows:
         try:
-            counts, images, histograms = _compare(rows, runs, step=step, n=n, megabytes=_MEGABYTES)
+            counts, images, histograms = _compare(rows, list(new), step=step, n=n, megabytes=_MEGABYTES)
         except duckdb.OutOfMemoryException:
-            counts, images, histograms = _compare(rows, runs, step=step, n=n)
+            counts, images, histograms = _compare(rows, list(new), step=step, n=n)
     total, cracks, lost, not_images, unfamiliar, new_cracks, risen = counts
     after, before = ([0] * (len(_EDGES) + 1) for _ in range(2))
     for is_new, number, count in histograms:
@@ -226,11 +220,11 @@ def compare_unannounced(
 
 
 def _compare(
-    rows: ds.Dataset, runs: pa.Table, *, step: float, n: int, megabytes: float | None = None
+    rows: ds.Dataset, runs: list[str], *, step: float, n: int, megabytes: float | None = None
 ) -> tuple[_Row, list[_Row], list[_Row]]:
     """Return the counts, the images worth a look, and the histograms."""
-    with open_database({"known": scan(rows, _COLUMNS), "runs": runs}, megabytes=megabytes) as database:
-        database.execute(_ROWS)
+    with open_database({"known": scan(rows, _COLUMNS)}, megabytes=megabytes) as database:
+        database.execute(_ROWS, {"runs": runs})
         database.execute(_COMPARED)
         counts = database.execute(_COUNTS, {"step": step}).fetchall()[0]
         images = database.execute(_WORTH_A_LOOK, {"step": step, "n": n}).fetchall()

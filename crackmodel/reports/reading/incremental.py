@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from crackmodel.reports.reading.dataset import newest_rows
-from crackmodel.reports.reading.run_statistics import number_runs, scan
+from crackmodel.reports.reading.run_statistics import scan
 from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.schema import DEPARTED_STAGE, KEY_COLUMNS, TRANSIENT_REJECT_CODES
 from crackmodel.reports.table import ReportTable
@@ -27,8 +27,9 @@ from crackmodel.reports.table import ReportTable
 _PENDING: Final = """
     WITH newest AS (
         SELECT image,
-               arg_max({'bytes': bytes, 'modified_at': modified_at, 'settled': settled}, run_number) AS file
-        FROM known JOIN runs USING (run_id) GROUP BY image
+               arg_max({'bytes': bytes, 'modified_at': modified_at, 'settled': settled},
+                       run_number(run_id)) AS file
+        FROM known GROUP BY image
     )
     SELECT listing.position
     FROM listing ANTI JOIN newest
@@ -56,8 +57,8 @@ _GONE: Final = """
         SELECT image,
                arg_max({'bytes': bytes, 'modified_at': modified_at, 'sha256': sha256,
                         'departed': is_departed(reject_stage)},
-                       row_rank(run_number, verdict, reject_code, reject_stage)) AS file
-        FROM known JOIN runs USING (run_id) ANTI JOIN listing USING (image) GROUP BY image
+                       row_rank(run_id, verdict, reject_code, reject_stage)) AS file
+        FROM known ANTI JOIN listing USING (image) GROUP BY image
     ), present AS (
         SELECT sha256, min(image) AS now
         FROM contents SEMI JOIN listing USING (image, bytes, modified_at)
@@ -126,9 +127,9 @@ def pending(
     wanted = key.rows | (ds.field("reject_stage") == DEPARTED_STAGE)
     found: list[pa.Table] = []
     with newest_rows(table, key.survey) as rows:
-        known, runs = partial(scan, rows, columns, wanted), number_runs(rows)
+        known = partial(scan, rows, columns, wanted)
         # Positions instead of rows come back: a second copy of a million files would be 60 MB.
-        for part, answer in _in_parts(_PENDING, listing, known, runs):
+        for part, answer in _in_parts(_PENDING, listing, known):
             positions = answer["position"].to_numpy()
             found.append(part if len(positions) == part.num_rows else part.take(np.sort(positions)))
     return pa.concat_tables(found)
@@ -177,7 +178,6 @@ def gone_images(table: ReportTable, listing: pa.Table, survey: str) -> pa.Table:
         tables = {
             "listing": listing,
             "known": scan(rows, columns),
-            "runs": number_runs(rows),
             "contents": scan(rows, [*KEY_COLUMNS, "sha256"]),
         }
         with open_database(tables) as database:
@@ -189,7 +189,7 @@ def _counted(sql: str, listing: pa.Table, known: Callable[..., ds.Scanner]) -> i
 
 
 def _in_parts(
-    sql: str, listing: pa.Table, known: Callable[..., ds.Scanner], runs: pa.Table | None = None
+    sql: str, listing: pa.Table, known: Callable[..., ds.Scanner]
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Ask about a listing and what is known, a range of names after the other.
 
@@ -197,10 +197,9 @@ def _in_parts(
     range.
 
     Args:
-        sql: Asks about `listing`, which has a `position` besides, `known`, and `runs`.
+        sql: Asks about `listing`, which has a `position` besides, and `known`.
         listing: Files, in any order.
         known: Makes a scanner of the rows whose names are in a range.
-        runs: What `number_runs` returned.
 
     Yields:
         Each part of the sorted listing, and the answer about it; at least one.
@@ -211,8 +210,7 @@ def _in_parts(
     for start in range(0, max(listing.num_rows, 1), size):
         part = listing.slice(start, size)
         keys = part.select(KEY_COLUMNS).append_column("position", pa.array(np.arange(part.num_rows)))
-        within = _range(listing["image"], start, size)
-        yield part, _query_bounded(sql, partial(known, within=within), listing=keys, runs=runs)
+        yield part, _query_bounded(sql, keys, partial(known, within=_range(listing["image"], start, size)))
 
 
 def _range(names: pa.ChunkedArray, start: int, size: int) -> ds.Expression:
@@ -225,17 +223,14 @@ def _range(names: pa.ChunkedArray, start: int, size: int) -> ds.Expression:
     return within
 
 
-def _query_bounded(
-    sql: str, known: Callable[[], ds.Scanner], *, listing: pa.Table, runs: pa.Table | None
-) -> pa.Table:
+def _query_bounded(sql: str, listing: pa.Table, known: Callable[[], ds.Scanner]) -> pa.Table:
     """Answer a query in little memory if it can be done, else in what it takes."""
-    tables = {"listing": listing} if runs is None else {"listing": listing, "runs": runs}
     megabytes = _MEGABYTES_AT_ONCE * max(1, listing.num_rows // _FILES_AT_ONCE)
     try:
-        with open_database({**tables, "known": known()}, megabytes=megabytes) as database:
+        with open_database({"listing": listing, "known": known()}, megabytes=megabytes) as database:
             return database.sql(sql).to_arrow_table()
     except duckdb.OutOfMemoryException:
-        with open_database({**tables, "known": known()}) as database:
+        with open_database({"listing": listing, "known": known()}) as database:
             return database.sql(sql).to_arrow_table()
 
 

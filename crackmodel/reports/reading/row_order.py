@@ -12,9 +12,12 @@ MACROS: Final = f"""
     CREATE MACRO is_departed(stage) AS stage IS NOT DISTINCT FROM '{DEPARTED_STAGE}';
     CREATE MACRO is_passing(verdict, code, stage) AS
         verdict = 'rejected' AND code IS NOT NULL AND code IN ({_CODES}) AND NOT is_departed(stage);
-    CREATE MACRO row_rank(run_number, verdict, code, stage) AS
-        run_number - CASE WHEN is_passing(verdict, code, stage) THEN 1000000000 ELSE 0 END
+    CREATE MACRO run_number(run_id) AS
+        coalesce(TRY_CAST(left(run_id, 8) || substr(run_id, 10, 6) AS BIGINT), 0);
+    CREATE MACRO row_rank(run_id, verdict, code, stage) AS
+        CASE WHEN is_passing(verdict, code, stage) THEN 0 ELSE 100000000000000 END + run_number(run_id)
 """
 """Is an image gone from its survey? May a rejection pass, so that it must not displace what is known of the
-image? Of several rows of an image the one with the highest rank is in the view `latest`. Runs are numbered in
-the order of their names, for `arg_max` takes several times as long by a text as by a number."""
+image? Of several rows of an image the one with the highest rank is in the view `latest`. A run's number is
+the time in its name, see `run_names`; a name that crackmodel did not give comes first. `arg_max` takes
+several times as long by a text as by a number."""

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pyarrow as pa
 import pyarrow.dataset as ds
 
 from crackmodel.reports.reading.dataset import newest_rows
@@ -111,11 +110,6 @@ _UNFAMILIAR: Final = """
 """
 
 
-_RUNS: Final = """
-    SELECT run_id, row_number() OVER (ORDER BY run_id) AS run_number FROM (SELECT DISTINCT run_id FROM known)
-"""
-
-
 def count_rows(table: ReportTable, run_id: str, survey: str | None = None) -> RunCounts:
     """Count the rows that a run committed, by verdict and by reject code.
 
@@ -178,12 +172,6 @@ def rows_by_run(table: ReportTable, survey: str) -> dict[str, int]:
     """
     with newest_rows(table, survey) as rows, open_database({"known": scan(rows, ["run_id"])}) as database:
         return dict(database.sql("SELECT run_id, count(*) FROM known GROUP BY run_id").fetchall())
-
-
-def number_runs(rows: ds.Dataset) -> pa.Table:
-    """Number the runs that have rows in their order: `run_id` and `run_number`."""
-    with open_database({"known": scan(rows, ["run_id"])}) as database:
-        return database.sql(_RUNS).to_arrow_table()
 
 
 def _ask_run(

@@ -10,7 +10,7 @@ VIEWS: Final = {
         SELECT * FROM report
         QUALIFY row_number() OVER (
             PARTITION BY survey, image
-            ORDER BY is_passing(verdict, reject_code, reject_stage), run_id DESC
+            ORDER BY row_rank(run_id, verdict, reject_code, reject_stage) DESC, run_id DESC
         ) = 1
     """,
     "current": "SELECT * FROM latest WHERE NOT is_departed(reject_stage)",
@@ -59,7 +59,8 @@ SUMMARY: Final = """
            count(*) FILTER (verdict = 'rejected' AND NOT is_departed(reject_stage)) AS rejected,
            count(*) FILTER (verdict <> 'rejected' AND ood_score > ood_threshold) AS unfamiliar,
            count(*) FILTER (is_departed(reject_stage)) AS departed,
-           max(run_id) AS last_run, max({'run': run_id, 'at': scored_at}).at AS last_scored
+           arg_max(run_id, run_number(run_id)) AS last_run,
+           max({'run': run_number(run_id), 'at': scored_at}).at AS last_scored
     FROM latest GROUP BY survey ORDER BY survey
 """
 """What a report says of every survey now, for `crackmodel report summary`."""

@@ -20,7 +20,7 @@ from crackmodel.reports.reading.changes import (
 from crackmodel.reports.reading.run_statistics import rows_by_run
 from crackmodel.reports.table import ReportTable
 from tests.reports.conftest import Commit
-from tests.reports.rows import NOON, make_rejected, make_row
+from tests.reports.rows import NOON, make_rejected, make_row, run_name
 
 
 def scored(image: str, probability: float, run: int, **changes: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def scored(image: str, probability: float, run: int, **changes: Any) -> dict[str
         image,
         crack_probability=probability,
         verdict="crack" if probability >= 0.5 else "clear",
-        run_id=f"run-{run}",
+        run_id=run_name(run),
         scored_at=NOON + timedelta(days=run),
         sha256=hashlib.sha256(f"{image} {probability}".encode()).hexdigest(),
     )
@@ -38,7 +38,7 @@ def scored(image: str, probability: float, run: int, **changes: Any) -> dict[str
 
 def compare_run(table: ReportTable, run: int, **settings: Any) -> Changes:
     """Compare a run with those before it, as after nights that told of all of them."""
-    told = {f"run-{number}": 1000 for number in range(run)}
+    told = {run_name(number): 1000 for number in range(run)}
     return compare_unannounced(table, "bridge", told, **settings)
 
 
@@ -71,7 +71,7 @@ def test_known_crack_that_could_not_be_read_for_a_night_is_not_new(
     table: ReportTable, commit: Commit, code: str
 ) -> None:
     commit([scored("a.jpg", 0.9, 1)])
-    commit([make_rejected("a.jpg", code, run_id="run-2", reject_stage="fetch")])
+    commit([make_rejected("a.jpg", code, run_id=run_name(2), reject_stage="fetch")])
     away = compare_run(table, 2)
     commit([scored("a.jpg", 0.9, 3)])
     back = compare_run(table, 3)
@@ -83,7 +83,7 @@ def test_known_crack_that_could_not_be_read_for_a_night_is_not_new(
 def test_new_crack_that_could_not_be_read_again_is_told(table: ReportTable, commit: Commit) -> None:
     commit([scored("a.jpg", 0.1, 1)])
     commit([scored("a.jpg", 0.9, 2)])
-    commit([make_rejected("a.jpg", "unreadable", run_id="run-3", reject_stage="fetch")])
+    commit([make_rejected("a.jpg", "unreadable", run_id=run_name(3), reject_stage="fetch")])
 
     assert compare_run(table, 2).new_cracks == 1
 
@@ -114,7 +114,7 @@ def test_other_surveys_do_not_count(table: ReportTable, commit: Commit) -> None:
     commit([scored("a.jpg", 0.9, 2)])
 
     assert compare_run(table, 2).new_cracks == 1
-    assert rows_by_run(table, "bridge") == {"run-2": 1}
+    assert rows_by_run(table, "bridge") == {run_name(2): 1}
 
 
 def test_runs_that_nobody_told_of_are_told_together(table: ReportTable, commit: Commit) -> None:
@@ -124,7 +124,7 @@ def test_runs_that_nobody_told_of_are_told_together(table: ReportTable, commit: 
 
     changes = compare_run(table, 2, step=0.2)
 
-    assert changes.runs == {"run-2": 3, "run-3": 3}
+    assert changes.runs == {run_name(2): 3, run_name(3): 3}
     assert (changes.rows, changes.cracks, changes.new_cracks, changes.risen) == (5, 3, 2, 1)
     assert {image.image for image in changes.images} == {"first.jpg", "second.jpg", "calm.jpg"}
 
@@ -134,15 +134,15 @@ def test_run_that_has_grown_since_it_was_told_of_is_told_again(table: ReportTabl
     told = rows_by_run(table, "bridge")
     commit([scored("b.jpg", 0.9, 1)])
 
-    assert compare_unannounced(table, "bridge", told).runs == {"run-1": 2}
-    assert compare_unannounced(table, "bridge", {"run-1": 2, "lost-with-the-disk": 7}).runs == {}
+    assert compare_unannounced(table, "bridge", told).runs == {run_name(1): 2}
+    assert compare_unannounced(table, "bridge", {run_name(1): 2, "lost-with-the-disk": 7}).runs == {}
 
 
 def test_crack_that_has_gone_untold_is_not_told(table: ReportTable, commit: Commit) -> None:
     """An interrupted run saw it under one name, the next one under another."""
     commit([scored("a/1.jpg", 0.9, 1, sha256="a" * 64)])
     commit([scored("b/1.jpg", 0.9, 2, sha256="a" * 64)])
-    gone = {"run_id": "run-2", "scored_at": NOON + timedelta(days=2, hours=1), "reject_stage": "list"}
+    gone = {"run_id": run_name(2), "scored_at": NOON + timedelta(days=2, hours=1), "reject_stage": "list"}
     commit([make_rejected("a/1.jpg", "moved", **gone)])
 
     changes = compare_unannounced(table, "bridge", {})
@@ -153,7 +153,7 @@ def test_crack_that_has_gone_untold_is_not_told(table: ReportTable, commit: Comm
 
 def test_image_of_another_name_is_known_by_its_content(table: ReportTable, commit: Commit) -> None:
     commit([scored(f"a/{n}.jpg", 0.9, 1, sha256=str(n) * 64) for n in range(4)])
-    commit([make_rejected("a/broken.jpg", run_id="run-1", sha256=None)])
+    commit([make_rejected("a/broken.jpg", run_id=run_name(1), sha256=None)])
     moved = [scored(f"span-1/{n}.jpg", 0.9, 2, sha256=str(n) * 64) for n in range(4)]
     commit([*moved, scored("span-1/new.jpg", 0.9, 2, sha256="f" * 64), scored("x.jpg", 0.9, 2, sha256=None)])
 

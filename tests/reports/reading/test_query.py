@@ -19,7 +19,7 @@ from crackmodel.reports.schema import REPORT_SCHEMA, TIMESTAMP, TRANSIENT_REJECT
 from crackmodel.reports.table import ReportTable
 from crackmodel.surveys.tiling import tile_grid
 from tests.reports.conftest import Commit
-from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row
+from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row, run_name
 
 
 def rows(table: ReportTable, query: str) -> list[tuple[Any, ...]]:
@@ -33,7 +33,7 @@ def rows(table: ReportTable, query: str) -> list[tuple[Any, ...]]:
 
 def test_report_has_every_row_and_column_with_exact_times(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg"), make_row("b.jpg")])
-    commit([make_row("a.jpg", run_id="run-2")])
+    commit([make_row("a.jpg", run_id=run_name(2))])
     with open_report(table.uri) as report:
         answer = report.sql("SELECT * FROM report")
     assert answer.column_names == REPORT_SCHEMA.names
@@ -43,11 +43,11 @@ def test_report_has_every_row_and_column_with_exact_times(table: ReportTable, co
 
 
 def test_latest_is_the_newest_row_of_each_image(table: ReportTable, commit: Commit) -> None:
-    commit([make_row("a.jpg", run_id="run-2", verdict="crack")])
+    commit([make_row("a.jpg", run_id=run_name(2), verdict="crack")])
     commit([make_row("a.jpg", run_id="run-1"), make_row("b.jpg", run_id="run-1")])
     commit([make_row("a.jpg", survey="tunnel", run_id="run-1")])
     assert rows(table, "SELECT survey, image, run_id FROM latest ORDER BY ALL") == [
-        ("bridge", "a.jpg", "run-2"),
+        ("bridge", "a.jpg", run_name(2)),
         ("bridge", "b.jpg", "run-1"),
         ("tunnel", "a.jpg", "run-1"),
     ]
@@ -58,19 +58,19 @@ def test_a_worker_whose_clock_is_wrong_changes_no_order(
     table: ReportTable, commit: Commit, off: timedelta
 ) -> None:
     for number, wrong in enumerate((timedelta(), off, timedelta())):
-        commit([make_row("a.jpg", run_id=f"run-{number}", bytes=number, scored_at=NOON + wrong)])
+        commit([make_row("a.jpg", run_id=run_name(number), bytes=number, scored_at=NOON + wrong)])
         listing = make_listing(("a.jpg", number, NOON))
         assert pending(table, listing, KEY).num_rows == 0
-        assert rows(table, "SELECT run_id FROM latest") == [(f"run-{number}",)]
+        assert rows(table, "SELECT run_id FROM latest") == [(run_name(number),)]
         if number:
             compact(table, "bridge")
         assert pending(table, listing, KEY).num_rows == 0
-        assert rows(table, "SELECT run_id FROM latest") == [(f"run-{number}",)]
+        assert rows(table, "SELECT run_id FROM latest") == [(run_name(number),)]
 
 
 def test_rejected_are_the_images_that_are_still_unreadable(table: ReportTable, commit: Commit) -> None:
     commit([make_rejected("a.jpg"), make_rejected("b.jpg", "empty")])
-    commit([make_row("a.jpg", run_id="run-2", scored_at=NOON + timedelta(days=1))])
+    commit([make_row("a.jpg", run_id=run_name(2), scored_at=NOON + timedelta(days=1))])
     commit([make_rejected("c.jpg", "moved", reject_stage="list"), make_rejected("d.jpg", reject_stage=None)])
     assert rows(table, "SELECT image, reject_code FROM rejected ORDER BY image") == [
         ("b.jpg", "empty"),
@@ -81,24 +81,24 @@ def test_rejected_are_the_images_that_are_still_unreadable(table: ReportTable, c
 @pytest.mark.parametrize("code", sorted(TRANSIENT_REJECT_CODES - {"moved"}))
 def test_a_passing_rejection_displaces_no_verdict(table: ReportTable, commit: Commit, code: str) -> None:
     commit([make_row("known.jpg", verdict="crack"), make_rejected("bad.jpg")])
-    for run_id in ("run-2", "run-3"):
+    for run_id in (run_name(2), run_name(3)):
         passing = {"run_id": run_id, "reject_stage": "fetch"}
         commit([make_rejected(image, code, **passing) for image in ("known.jpg", "bad.jpg", "new.jpg")])
     newest = [("bad.jpg", "truncated"), ("known.jpg", None), ("new.jpg", code)]
     assert rows(table, "SELECT image, reject_code FROM latest ORDER BY image") == newest
-    assert rows(table, "SELECT run_id FROM latest WHERE image = 'new.jpg'") == [("run-3",)]
+    assert rows(table, "SELECT run_id FROM latest WHERE image = 'new.jpg'") == [(run_name(3),)]
     assert rows(table, "SELECT image FROM rejected ORDER BY image") == [("bad.jpg",), ("new.jpg",)]
     assert rows(table, "SELECT count(*) FROM report") == [(8,)]
     known = ("known.jpg", 1000, NOON)
     assert pending(table, make_listing(known), KEY).num_rows == 1
-    commit([make_rejected("known.jpg", run_id="run-4")])
+    commit([make_rejected("known.jpg", run_id=run_name(4))])
     assert rows(table, "SELECT reject_code FROM latest WHERE image = 'known.jpg'") == [("truncated",)]
 
 
 def test_an_image_that_is_gone_is_in_latest_and_not_in_current(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg", verdict="crack"), make_row("b.jpg", verdict="crack"), make_row("c.jpg")])
-    commit([make_rejected("a.jpg", "vanished", reject_stage="list", run_id="run-2")])
-    commit([make_rejected("b.jpg", "moved", reject_stage="list", run_id="run-2")])
+    commit([make_rejected("a.jpg", "vanished", reject_stage="list", run_id=run_name(2))])
+    commit([make_rejected("b.jpg", "moved", reject_stage="list", run_id=run_name(2))])
     assert rows(table, "SELECT image, verdict FROM latest ORDER BY image") == [
         ("a.jpg", "rejected"),
         ("b.jpg", "rejected"),
@@ -109,13 +109,13 @@ def test_an_image_that_is_gone_is_in_latest_and_not_in_current(table: ReportTabl
 
 def test_summary_and_views_count_the_same(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg", verdict="crack"), make_row("b.jpg"), make_rejected("c.jpg"), make_row("d.jpg")])
-    commit([make_rejected("a.jpg", "unreadable", run_id="run-2", reject_stage="fetch")])
-    commit([make_rejected("d.jpg", "moved", run_id="run-2", reject_stage="list")])
+    commit([make_rejected("a.jpg", "unreadable", run_id=run_name(2), reject_stage="fetch")])
+    commit([make_rejected("d.jpg", "moved", run_id=run_name(2), reject_stage="list")])
     summary = "SELECT images, cracks, clear, rejected, departed, last_run FROM "
-    assert rows(table, f"{summary} ({SUMMARY})") == [(3, 1, 1, 1, 1, "run-2")]
+    assert rows(table, f"{summary} ({SUMMARY})") == [(3, 1, 1, 1, 1, run_name(2))]
     assert rows(table, "SELECT count(*) FROM current") == [(3,)]
     assert rows(table, "SELECT count(*) FROM rejected") == [(1,)]
-    ran = rows(table, "SELECT images, rejected, departed FROM runs WHERE run_id = 'run-2'")
+    ran = rows(table, "SELECT images, rejected, departed FROM runs WHERE run_id <> 'run-1'")
     assert ran == [(1, 1, 1)]
 
 
@@ -123,12 +123,12 @@ def test_runs_are_summed_up(table: ReportTable, commit: Commit) -> None:
     end = NOON + timedelta(minutes=5)
     commit([make_row("a.jpg", scored_at=NOON), make_row("b.jpg", verdict="crack", scored_at=end)])
     commit([make_rejected("c.jpg", scored_at=NOON)])
-    commit([make_row("a.jpg", run_id="run-2", model="m@2", scored_at=end)])
-    commit([make_rejected("b.jpg", "moved", reject_stage="list", run_id="run-3", scored_at=end)])
-    assert rows(table, "SELECT * FROM runs ORDER BY run_id") == [
+    commit([make_row("a.jpg", run_id=run_name(2), model="m@2", scored_at=end)])
+    commit([make_rejected("b.jpg", "moved", reject_stage="list", run_id=run_name(3), scored_at=end)])
+    assert rows(table, "SELECT * FROM runs ORDER BY run_number(run_id)") == [
         ("run-1", "bridge", "m@1", NOON, end, 3, 1, 1, 1, 0),
-        ("run-2", "bridge", "m@2", end, end, 1, 0, 1, 0, 0),
-        ("run-3", "bridge", "m@1", end, end, 0, 0, 0, 0, 1),
+        (run_name(2), "bridge", "m@2", end, end, 1, 0, 1, 0, 0),
+        (run_name(3), "bridge", "m@1", end, end, 0, 0, 0, 0, 1),
     ]
 
 

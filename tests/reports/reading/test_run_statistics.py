@@ -17,7 +17,7 @@ from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.schema import REJECT_CODES
 from crackmodel.reports.table import ReportTable
 from tests.reports.conftest import Commit
-from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row
+from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row, run_name
 
 A = ("a.jpg", 1000, NOON)
 B = ("b.jpg", 1000, NOON)
@@ -74,7 +74,7 @@ def test_rejected_images_are_done_unless_they_are_to_be_retried(table: ReportTab
     commit([make_row("a.jpg"), make_rejected("b.jpg")])
     assert left(table, make_listing(A, B)) == []
     assert left(table, make_listing(A, B), retry_rejected=True) == ["b.jpg"]
-    commit([make_row("b.jpg", run_id="run-2")])
+    commit([make_row("b.jpg", run_id=run_name(2))])
     assert left(table, make_listing(A, B), retry_rejected=True) == []
 
 
@@ -85,7 +85,7 @@ def test_only_what_may_have_been_bad_luck_is_tried_again(
     commit([make_rejected("a.jpg", code)])
     again = ["a.jpg"] if code in {"vanished", "moved", "unreadable", "changed", "scoring_failed"} else []
     assert left(table, make_listing(A)) == again
-    commit([make_row("a.jpg", run_id="run-2")])
+    commit([make_row("a.jpg", run_id=run_name(2))])
     assert left(table, make_listing(A)) == []
 
 
@@ -93,17 +93,17 @@ def test_an_image_that_fell_ill_after_it_was_scored_is_tried_again(
     table: ReportTable, commit: Commit
 ) -> None:
     commit([make_row("a.jpg")])
-    commit([make_rejected("a.jpg", "unreadable", run_id="run-2")])
+    commit([make_rejected("a.jpg", "unreadable", run_id=run_name(2))])
     assert left(table, make_listing(A)) == ["a.jpg"]
 
 
 def test_a_file_that_was_replaced_and_restored_is_scored_again(table: ReportTable, commit: Commit) -> None:
     replaced = ("a.jpg", 2000, NOON + timedelta(days=1))
     commit([make_row("a.jpg", verdict="crack")])
-    commit([make_row("a.jpg", bytes=2000, modified_at=replaced[2], run_id="run-2")])
+    commit([make_row("a.jpg", bytes=2000, modified_at=replaced[2], run_id=run_name(2))])
     assert left(table, make_listing(replaced)) == []
     assert left(table, make_listing(A)) == ["a.jpg"]
-    commit([make_row("a.jpg", verdict="crack", run_id="run-3")])
+    commit([make_row("a.jpg", verdict="crack", run_id=run_name(3))])
     assert left(table, make_listing(A)) == []
     with open_report(table.uri) as report:
         assert report.sql("SELECT verdict FROM latest")["verdict"].to_pylist() == ["crack"]
@@ -112,33 +112,35 @@ def test_a_file_that_was_replaced_and_restored_is_scored_again(table: ReportTabl
 def test_newer_rows_of_another_model_or_tiling_take_nothing_back(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg")])
     for change in ({"model": "m@2"}, {"model_sha256": "b" * 64}, {"preprocess": "other"}):
-        commit([make_rejected("a.jpg", "unreadable", bytes=7, run_id="run-2", **change)])
+        commit([make_rejected("a.jpg", "unreadable", bytes=7, run_id=run_name(2), **change)])
     assert left(table, make_listing(A)) == []
 
 
 def test_a_newer_row_of_another_model_that_says_it_is_gone_counts(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg"), make_row("b.jpg")])
-    commit([make_rejected("a.jpg", "vanished", model_sha256="b" * 64, run_id="run-2", reject_stage="list")])
+    commit(
+        [make_rejected("a.jpg", "vanished", model_sha256="b" * 64, run_id=run_name(2), reject_stage="list")]
+    )
     assert left(table, make_listing(A, B)) == ["a.jpg"]
 
 
 def test_an_image_that_is_gone_is_found_whatever_came_between(table: ReportTable, commit: Commit) -> None:
     """Its file could not be read, or vanished while a run was on, in the night before it was moved."""
     commit([make_row("a.jpg", sha256="a" * 64), make_row("b.jpg", sha256="b" * 64)])
-    passing = {"run_id": "run-2", "reject_stage": "fetch", "sha256": None}
+    passing = {"run_id": run_name(2), "reject_stage": "fetch", "sha256": None}
     commit([make_rejected("a.jpg", "unreadable", **passing), make_rejected("b.jpg", "vanished", **passing)])
-    commit([make_row("c.jpg", sha256="a" * 64, run_id="run-3")])
+    commit([make_row("c.jpg", sha256="a" * 64, run_id=run_name(3))])
     listing = make_listing(("c.jpg", 1000, NOON))
     gone = gone_images(table, listing, "bridge").select(["image", "now"])
     assert gone.to_pylist() == [{"image": "a.jpg", "now": "c.jpg"}, {"image": "b.jpg", "now": None}]
-    departed = {"run_id": "run-3", "reject_stage": "list"}
+    departed = {"run_id": run_name(3), "reject_stage": "list"}
     commit([make_rejected("a.jpg", "moved", **departed), make_rejected("b.jpg", "vanished", **departed)])
     assert gone_images(table, listing, "bridge").num_rows == 0
 
 
 def test_only_files_without_any_row_are_missing(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg"), make_rejected("b.jpg", "vanished")])
-    commit([make_row("a.jpg", bytes=2, run_id="run-2")])
+    commit([make_row("a.jpg", bytes=2, run_id=run_name(2))])
     listing = make_listing(A, B, ("c.jpg", 1000, NOON), ("b.jpg", 999, NOON))
     assert left(table, listing) == ["a.jpg", "b.jpg", "b.jpg", "c.jpg"]
     assert count_missing(table, listing, KEY) == 2
@@ -178,7 +180,7 @@ def test_run_is_counted_by_verdict_and_reject_code(table: ReportTable, commit: C
             make_rejected("f.jpg", "truncated"),
         ]
     )
-    commit([make_row("a.jpg", run_id="run-2")])
+    commit([make_row("a.jpg", run_id=run_name(2))])
     counts = count_rows(table, "run-1")
     assert counts == RunCounts("run-1", 6, 2, 1, 3, {"truncated": 2, "empty": 1})
     assert counts.scored == 3
@@ -196,8 +198,8 @@ def test_a_known_survey_spares_the_others_files(table: ReportTable, commit: Comm
 
 def test_unknown_run_has_no_rows(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg")])
-    assert count_rows(table, "run-7") == RunCounts("run-7", 0, 0, 0, 0, {})
-    assert top_images(table, "run-7") == ()
+    assert count_rows(table, run_name(7)) == RunCounts(run_name(7), 0, 0, 0, 0, {})
+    assert top_images(table, run_name(7)) == ()
 
 
 def test_top_images_come_worst_first_with_their_worst_tile(table: ReportTable, commit: Commit) -> None:
@@ -211,7 +213,7 @@ def test_top_images_come_worst_first_with_their_worst_tile(table: ReportTable, c
             make_rejected("bad.jpg"),
         ]
     )
-    commit([make_row("other.jpg", crack_probability=1.0, run_id="run-2")])
+    commit([make_row("other.jpg", crack_probability=1.0, run_id=run_name(2))])
     assert top_images(table, "run-1", 2) == (
         TopImage("bridge", "b.jpg", 0.75, 0.5, 2, 2, 2),
         TopImage("bridge", "a.jpg", 0.75, 0.0, 1, 1, None),
