@@ -33,7 +33,7 @@ from PIL import (
 from crackmodel.errors import ImageRejected
 from crackmodel.surveys import jpeg_structure
 from crackmodel.surveys.decode_limits import DEFAULT_LIMITS, DecodeLimits
-from crackmodel.surveys.exif import ImageMetadata, read_exif_block, read_metadata, read_orientation
+from crackmodel.surveys.exif import ImageMetadata, read_metadata, read_orientation
 from crackmodel.text import one_line
 
 Pixels = npt.NDArray[np.uint8]
@@ -121,7 +121,7 @@ def read_photograph(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple
         ImageRejected: As `decode_image`; metadata never reject a picture.
     """
     pixels, header = _decode(data, limits)
-    return pixels, read_metadata(data) if header is None else read_exif_block(header.exif)
+    return pixels, read_metadata(data, header)
 
 
 def _decode(data: bytes, limits: DecodeLimits) -> tuple[Pixels, jpeg_structure.JpegHeader | None]:

@@ -60,29 +60,19 @@ class ImageMetadata:
     camera: str | None = None
 
 
-NO_METADATA: Final = ImageMetadata()
-
-
-def read_metadata(data: bytes) -> ImageMetadata:
+def read_metadata(data: bytes, header: jpeg_structure.JpegHeader | None = None) -> ImageMetadata:
     """Read capture time, position and camera from a file's Exif tags; no pixel is decoded.
 
     Args:
         data: The bytes of a JPEG, PNG, TIFF or WebP file; anything else has no metadata.
+        header: A JPEG's, where it has been read already.
 
     Returns:
         What is there and possible. Broken tags are nulls, never an error.
     """
-    return _metadata(_guarded(lambda: _read_exif(data)))
-
-
-def read_exif_block(block: bytes | None) -> ImageMetadata:
-    """Read the same from the TIFF block of a JPEG's Exif segment."""
-    return NO_METADATA if block is None else _metadata(_guarded(lambda: _parse(block)))
-
-
-def _metadata(exif: Image.Exif | None) -> ImageMetadata:
+    exif = _guarded(lambda: _read_exif(data, header))
     if exif is None:
-        return NO_METADATA
+        return ImageMetadata()
     base: _Tags = _guarded(lambda: dict(exif)) or {}
     taken: _Tags = _guarded(lambda: exif.get_ifd(ExifTags.IFD.Exif)) or {}
     place: _Tags = _guarded(lambda: exif.get_ifd(ExifTags.IFD.GPSInfo)) or {}
@@ -134,10 +124,14 @@ def _guarded(read: Callable[[], _Value | None]) -> _Value | None:
         return None
 
 
-def _read_exif(data: bytes) -> Image.Exif | None:
+def _read_exif(data: bytes, header: jpeg_structure.JpegHeader | None) -> Image.Exif | None:
     if data.startswith(b"\xff\xd8\xff"):
-        block = jpeg_structure.read_header(data).exif
-        return None if block is None else _parse(block)
+        block = (header or jpeg_structure.read_header(data)).exif
+        if block is None:
+            return None
+        exif = Image.Exif()
+        exif.load(b"Exif\x00\x00" + block)
+        return exif
     # The plugins themselves, not Image.open: that would refuse large pictures, which are not decoded here.
     stream = io.BytesIO(data)
     if data.startswith(b"\x89PNG"):
@@ -148,12 +142,6 @@ def _read_exif(data: bytes) -> Image.Exif | None:
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP" and b"EXIF" in data:
         return WebPImagePlugin.WebPImageFile(stream).getexif()
     return None
-
-
-def _parse(block: bytes) -> Image.Exif:
-    exif = Image.Exif()
-    exif.load(b"Exif\x00\x00" + block)
-    return exif
 
 
 def _capture_time(tags: _Tags) -> datetime | None:

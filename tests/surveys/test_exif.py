@@ -17,7 +17,7 @@ from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
 from crackmodel.surveys.decoding import decode_image
-from crackmodel.surveys.exif import NO_METADATA, ImageMetadata, read_metadata, read_orientation
+from crackmodel.surveys.exif import ImageMetadata, read_metadata, read_orientation
 
 Pixels = npt.NDArray[np.uint8]
 Encode = Callable[..., bytes]
@@ -125,13 +125,13 @@ def test_invalid_exif_gives_nulls_and_the_picture_still_decodes(shared_data: Pat
     assert len(paths) == 7
     for path in paths:
         data = path.read_bytes()
-        assert read_metadata(data) == NO_METADATA
+        assert read_metadata(data) == ImageMetadata()
         assert decode_image(data).size
 
 
 def test_a_patch_without_exif_claims_nothing(shared_data: Path) -> None:
     path = next((shared_data / "metu" / "test" / "Positive").iterdir())
-    assert read_metadata(path.read_bytes()) == NO_METADATA
+    assert read_metadata(path.read_bytes()) == ImageMetadata()
 
 
 # ---------------------------------------------------------------- formats
@@ -153,12 +153,12 @@ def test_claims_are_read_from_every_format_that_has_them(kind: str, concrete: Pi
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
 def test_a_picture_without_tags_claims_nothing(kind: str, concrete: Pixels, encode: Encode) -> None:
-    assert read_metadata(encode(concrete, kind)) == NO_METADATA
+    assert read_metadata(encode(concrete, kind)) == ImageMetadata()
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\neXIf", b"II*\x00", b"notes"])
 def test_what_is_no_picture_claims_nothing(content: bytes) -> None:
-    assert read_metadata(content) == NO_METADATA
+    assert read_metadata(content) == ImageMetadata()
 
 
 # ---------------------------------------------------------------- time
