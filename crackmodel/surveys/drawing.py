@@ -50,10 +50,8 @@ def draw_slab(rng: np.random.Generator, height: int, width: int, cement: int = 0
         uint8 [height, width, 3] RGB.
     """
     shade = _broad_clouds(rng, height, width, ((900, 8.0), (300, 5.0), (90, 4.0), (40, 2.5)))
-    shade += 2.6 * _clouds(rng, height, width, 11) + 5.0 * _grain(rng, height, width)
-    shade += _slope(rng, height, width)
-    _add_streaks(rng, shade)
-    _add_specks(rng, shade)
+    sand = rng.standard_normal((height, width), dtype=np.float32)
+    shade += 2.6 * _clouds(rng, height, width, 11) + 19.5 * cv2.GaussianBlur(sand, (0, 0), 1.1)
     _add_pores(rng, shade)
     warmth = _broad_clouds(rng, height, width, ((400, 1.6),))
     pixels = np.empty((height, width, 3), dtype=np.uint8)
@@ -199,76 +197,23 @@ def _clouds(rng: np.random.Generator, height: int, width: int, cell: int) -> Fie
     return np.asarray(smooth[y : y + height, x : x + width], dtype=np.float32)
 
 
-def _grain(rng: np.random.Generator, height: int, width: int) -> Field:
-    """Return fine sand, float32 [height, width], of unit strength."""
-    sand = rng.standard_normal((height, width), dtype=np.float32)
-    return np.asarray(cv2.GaussianBlur(sand, (0, 0), 1.1) * 3.9, dtype=np.float32)
-
-
-def _slope(rng: np.random.Generator, height: int, width: int) -> Field:
-    """Return the light's fall-off across the picture, float32 [height, width]."""
-    across, down = rng.uniform(-9, 9, 2)
-    x = np.linspace(-across, across, width, dtype=np.float32)
-    y = np.linspace(-down, down, height, dtype=np.float32)
-    return x[None, :] + y[:, None]
-
-
 def _wave(rng: np.random.Generator, count: int, cell: int) -> Field:
     """Return a smooth random course, float32 [count], of unit strength."""
     return np.asarray(_clouds(rng, 1, count, cell)[0], dtype=np.float32)
 
 
-def _add_streaks(rng: np.random.Generator, shade: Field) -> None:
-    """Let water run down: soft vertical stains, wide enough that none looks like a crack."""
-    height, width = shade.shape
-    streaks = _wave(rng, width, 70)[None, :] * np.linspace(1, 0.2, height, dtype=np.float32)[:, None]
-    shade -= 2.5 * np.clip(streaks, 0, None)
-
-
-def _add_specks(rng: np.random.Generator, shade: Field) -> None:
-    """Let sand grains shine through: faint light and dark dots of a pixel or three."""
-    specks = np.zeros(shade.shape, dtype=np.uint8)
-    for tone in (20, 60):
-        _scatter(rng, specks, rng.poisson(shade.size / 2500), (0.7, 0.5, 2.5), (tone, tone + 25))
-    shade += (
-        0.55
-        * _soft(specks, 0.7)
-        * 255
-        * np.where(_clouds(rng, shade.shape[0], shade.shape[1], 25) > 0, 1, -0.6)
-    )
-
-
 def _add_pores(rng: np.random.Generator, shade: Field) -> None:
-    """Punch the holes that air bubbles leave at the formwork, most of them a few pixels across."""
+    """Add the holes that air bubbles leave at the formwork, most a few pixels across."""
     holes = np.zeros(shade.shape, dtype=np.uint8)
-    _scatter(rng, holes, rng.poisson(shade.size / 4500), (1.0, 0.9, 4.5), (90, 230))
+    height, width = shade.shape
+    for _ in range(rng.poisson(shade.size / 4500)):
+        axes = min(1 + rng.exponential(0.9), 4.5) * rng.uniform(0.8, 1.25, 2)
+        centre, axes = (
+            np.rint(each * 2**_SUBPIXEL).astype(int).tolist()
+            for each in (rng.uniform((0, 0), (width, height)), axes)
+        )
+        tone, turn = int(rng.integers(90, 230)), float(rng.uniform(0, 180))
+        cv2.ellipse(holes, centre, axes, turn, 0, 360, tone, -1, cv2.LINE_AA, _SUBPIXEL)
     depth = 56 * _soft(holes, 0.8)
     shade -= depth
     shade += 0.25 * np.roll(depth, (1, 1), axis=(0, 1))
-
-
-def _scatter(
-    rng: np.random.Generator,
-    mask: Pixels,
-    count: int,
-    radius: tuple[float, float, float],
-    tones: tuple[int, int],
-) -> None:
-    """Strew small ellipses over a mask; `radius` is the least, the mean above it, and the most, in pixels."""
-    least, mean, most = radius
-    height, width = mask.shape
-    for _ in range(count):
-        axes = min(least + rng.exponential(mean), most) * rng.uniform(0.8, 1.25, 2)
-        centre = rng.uniform((0, 0), (width, height))
-        cv2.ellipse(
-            mask,
-            np.rint(centre * 2**_SUBPIXEL).astype(int).tolist(),
-            np.rint(axes * 2**_SUBPIXEL).astype(int).tolist(),
-            float(rng.uniform(0, 180)),
-            0,
-            360,
-            int(rng.integers(*tones)),
-            -1,
-            cv2.LINE_AA,
-            _SUBPIXEL,
-        )
