@@ -142,7 +142,7 @@ def build_network(weights: Path | None) -> keras.Model:
 
 
 def build_head() -> keras.Model:
-    """Build the classifier on pooled features: float32 [n, 1280] -> float32 [n, 2], softmax."""
+    """Build the softmax head on pooled features, [n, 1280] to [n, 2]."""
     import keras
 
     features = keras.Input((FEATURES,), name="pooled")
@@ -171,7 +171,7 @@ def attach_head(backbone: keras.Model, head: keras.Model) -> keras.Model:
 
 
 def with_features(network: keras.Model) -> keras.Model:
-    """Let a network tell the pooled features that its verdict comes from, beside the verdict.
+    """Give a network its pooled features as a second output.
 
     Args:
         network: From `build_network` or `attach_head`, or a `model.keras`; its layers are shared.

@@ -1,4 +1,4 @@
-"""Draw what surveys show besides concrete: vegetation, gravel, roofs, bricks, planks, wires, sky.
+"""Drawn scenes without concrete, such as vegetation, gravel, roofs and sky.
 
 Not pictures of anything; textures, colours and edges that no close-up of concrete has. In fine-tuning they
 stand among the clear tiles, so that "dark, thin and rough" alone does not become a crack. Everything is a
@@ -25,7 +25,7 @@ _SHIFT: Final = 4
 
 
 def draw_scene(rng: np.random.Generator, edge: int) -> Pixels:
-    """Draw one random scene without concrete, or two that meet in a straight edge.
+    """Draw one random scene without concrete, or two side by side.
 
     Args:
         rng: Source of all randomness.
@@ -54,14 +54,14 @@ def _any_scene(rng: np.random.Generator, edge: int) -> Field:
 
 
 def clouds(rng: np.random.Generator, edge: int, cell: float, stretch: float = 1.0) -> Field:
-    """Return smooth noise, float32 [edge, edge], of about unit strength: `cell` wide, `stretch` as high."""
+    """Return smooth noise of about unit strength, [edge, edge]: blobs `cell` wide, `stretch` as high."""
     rows, columns = int(edge / (cell * stretch)) + 2, int(edge / cell) + 2
     coarse = rng.standard_normal((rows, columns), dtype=np.float32)
     return np.asarray(cv2.resize(coarse, (edge, edge), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
 def half_plane(rng: np.random.Generator, edge: int, softness: float) -> Field:
-    """Return float32 [edge, edge] that rises from 0 to 1 over a straight edge, `softness` pixels wide."""
+    """Return a ramp from 0 to 1 over a random straight edge, `softness` pixels wide."""
     angle = rng.uniform(0, 2 * np.pi)
     ys, xs = np.mgrid[0:edge, 0:edge].astype(np.float32) - edge / 2
     distance = xs * np.cos(angle) + ys * np.sin(angle) - rng.uniform(-0.35, 0.35) * edge
@@ -69,7 +69,7 @@ def half_plane(rng: np.random.Generator, edge: int, softness: float) -> Field:
 
 
 def litter(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Put straight lines, bolts, stains or marks on a surface: dark or light things that are no cracks.
+    """Draw lines, bolts, stains or marks that are no cracks.
 
     Args:
         pixels: uint8 [edge, edge, 3] RGB; not changed.
@@ -130,7 +130,7 @@ def _board_joints(rng: np.random.Generator, mask: Pixels) -> None:
 
 
 def _colour(rng: np.random.Generator, *, green: float = 0.3) -> Field:
-    """Return a random RGB, float32 [3]: with probability `green` one of leaves, else earth, grey or any."""
+    """Return a random colour, float32 [3]: of leaves with probability `green`."""
     luck = rng.random()
     level = rng.uniform(30, 220)
     if luck < green:
@@ -146,7 +146,7 @@ def _colour(rng: np.random.Generator, *, green: float = 0.3) -> Field:
 
 
 def _noise(rng: np.random.Generator, edge: int) -> Field:
-    """Noise over all scales, in the colours of earth and leaves: ground, rubble, trees from afar."""
+    """Noise of all scales: ground, rubble, distant trees."""
     slope, stretch = rng.uniform(-0.3, 1.2), rng.choice([1.0, rng.uniform(1.5, 6)])
     fields = [(cell**slope) * clouds(rng, edge, cell, stretch) for cell in (1.5, 3.0, 6.0, 12.0, 30.0, 70.0)]
     rough = np.sum(fields, axis=0)
@@ -197,7 +197,7 @@ def _leaves(rng: np.random.Generator, edge: int) -> Field:
 
 
 def _gravel(rng: np.random.Generator, edge: int) -> Field:
-    """Stones side by side with dark gaps: cells around random points, each in its own shade."""
+    """Stones with dark gaps: cells around random points."""
     size = rng.uniform(4, 36)
     seeds = np.full((edge, edge), 255, np.uint8)
     ys, xs = rng.integers(0, edge, (2, max(int(edge**2 / size**2), 4)))
@@ -210,7 +210,7 @@ def _gravel(rng: np.random.Generator, edge: int) -> Field:
 
 
 def _bricks(rng: np.random.Generator, edge: int) -> Field:
-    """Rows of bricks, slabs, tiles or shingles with joints, seen at any angle."""
+    """Rows of bricks, slabs or shingles at any angle."""
     high = rng.uniform(8, 60)
     wide = high * rng.uniform(1, 4)
     joint, angle = rng.uniform(0.8, 5), rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)])
@@ -243,7 +243,7 @@ def _grain(rng: np.random.Generator, edge: int) -> Field:
 
 
 def _sheet(rng: np.random.Generator, edge: int) -> Field:
-    """Smooth surfaces with few edges: sky, water, painted roofs, wires and masts in front of them."""
+    """Smooth surfaces, some with wires: sky, water, painted roofs."""
     ys, xs = np.mgrid[0:edge, 0:edge].astype(np.float32) / edge - 0.5
     slope = xs * rng.uniform(-0.4, 0.4) + ys * rng.uniform(-0.4, 0.4)
     grain = rng.uniform(0, 0.05) * clouds(rng, edge, rng.uniform(1, 30))

@@ -1,4 +1,4 @@
-"""Thin, faint cracks on clear surfaces: what training sets of wide cracks do not show.
+"""Thin, faint cracks on clear surfaces, which training sets lack.
 
 A hairline's course is the middle line of a real, wide crack, seen from further away, or a drawn one. Its
 depth goes by the grain of the surface that it lies on: from hardly above it to unmistakable. Everything is
@@ -28,7 +28,7 @@ _CROSS: Final = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
 def hairline_course(tile: Tile, rng: np.random.Generator) -> Mask:
-    """Return the course of a thin crack, float32 [edge, edge] from 0 to 1.
+    """Return the course of a thin crack as a mask.
 
     Args:
         tile: uint8 [edge, edge, 3] RGB with a crack whose middle line may be taken.
@@ -46,7 +46,7 @@ def hairline_course(tile: Tile, rng: np.random.Generator) -> Mask:
 
 
 def _own_course(tile: Tile, rng: np.random.Generator) -> Mask:
-    """Thin the tile's crack to its middle line, shrink it and continue it by mirrors."""
+    """Thin the tile's crack to its middle line, and shrink it."""
     edge = tile.shape[0]
     grey = tile.mean(axis=2, dtype=np.float32)
     depth = np.clip(1 - grey / np.maximum(cv2.blur(grey, (61, 61)), 1), 0, None)
@@ -122,7 +122,7 @@ def open_hairline(tile: Tile, course: Mask, rng: np.random.Generator) -> Tile:
 
 
 def _normalised(course: npt.NDArray[Any]) -> Mask:
-    """Bring a blurred course back to about 1: a thin line loses most of its depth to a blur."""
+    """Scale a blurred course back to a depth of about 1."""
     seen = course[course > 0.02]
     deepest = float(np.percentile(seen, 90)) if seen.size else 1.0
     return np.asarray(np.clip(course / max(deepest, 0.1), 0, 1.2), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Other surfaces from the clear tiles at hand: seen from elsewhere, rougher, lit from the side, with marks.
+"""Other surfaces made from clear tiles: distance, roughness, side light.
 
 A training set shows the concrete of a few places. What differs elsewhere is mostly the scale of its grain and
 the relief that a low sun shows: trowel marks, broom finish, pits, dents. None of it is a crack, and
@@ -21,7 +21,9 @@ __all__ = ["recede", "relief", "roughen"]
 
 
 def recede(tile: Tile, rng: np.random.Generator) -> Tile:
-    """Show a surface from 1 to 3 times as far, continued by mirrors, or from up to twice as near.
+    """Show a surface from another distance.
+
+    It is up to 3 times as far, continued by mirrors, or up to twice as near.
 
     Args:
         tile: uint8 [edge, edge, 3] RGB, a clear surface.
@@ -44,7 +46,7 @@ def recede(tile: Tile, rng: np.random.Generator) -> Tile:
 
 
 def relief(tile: Tile, rng: np.random.Generator) -> Tile:
-    """Light a surface from one side: bumps, trowel marks, dents and pits with a dark and a bright flank.
+    """Light a surface with bumps, dents and pits from one side.
 
     Args:
         tile: uint8 [edge, edge, 3] RGB.
@@ -78,7 +80,7 @@ def relief(tile: Tile, rng: np.random.Generator) -> Tile:
 
 
 def roughen(tile: Tile, rng: np.random.Generator) -> Tile:
-    """Give a surface grain of many scales, pits, pale aggregate or the grooves of a broom."""
+    """Give a surface grain, pits, pale aggregate or broom grooves."""
     edge = tile.shape[0]
     grain = np.zeros((edge, edge), np.float32)
     for cell in (1.5, 3.0, 6.0, 15.0, 40.0):

@@ -1,4 +1,4 @@
-"""Random variations of tiles, for fine-tuning: what another camera, distance, surface or day would have made.
+"""Random variations of tiles for fine-tuning.
 
 Every function takes its random generator as an argument, seeded by (seed, epoch, sample): a sample's
 variation does not depend on the batch, the order or the number of workers. `replace_tile` comes first: it
@@ -99,7 +99,7 @@ def augment_tile(tile: Tile, rng: np.random.Generator, companions: Sequence[Tile
 def replace_tile(
     tile: Tile, cracked: bool, rng: np.random.Generator, companions: Sequence[Tile], how: Augmentation
 ) -> Tile:
-    """Put something harder of the same class in a tile's place, or leave it as it is.
+    """Replace a tile by a harder one of its class, sometimes.
 
     Args:
         tile: uint8 [edge, edge, 3] RGB.
@@ -121,7 +121,7 @@ def replace_tile(
 
 
 def other_surface(tile: Tile, rng: np.random.Generator, how: Augmentation) -> Tile:
-    """Make another surface of a clear tile; cracked and clear ones get it alike."""
+    """Make another surface of a clear tile."""
     made = turn(tile, rng)
     if rng.random() < how.recede:
         made = recede(made, rng)
@@ -133,7 +133,7 @@ def other_surface(tile: Tile, rng: np.random.Generator, how: Augmentation) -> Ti
 
 
 def collage(tile: Tile, companions: Sequence[Tile], rng: np.random.Generator) -> Tile:
-    """Put a tile and three companions into a 2 x 2 collage of the tile's own size, in random order.
+    """Put four tiles into a 2 x 2 collage of one tile's size.
 
     The companions take the tile's mean colour, but for a rest of 30 %: a collage of dark and bright
     squares would teach that dark areas with hard edges are never cracks.
@@ -151,7 +151,7 @@ def collage(tile: Tile, companions: Sequence[Tile], rng: np.random.Generator) ->
 
 
 def zoom(tile: Tile, rng: np.random.Generator) -> Tile:
-    """Enlarge a random window of 70 to 100 % of the edge to the whole tile."""
+    """Enlarge a random window of the tile."""
     edge = tile.shape[0]
     window = round(edge * rng.uniform(0.7, 1.0))
     top, left = rng.integers(0, edge - window + 1, 2)
@@ -176,7 +176,7 @@ def relight(tile: Tile, rng: np.random.Generator) -> Tile:
 
 
 def cast_shadow(tile: Tile, rng: np.random.Generator) -> Tile:
-    """Darken one side of a random straight line by 15 to 60 %, with an edge of 1 to 30 pixels."""
+    """Darken one side of a random straight line."""
     edge = tile.shape[0]
     angle = rng.uniform(0, 2 * np.pi)
     ys, xs = np.mgrid[0:edge, 0:edge].astype(np.float32) - edge / 2
@@ -186,7 +186,7 @@ def cast_shadow(tile: Tile, rng: np.random.Generator) -> Tile:
 
 
 def compress(tile: Tile, quality: int) -> Tile:
-    """Send the tile through a JPEG of the given quality (1 to 100)."""
+    """Compress the tile as a JPEG of a quality from 1 to 100."""
     _, encoded = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), dtype=np.uint8)
 

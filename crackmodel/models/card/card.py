@@ -1,4 +1,4 @@
-"""The card of a model version: where it comes from, what it can do, and what its files must hash to."""
+"""The card of a model version: origin, metrics, and hashes of files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEST_OF: Final = "test:"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a data set: how many images, and how many of them show a crack."""
+    """Images of a part of a data set, and those with a crack."""
 
     images: int
     cracks: int
@@ -29,7 +29,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class SetRecord:
-    """One of the data sets that a model learnt from; see `DataRecord` for the fields.
+    """One of several training sets; see `DataRecord` for the fields.
 
     `fingerprint` is over the paths within this set, so it is the same whatever it was combined with.
     """
@@ -46,7 +46,7 @@ class SetRecord:
 
 @dataclass(frozen=True, slots=True)
 class DataRecord:
-    """What a model learnt from.
+    """The data that a model was trained on.
 
     Attributes:
         name: The data set's name; never a path of the machine it was trained on.
@@ -159,7 +159,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class SplitScore:
-    """What is reached on the test part of one way of splitting the data.
+    """The score on the test part of one way of splitting.
 
     Attributes:
         kind: `random` or `grouped`.
@@ -190,7 +190,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """From which probability on a tile is a crack, and how that was chosen; for which recall, if for one."""
+    """The lowest probability of a crack verdict, and how it was chosen."""
 
     value: float
     chosen: str
@@ -199,7 +199,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Int8Check:
-    """How the int8 model compares with the float model on one labelled set, at the model's threshold.
+    """The int8 model against the float model on one labelled set.
 
     Attributes:
         images: Compared.
@@ -233,7 +233,7 @@ class Int8Record:
 
 @dataclass(frozen=True, slots=True)
 class OodRecord:
-    """From which distance on a tile is unlike the training images, and how that is measured and was chosen.
+    """The threshold of out-of-distribution detection, and how it was chosen.
 
     Attributes:
         method: What the distance is.
@@ -268,7 +268,7 @@ class Card:
         class_names: Order of the network's outputs.
         input_edge: Edge in pixels of the tile that the network sees.
         preprocess: The preprocessing's fingerprint.
-        data: What it learnt from.
+        data: What it was trained on.
         training: How.
         metrics: By set: `validation`, `test`, `test:NAME` for each of several data sets' images in the test
             part, and the names of further sets.
@@ -282,7 +282,7 @@ class Card:
         splits: Scores on either way of splitting, the training's own first; empty in cards from before these
             were measured.
         files: Every file of the version but the card itself.
-        ood: How images unlike the training images are told, with `ood.npz`; null in cards from before this
+        ood: The out-of-distribution threshold, which goes with `ood.npz`; null in cards from before it
             was measured.
         format: Of this card.
     """

@@ -6,7 +6,7 @@ from crackmodel.models.card.card import Card, SplitScore
 
 
 def card_to_markdown(card: Card) -> str:
-    """Write what a reader wants to know first: data, metrics by set, threshold, limits."""
+    """Write data, metrics by set, threshold and limits."""
     lines = [
         f"# {card.name}@{card.version}",
         "",

@@ -21,7 +21,7 @@ METRIC_NAMES: Final[Mapping[str, str]] = {
 
 
 def metric_text(metrics: Metrics, name: str) -> str:
-    """Write a metric with its interval, such as `0.9965 (0.9940 to 0.9985)`; a dash where it is undefined."""
+    """Write a metric with its interval; a dash where it is undefined."""
     value = getattr(metrics, name)
     if value is None:
         return "-"

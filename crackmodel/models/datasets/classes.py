@@ -1,4 +1,4 @@
-"""Which of a data set's two classes shows cracks."""
+"""The class of cracks of a data set."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ POSITIVE_NAMES: Final = frozenset(
 def positive_class(
     root: Path, names: Sequence[str], positive: str | None, kind: str, also: Sequence[str] = ()
 ) -> str:
-    """Say which class means cracks.
+    """Find the class that means cracks.
 
     Args:
-        root: The data set, for complaints.
+        root: The data set, for error messages.
         names: Its two classes.
         positive: What the user said about this data set.
-        kind: What a class is here, for complaints.
+        kind: The word for a class in error messages.
         also: Names that mean cracks wherever they occur; they go before the well-known ones.
 
     Raises:
-        DatasetError: There is no such class, or no telling which one it is.
+        DatasetError: There is no such class, or it is not clear which one it is.
     """
     if positive is not None:
         if positive not in names:

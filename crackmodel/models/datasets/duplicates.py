@@ -1,4 +1,4 @@
-"""Images of a data set that are the same, byte for byte or to the eye."""
+"""Duplicates and near-duplicates in a data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLOCK: Final = 2000
 
 
 def refuse_two_labels(files: Sequence[str], sha256: Sequence[str], labels: npt.NDArray[np.integer]) -> None:
-    """Refuse a data set that calls the same picture a crack and clear.
+    """Refuse a data set that labels one picture both ways.
 
     Args:
         files: Relative paths.
@@ -31,13 +31,13 @@ def refuse_two_labels(files: Sequence[str], sha256: Sequence[str], labels: npt.N
         DatasetError: Some files have the same bytes and different labels; the message lists them.
     """
     first: dict[str, int] = {}
-    torn: dict[str, list[int]] = {}
+    conflicts: dict[str, list[int]] = {}
     for row, digest in enumerate(sha256):
         earlier = first.setdefault(digest, row)
         if labels[earlier] != labels[row]:
-            torn.setdefault(digest, [earlier]).append(row)
-    if torn:
-        pairs = [" = ".join(files[row] for row in rows) for rows in torn.values()]
+            conflicts.setdefault(digest, [earlier]).append(row)
+    if conflicts:
+        pairs = [" = ".join(files[row] for row in rows) for rows in conflicts.values()]
         more = f"; and {len(pairs) - _LISTED} more" if len(pairs) > _LISTED else ""
         raise DatasetError(
             f"{len(pairs)} pictures are in both classes, byte for byte: {'; '.join(pairs[:_LISTED])}{more}.",
@@ -48,10 +48,11 @@ def refuse_two_labels(files: Sequence[str], sha256: Sequence[str], labels: npt.N
 def near_duplicate_links(
     features: npt.NDArray[np.float32], similarity: float = NEAR_DUPLICATE
 ) -> npt.NDArray[np.int64]:
-    """Find the images that look alike, and whatever hangs together through them.
+    """Find clusters of images that look alike.
 
-    Every image is compared with every other, a block with a block at a time. Frames of one film are all
-    alike: their pairs would fill the memory, so what two blocks join is reduced to clusters at once.
+    Images that are alike through others are in one cluster too. Every image is compared with every other, a
+    block with a block at a time. Frames of one film are all alike: their pairs would fill the memory, so what
+    two blocks join is reduced to clusters at once.
 
     Args:
         features: float32 [n, d] of the backbone.
@@ -85,7 +86,7 @@ def share_with_twin(
     others: npt.NDArray[np.int64],
     similarity: float = NEAR_DUPLICATE,
 ) -> float:
-    """Say which share of some images has a near-duplicate among others.
+    """Compute the share of images with a near-duplicate among others.
 
     Args:
         features: float32 [n, d] of the backbone.
@@ -108,7 +109,7 @@ def share_with_twin(
 def cluster(
     count: int, names: Sequence[Sequence[str]], pairs: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Join images that share a name or are a pair, and whatever hangs together through them.
+    """Join images that share a name or are a pair, transitively.
 
     Args:
         count: How many images.

@@ -1,4 +1,4 @@
-"""Groups of images that belong together, and parts of a split that are made of whole groups."""
+"""Groups of images, and splits made of whole groups."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def name_groups(
     groups: Sequence[str] | None,
     ungrouped: npt.NDArray[np.bool_] | None,
 ) -> tuple[tuple[str, ...], str]:
-    """Name the group of every image; images with the same bytes are in the same one.
+    """Name the group of every image.
 
     Args:
         group_by: See `splitting.SplitRule`.
@@ -61,7 +61,7 @@ def name_groups(
 
 
 def groups_by(pattern: str, files: Sequence[str]) -> list[str]:
-    """Name each image's group by what the first capture group of an expression finds in its name.
+    """Name each image's group by a regular expression.
 
     Args:
         pattern: Checked by `splitting.SplitRule.check`.
@@ -86,7 +86,9 @@ def groups_by(pattern: str, files: Sequence[str]) -> list[str]:
 def split_groups(
     groups: Sequence[str], labels: npt.NDArray[np.integer], seed: int, strata: npt.NDArray[np.integer]
 ) -> Split:
-    """Give each group, large ones first, to the part where it does least harm to shares and classes.
+    """Divide groups so that shares and classes come out right.
+
+    Large groups come first; each goes to the part where it adds least to the chi-square of shares and strata.
 
     Args:
         groups: Each image's group.
@@ -102,14 +104,14 @@ def split_groups(
     """
     names, member = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
     counts = _count(member, labels, len(names), 2)
-    strewn = _count(member, strata, len(names), int(strata.max()) + 1)
-    wanted = np.maximum(np.outer(SHARES, strewn.sum(axis=0)), 1e-9).tolist()
-    have = [[0.0] * strewn.shape[1] for _ in SHARES]
+    spread = _count(member, strata, len(names), int(strata.max()) + 1)
+    wanted = np.maximum(np.outer(SHARES, spread.sum(axis=0)), 1e-9).tolist()
+    have = [[0.0] * spread.shape[1] for _ in SHARES]
     shuffled = np.random.default_rng(seed).permutation(len(names))
     order = shuffled[np.argsort(-counts[shuffled].sum(axis=1), kind="stable")]
     part_of = np.empty(len(names), np.int64)
     for group in order:
-        size = strewn[group].tolist()
+        size = spread[group].tolist()
         # The growth of chi-square, (have - wanted)^2 / wanted, summed over classes and data sets.
         harm = [
             sum(n * (2 * (h - w) + n) / w for n, h, w in zip(size, have[part], wanted[part], strict=True))
@@ -138,7 +140,7 @@ def _count(
 
 
 def _fill(part_of: npt.NDArray[np.int64], counts: npt.NDArray[np.float64]) -> bool:
-    """Give parts that lack a class the smallest group with it that another part can spare.
+    """Give a part that lacks a class a small group of another part.
 
     With a dozen structures the small parts would stay empty: any group is too large for them. Small parts
     that are too large serve better than none.

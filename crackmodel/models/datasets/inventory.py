@@ -1,4 +1,4 @@
-"""What was read of the data sets: the usable images, the files that were left out, the fingerprints."""
+"""The summary of the data sets of a training."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class DatasetRead:
 def summarise_dataset(
     images: TrainingImages, kept: Rows, sha256: Sequence[str], bad: Sequence[BadFile]
 ) -> DatasetRead:
-    """Say what was read, and refuse data sets of which a class cannot be used.
+    """Summarise data sets; refuse a class without a usable picture.
 
     Args:
         images: All that were listed.
@@ -97,7 +97,7 @@ def describe_data(
     seed: int,
     dataset: DatasetRead,
 ) -> DataRecord:
-    """Compose what a card says of the data.
+    """Compose the card's record of the data.
 
     Args:
         name: What the data are called.
@@ -148,7 +148,7 @@ def describe_data(
 
 
 def write_bad_files(path: Path, bad: Sequence[BadFile]) -> None:
-    """List the files that were left out, as CSV with columns image and reason."""
+    """Write the files that were left out, with reasons, as CSV."""
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "reason"])

@@ -1,4 +1,4 @@
-"""Labelled images in two class folders or a manifest, and how they are split.
+"""Labelled images in two class folders or a manifest.
 
     DATASET/Positive/*.jpg      or cracked/, crack/, ...: the class that is looked for
     DATASET/Negative/*.jpg      or any other name
@@ -62,7 +62,7 @@ class BadFile:
 
 @dataclass(frozen=True, slots=True)
 class TileChunk:
-    """Opened files, in the order they were asked for, bad ones left out.
+    """Tiles of the usable files, in the given order.
 
     Attributes:
         tiles: uint8 [n, 160, 160, 3] RGB.
@@ -87,7 +87,7 @@ class Split:
 
 
 def find_images(root: Path | str, positive: str | None = None, also: Sequence[str] = ()) -> LabelledImages:
-    """List the images of two class folders, or of a manifest with two labels.
+    """List the images of two class folders or a manifest.
 
     Hidden files and folders (leading dot) are ignored, and so are hidden class folders; sub-folders of
     a class folder belong to the class.
@@ -102,7 +102,7 @@ def find_images(root: Path | str, positive: str | None = None, also: Sequence[st
         is read.
 
     Raises:
-        DatasetError: Not a local folder, not two class folders, an empty one, or no telling which has cracks.
+        DatasetError: Not a local folder, not two class folders, an empty one, or unclear which has cracks.
     """
     root = local_dataset(root)
     if root.is_file():
@@ -129,7 +129,7 @@ def find_images(root: Path | str, positive: str | None = None, also: Sequence[st
 
 
 def local_dataset(place: Path | str) -> Path:
-    """Find the local folder or manifest that a path or `file://` URI means.
+    """Find the local folder or manifest of a path or URI.
 
     Raises:
         DatasetError: The data set is in an object store.
@@ -184,7 +184,7 @@ def _files_below(root: Path, name: str) -> list[str]:
 
 
 def read_tiles(root: Path, files: Sequence[str]) -> TileChunk:
-    """Open files and prepare them for the network; each image is one tile.
+    """Read files as tiles; each image is one tile.
 
     Args:
         root: The data set's folder.
@@ -214,7 +214,7 @@ def read_tiles(root: Path, files: Sequence[str]) -> TileChunk:
 def split_70_24_6(
     labels: npt.NDArray[np.integer], seed: int, strata: npt.NDArray[np.integer] | None = None
 ) -> Split:
-    """Split at random into 70 % training, 24 % validation and 6 % test, alike in classes.
+    """Split 70:24:6 at random, stratified by class.
 
     This is scikit-learn's `train_test_split` twice, stratified: 30 % are held out of training,
     and a fifth of these is the test part.
@@ -261,7 +261,7 @@ def _split_alike(labels: npt.NDArray[np.integer], seed: int, strata: npt.NDArray
 
 
 def fingerprint(files: Sequence[str], sha256: Sequence[str], labels: npt.NDArray[np.integer]) -> str:
-    """Name a data set by its content: the same files, labels and bytes give the same string.
+    """Hash the files, labels and contents of a data set.
 
     Args:
         files: Relative paths.

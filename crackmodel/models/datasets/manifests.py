@@ -1,4 +1,4 @@
-"""Data sets as a table: which image has which label, in a CSV or Parquet file beside the images.
+"""Data sets as a CSV or Parquet table of images and labels.
 
 image,label,group
 photos/p1_0001.jpg,crack,pier 1

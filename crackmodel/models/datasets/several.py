@@ -1,4 +1,4 @@
-"""Several data sets as one: each with its own names for the two classes, all in one list of images."""
+"""Several data sets, each with its own class names, as one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TrainingImages(LabelledImages):
 
     @property
     def ungrouped(self) -> npt.NDArray[np.bool_]:
-        """Mark the files whose data set does not say what belongs together, bool [n]."""
+        """Mark the files whose data set has no groups, bool [n]."""
         return np.array([not member.grouped for member in self.members])[self.member]
 
 
@@ -80,22 +80,22 @@ def find_datasets(
         DatasetError: A data set is none, it is not clear which class has cracks, or no set has a class
             of that name.
     """
-    told: dict[str, str] = {}
-    anywhere: list[str] = []
+    by_set: dict[str, str] = {}
+    in_any_set: list[str] = []
     for text in positive:
         name, equals, cls = text.partition("=")
         if not equals or name not in named:
-            anywhere.append(text)
-        elif told.setdefault(name, cls) != cls:
+            in_any_set.append(text)
+        elif by_set.setdefault(name, cls) != cls:
             raise UsageError(
-                f"--positive names two classes of {name}, {told[name]} and {cls}.",
+                f"--positive names two classes of {name}, {by_set[name]} and {cls}.",
                 "Name one for each data set.",
             )
-    if len(named) == 1 and len(anywhere) == 1 and not told and all_used:
-        return {name: find_images(path, anywhere[0]) for name, path in named.items()}
-    found = {name: find_images(path, told.get(name), anywhere) for name, path in named.items()}
+    if len(named) == 1 and len(in_any_set) == 1 and not by_set and all_used:
+        return {name: find_images(path, in_any_set[0]) for name, path in named.items()}
+    found = {name: find_images(path, by_set.get(name), in_any_set) for name, path in named.items()}
     known = {cls for images in found.values() for cls in (images.positive, images.negative)}
-    unknown = [cls for cls in anywhere if cls not in known]
+    unknown = [cls for cls in in_any_set if cls not in known]
     if unknown and all_used:
         classes = "; ".join(f"{name}: {each.negative}, {each.positive}" for name, each in found.items())
         raise DatasetError(
@@ -106,7 +106,7 @@ def find_datasets(
 
 
 def combine(sets: Mapping[str, LabelledImages]) -> TrainingImages:
-    """Put data sets into one list; the order of `sets` does not matter.
+    """Combine data sets, in the order of their names.
 
     Args:
         sets: At least one, by name.

@@ -1,4 +1,4 @@
-"""Splits that do not lie: what belongs together stays in one part.
+"""Splits into training, validation and test part.
 
     random    images at random, alike in classes; only byte-identical files stay together
     grouped   whole groups: photographs or structures by name, or near-duplicates where no name is known
@@ -33,7 +33,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class SplitRule:
-    """How a data set is to be divided.
+    """The rule by which a data set is divided.
 
     Attributes:
         kind: `random` or `grouped`.
@@ -47,7 +47,7 @@ class SplitRule:
     seed: int = 0
 
     def check(self) -> None:
-        """Refuse what makes no sense, before any work.
+        """Refuse contradictory or malformed rules.
 
         Raises:
             UsageError: No such kind, or an expression that is none or captures nothing.
@@ -70,7 +70,7 @@ class SplitRule:
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """A data set divided.
+    """The parts of a divided data set.
 
     Attributes:
         split: Rows of the three parts.
@@ -180,7 +180,7 @@ def divide_images(
 def write_split(
     path: Path, division: Division, files: Sequence[str], sha256: Sequence[str], labels: Sequence[str]
 ) -> Path:
-    """Write the split as Parquet: a row per image, with columns image, sha256, label, group, part.
+    """Write the split as Parquet, a row per image.
 
     Args:
         path: The file.

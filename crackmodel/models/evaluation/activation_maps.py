@@ -1,4 +1,4 @@
-"""Where a model looks: class activation maps, exact for a network that ends in pooling and one Dense layer.
+"""Class activation maps: where a model looks.
 
     log-odds = mean over 5 x 5 places of (w . features at the place) + b
 
@@ -24,7 +24,7 @@ _MAP: Final = (1, TILE_EDGE // _STRIDE, TILE_EDGE // _STRIDE, FEATURES)
 
 
 def activation_maps(model: bytes, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32] | None:
-    """Map how much each place of a tile speaks for a crack.
+    """Compute the share of each place of a tile in its log-odds.
 
     Args:
         model: The content of `model.tflite`, float.

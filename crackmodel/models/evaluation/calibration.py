@@ -57,7 +57,7 @@ def fit_temperature(margins: npt.NDArray[np.float64], labels: Labels) -> Calibra
 def choose_threshold(
     labels: Labels, probabilities: Probabilities, *, target_recall: float | None = None
 ) -> Threshold:
-    """Choose the threshold, for the best F1 or for a recall that is asked for.
+    """Choose the threshold for the best F1 or for a target recall.
 
     Best F1 is that of a survey where one tile in ten is cracked: a validation part is half cracks, a survey
     mostly clear, and without weights the threshold would come out too low for surveys. Candidates are
@@ -103,7 +103,7 @@ def _for_recall(cracks: Probabilities, target: float) -> Threshold:
     recall = float(np.mean(cracks >= value))
     if recall < target - 1e-9:
         chosen = (
-            f"a recall of {target:g} on the validation part was asked for and not reached: "
+            f"the target recall of {target:g} on the validation part was not reached: "
             f"it is {recall:.4f} at {lowest:g}, the lowest threshold that is chosen"
         )
     else:

@@ -1,4 +1,4 @@
-"""A trained model measured on labelled images, with pictures and one page to look at.
+"""Evaluation of a model on labelled images, as one HTML page.
 
 Nothing is chosen here: temperature and threshold are those of the model's card.
 """
@@ -86,7 +86,7 @@ def evaluate_model(
     group_by: str | None = None,
     out: Path | str | None = None,
 ) -> Evaluation:
-    """Measure a model version on labelled images and write a page about it.
+    """Evaluate a model version on labelled images and write the page.
 
     Args:
         version: From `Registry.resolve`.
@@ -129,7 +129,7 @@ def evaluate_model(
 
 
 def name_datasets(paths: Sequence[Path | str]) -> dict[str, Path | str]:
-    """Name data sets by their folders: `metu/test`, where `test` alone would say nothing.
+    """Name data sets by their folders.
 
     Raises:
         UsageError: Two of them get the same name.
@@ -196,7 +196,7 @@ def _check_own(directory: Path) -> None:
 
 
 def _clear(directory: Path) -> None:
-    """Remove the pictures of an earlier evaluation: those of another data set would stay otherwise."""
+    """Remove the pictures of an earlier evaluation."""
     directory.mkdir(parents=True, exist_ok=True)
     try:
         earlier = json.loads((directory / RECORD).read_bytes())["files"]

@@ -78,7 +78,7 @@ def _draw_pictures(
 
 
 def group_table(name: str, found: EvaluatedSet) -> Table | None:
-    """Tabulate a data set by its groups, those with the most mistakes first; None where it has none."""
+    """Tabulate the metrics by group, most mistakes first, if there are groups."""
     groups = measure_groups(found.scored, found.metrics.threshold)
     if not groups:
         return None

@@ -1,4 +1,4 @@
-"""Pictures of what a model gets wrong, of what it gets right, and of where it looks."""
+"""Example pictures: mistakes, right verdicts, activation maps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Rows = npt.NDArray[np.int64]
 
 
 def most_wrong(scored: ScoredImages, threshold: float) -> Rows:
-    """Pick the mistakes that the model is surest of, missed cracks and false alarms alternating.
+    """Pick the most confident mistakes of both kinds.
 
     Each kind is sorted by its distance from the threshold, so that a set with a hundred false alarms
     still shows the cracks it missed.
@@ -50,7 +50,7 @@ def most_wrong(scored: ScoredImages, threshold: float) -> Rows:
 
 
 def some_right(scored: ScoredImages, threshold: float, seed: int = 0) -> Rows:
-    """Pick images with the right verdict by chance, a row of cracks and a row of clear ones.
+    """Pick random images with right verdicts, of both classes.
 
     Returns:
         Up to 12 rows; the same seed picks the same.
@@ -62,7 +62,7 @@ def some_right(scored: ScoredImages, threshold: float, seed: int = 0) -> Rows:
 
 
 def draw_examples(path: Path, scored: ScoredImages, rows: Rows, threshold: float) -> Path | None:
-    """Draw images as the network sees them, framed green where the verdict is right and red where not.
+    """Draw images in a green frame, or red where the verdict is wrong.
 
     Args:
         path: The PNG to write.
@@ -88,7 +88,7 @@ def draw_examples(path: Path, scored: ScoredImages, rows: Rows, threshold: float
 
 
 def shown_places(scored: ScoredImages, threshold: float) -> Rows:
-    """Pick what `draw_attention` shows: some cracks that were found, then the worst mistakes.
+    """Pick some cracks that were found and the worst mistakes.
 
     Returns:
         Up to 6 rows; right verdicts on clear images where there are too few mistakes.
@@ -101,7 +101,7 @@ def shown_places(scored: ScoredImages, threshold: float) -> Rows:
 
 
 def draw_attention(path: Path, scored: ScoredImages, threshold: float, model: bytes) -> Path | None:
-    """Draw the images of `shown_places` and, below each, which places speak for a crack and which against.
+    """Draw the images of `shown_places` with their activation maps.
 
     Args:
         path: The PNG to write.

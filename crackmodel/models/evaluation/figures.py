@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: curves by epoch, confusion matrix, ROC, precision and recall, reliability."""
+"""Figures of an evaluation: learning curves, confusion matrix, ROC, reliability."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def draw_evaluation(
 
 
 def plain_text(text: str) -> str:
-    """Escape text for Matplotlib, which takes dollar signs for formulas and fails on undecodable names."""
+    """Escape dollar signs and undecodable letters for Matplotlib."""
     shown = text.encode("utf-8", "replace").decode()
     return "".join(letter if letter.isprintable() else "?" for letter in shown).replace("$", r"\$")
 

@@ -1,4 +1,4 @@
-"""One HTML page of an evaluation, with its pictures inside, so that it can be mailed or archived."""
+"""One self-contained HTML page with tables and pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crackmodel.models.card.metric_names import METRIC_NAMES, metric_text
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A PNG with the words under it, which also describe it to those who cannot see it."""
+    """A PNG with its caption, which is also its alternative text."""
 
     path: Path
     caption: str
@@ -31,7 +31,7 @@ class Table:
 
 
 def metrics_table(metrics: Mapping[str, Metrics]) -> Table:
-    """Put the metrics of sets side by side, each with its 95 % interval."""
+    """Tabulate the metrics of sets with 95 % intervals."""
     rows = [
         ["images", *(f"{found.images:,}" for found in metrics.values())],
         ["of these cracks", *(f"{found.cracks:,}" for found in metrics.values())],
@@ -46,7 +46,7 @@ def metrics_table(metrics: Mapping[str, Metrics]) -> Table:
 
 
 def splits_table(splits: Sequence[SplitScore]) -> Table:
-    """Put the scores on either way of splitting side by side."""
+    """Tabulate the scores on both ways of splitting."""
     problems = "".join(f"; {each.kind}: {each.problem}" for each in splits if each.problem)
     return Table(
         f"Test part of either split{problems}",
@@ -76,7 +76,7 @@ def write_page(
     tables: Iterable[Table],
     pictures: Iterable[Picture],
 ) -> Path:
-    """Write the page. It loads nothing: styles and pictures are in it, and there is no script.
+    """Write the page, with styles and pictures in it and no script.
 
     Args:
         path: The HTML file.

@@ -1,4 +1,4 @@
-"""How far a metric may be trusted: bootstrap intervals, and how well probabilities are calibrated."""
+"""Bootstrap intervals of metrics, and the calibration error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Weights = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Images binned by predicted probability, empty bins left out; arrays of one length.
+    """Images binned by predicted probability, without empty bins.
 
     Attributes:
         predicted: float64, mean probability of a crack in the bin.
@@ -63,7 +63,7 @@ def reliability(
 def wilson_interval(
     shares: npt.NDArray[np.float64], images: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Give 95 % intervals for shares of counted images, which stay within 0..1.
+    """Compute 95 % Wilson intervals of shares.
 
     Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
 
@@ -137,7 +137,7 @@ class _Ranking:
         self.cracks = np.asarray(labels)[self.order] == 1
 
     def metrics(self, weights: Weights) -> tuple[float, float]:
-        """Return AUROC and average precision, NaN where a class has no weight; as scikit-learn's."""
+        """Return AUROC and average precision, NaN without both classes."""
         ranked = weights[self.order]
         hits = np.add.reduceat(ranked * self.cracks, self.starts)
         alarms = np.add.reduceat(ranked * ~self.cracks, self.starts)

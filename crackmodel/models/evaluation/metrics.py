@@ -1,4 +1,4 @@
-"""Metrics of a model on labelled images: of a whole set, and of each of its groups."""
+"""Metrics of a model, by set and by group."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def measure(
 
 @dataclass(frozen=True, slots=True)
 class GroupMetrics:
-    """What a model does on one group, at the model's threshold.
+    """Metrics of one group at the model's threshold.
 
     What a group does not define is None: precision where nothing was called a crack, recall where there
     is none, AUROC with one class only.
@@ -81,7 +81,7 @@ class GroupMetrics:
 
 
 def measure_groups(scored: ScoredImages, threshold: float) -> dict[str, GroupMetrics]:
-    """Measure every group of a data set; none where it names no groups.
+    """Measure every group of a data set that has groups.
 
     Args:
         scored: Labels, probabilities and groups.

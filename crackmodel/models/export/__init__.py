@@ -1,1 +1,1 @@
-"""From Keras to LiteRT, in float and in 8 bits, with the proof that nothing was lost."""
+"""Export from Keras to LiteRT, in float and int8, with checks."""

@@ -1,4 +1,4 @@
-"""The network in 8-bit integers: about twice as fast on a CPU, published only where nothing is lost.
+"""Int8 quantisation: twice as fast, published only if accuracy holds.
 
 Every convolution and the pooling are integers, by post-training quantisation: weights per channel,
 activations by the range they have on training images (Jacob et al., "Quantization and Training of Neural
@@ -35,7 +35,7 @@ MOST_ACCURACY_LOST: Final = 0.001
 TEST: Final = "test"
 """The split's own test part."""
 
-NOT_ASKED: Final = "the training was told to leave it out"
+NOT_ASKED: Final = "switched off for this training"
 
 _CHUNK: Final = 250
 
@@ -99,7 +99,7 @@ def write_int8(
     temperature: float,
     threshold: float,
 ) -> Int8Record:
-    """Quantise a network, compare it with the float model, and write it if it passes.
+    """Quantise a network and write it if it passes the check.
 
     Args:
         path: The file to write.
@@ -127,7 +127,7 @@ def write_int8(
 def pick_representative(
     labels: npt.NDArray[np.integer], train: npt.NDArray[np.int64], seed: int
 ) -> npt.NDArray[np.int64]:
-    """Draw up to `REPRESENTATIVE` rows of the training part, half of them cracks where there are enough."""
+    """Draw up to `REPRESENTATIVE` training rows, half of them cracks."""
     rng = np.random.default_rng(seed)
     drawn = [rng.permutation(train[labels[train] == label])[: REPRESENTATIVE // 2] for label in (0, 1)]
     return np.sort(np.concatenate(drawn))
@@ -136,7 +136,7 @@ def pick_representative(
 def check_int8(
     engine: Engine, sets: Mapping[str, ScoredImages], threshold: float, representative: int
 ) -> Int8Record:
-    """Compare an int8 engine's verdicts with the float model's and decide whether to publish it.
+    """Compare int8 with float verdicts and decide on publication.
 
     It has to pass on the split's test part, and on all sets together where there are more.
 
@@ -159,7 +159,7 @@ def check_int8(
         reason = (
             f"on {words} ({check.images:,} images) {check.agreement:.2%} of the verdicts are the float "
             f"model's and accuracy changes by {check.accuracy_change * 100:+.2f} points; "
-            f"at least {LEAST_AGREEMENT:.1%} and {-MOST_ACCURACY_LOST * 100:+.1f} are asked for"
+            f"at least {LEAST_AGREEMENT:.1%} and {-MOST_ACCURACY_LOST * 100:+.1f} are required"
         )
         published = check.agreement >= LEAST_AGREEMENT and check.accuracy_change >= -MOST_ACCURACY_LOST
         if not published:
@@ -170,7 +170,7 @@ def check_int8(
 def compare_verdicts(
     labels: npt.NDArray[np.integer], original: npt.NDArray[np.bool_], quantised: npt.NDArray[np.bool_]
 ) -> Int8Check:
-    """Count how often two models agree, and what the second gains or loses in accuracy.
+    """Compare two models' verdicts: agreement and change in accuracy.
 
     Args:
         labels: Integers [n], 1 for a crack.

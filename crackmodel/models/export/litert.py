@@ -1,4 +1,4 @@
-"""From Keras to LiteRT, and the proof that nothing was lost on the way."""
+"""Export from Keras to LiteRT, with a check of equality."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOLERANCE: Final = 1e-4
 
 
 def to_litert(network: keras.Model) -> bytes:
-    """Convert a network to float32 LiteRT that takes one tile at a time.
+    """Convert a network to float32 LiteRT for one tile.
 
     A fixed batch of 1 costs nothing on a CPU and lets XNNPACK plan its memory once.
 
@@ -49,7 +49,7 @@ def to_litert(network: keras.Model) -> bytes:
 
 
 def trace_tile(network: keras.Model) -> Any:
-    """Trace a network for one tile: what every export starts from, so that all have the same signature.
+    """Trace a network for one tile, the start of every export.
 
     Args:
         network: As for `to_litert`.

@@ -1,1 +1,1 @@
-"""A model that answers: engines, loading, and whether it has seen the like."""
+"""Engines, loading of models, and out-of-distribution detection."""

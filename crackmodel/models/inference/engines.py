@@ -35,7 +35,7 @@ _TERMINAL: Final = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a network says of some tiles.
+    """Probabilities and features of some tiles.
 
     Attributes:
         probabilities: float32 [n], the calibrated probability of a crack.
@@ -47,7 +47,7 @@ class Scored:
 
 
 class Engine(Protocol):
-    """What turns tiles into probabilities.
+    """The interface of engines: from tiles to probabilities.
 
     Attributes:
         name: What the report calls it.
@@ -69,7 +69,7 @@ class Engine(Protocol):
         ...
 
     def score(self, tiles: npt.NDArray[np.uint8]) -> Scored:
-        """Score tiles like `predict`, and tell the features too."""
+        """Score tiles like `predict`, with their features."""
         ...
 
 
@@ -93,7 +93,7 @@ def calibrate(outputs: npt.NDArray[np.float32], temperature: float) -> npt.NDArr
 
 
 def log_odds(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Recover the logits' difference, crack minus clear, from softmax outputs [n, 2]; finite always."""
+    """Recover the logits' difference from softmax outputs [n, 2]; always finite."""
     floored = np.maximum(outputs.astype(np.float64), _TINY)
     odds: npt.NDArray[np.float64] = np.log(floored[:, CRACK]) - np.log(floored[:, 1 - CRACK])
     return odds
@@ -101,7 +101,7 @@ def log_odds(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 @contextmanager
 def silence_litert_banner() -> Iterator[None]:
-    """Keep the line that LiteRT writes to file descriptor 2 for every interpreter off the terminal.
+    """Suppress the line that LiteRT prints for every interpreter.
 
     There is no switch for it. What goes wrong meanwhile is raised, not written.
     """
@@ -117,7 +117,7 @@ def silence_litert_banner() -> Iterator[None]:
 
 
 class LiteRTModel:
-    """A LiteRT model of one tile in and one vector out, and perhaps the pooled features beside it.
+    """A LiteRT model from one tile to a vector, perhaps with features.
 
     Args:
         model: The content of a `.tflite` file.
@@ -142,7 +142,7 @@ class LiteRTModel:
             raise ModelCorrupt(f"LiteRT cannot read the model: {fault}.", _TRAIN_AGAIN) from fault
         (entry,) = self._interpreter.get_input_details()
         self._input: int = entry["index"]
-        self.width, self._output, self._features = _tell_apart(self._interpreter.get_output_details())
+        self.width, self._output, self._features = _find_outputs(self._interpreter.get_output_details())
         self.has_features = self._features is not None
 
     def run(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -190,8 +190,8 @@ class LiteRTModel:
         return outputs
 
 
-def _tell_apart(outputs: list[dict[str, Any]]) -> tuple[int, int, int | None]:
-    """Find the vector's width, its tensor and that of the features; converters keep no order of outputs."""
+def _find_outputs(outputs: list[dict[str, Any]]) -> tuple[int, int, int | None]:
+    """Find the vector's and the features' tensors; converters keep no order."""
     width_of = {int(output["index"]): int(output["shape"][-1]) for output in outputs}
     if len(width_of) == 1:
         ((index, width),) = width_of.items()
@@ -227,7 +227,7 @@ class LiteRTEngine:
         self, model: bytes, *, threads: int = 1, temperature: float = 1.0, name: str = "litert"
     ) -> None:
         self.name = name
-        self.batch_size = 32  # as fast as 1, and Python is asked less often
+        self.batch_size = 32  # as fast as 1, with fewer calls
         self._model = LiteRTModel(model, threads=threads)
         self._temperature = temperature
 
@@ -244,7 +244,7 @@ class LiteRTEngine:
 
 
 class KerasEngine:
-    """Score with Keras on TensorFlow: the reference, and the engine for GPU workers.
+    """Score with Keras on TensorFlow, for GPU workers and as reference.
 
     A GPU that several processes share is not taken whole: memory is claimed as it is needed.
 
@@ -301,7 +301,7 @@ class KerasEngine:
         return Scored(calibrate(outputs, self._temperature), features)
 
     def _run_some(self, tiles: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
-        """Run the network on the first tiles, as many as fit into memory.
+        """Run the network on as many tiles as fit into memory.
 
         Raises:
             ClusterError: On not even one, or TensorFlow fails in another way. All tiles look alike to it, so
@@ -324,7 +324,7 @@ class KerasEngine:
 
 
 def _compiled(network: Any) -> Any:
-    """Let TensorFlow run a network as one graph, from uint8 on; `predict` costs as much as some tiles."""
+    """Compile a network into one graph; `predict` costs several tiles' time."""
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((None, TILE_EDGE, TILE_EDGE, 3), tf.uint8)])  # type: ignore[untyped-decorator]

@@ -1,4 +1,4 @@
-"""A model ready to use, by one call."""
+"""Load a model in one call."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class LoadedModel:
         """Score one picture of any size as a single tile.
 
         Args:
-            pixels: uint8 [height, width, 3] RGB. The model knows tiles of about 227 pixels; a whole
-                photograph wants cutting first, as `crackmodel.score_survey` does.
+            pixels: uint8 [height, width, 3] RGB. The model is made for tiles of about 227 pixels; cut
+                a whole photograph first, as `crackmodel.score_survey` does.
 
         Returns:
             The calibrated probability of a crack.

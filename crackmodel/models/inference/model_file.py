@@ -17,7 +17,7 @@ _OTHER_VERSION: Final = "Take another version or train the model again."
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """The file of a version that one engine runs, and what the card says about its outputs.
+    """The file of a version that one engine runs.
 
     Attributes:
         reference: `name@version`.
@@ -41,7 +41,7 @@ class ModelFile:
 
 
 def read_model_file(version: ModelVersion, engine: str = "litert") -> ModelFile:
-    """Read the file that an engine runs, checked against the hash in the card.
+    """Read and check the file that an engine runs.
 
     Raises:
         UsageError: There is no such engine.
@@ -63,7 +63,7 @@ def read_model_file(version: ModelVersion, engine: str = "litert") -> ModelFile:
 
 
 def read_distribution(version: ModelVersion) -> TrainingDistribution | None:
-    """Read what distances from the training images are measured from; None where the card has no threshold.
+    """Read the training distribution; None where the card has no threshold.
 
     Raises:
         ModelCorrupt: The card has one, but the file is missing, has changed or holds something else.

@@ -1,8 +1,8 @@
-"""How far a tile is from the images that a model was trained on: out-of-distribution detection.
+"""Out-of-distribution detection: a tile's distance from the training images.
 
-A classifier that knows concrete calls a dog clear and is sure of it. The features that its verdict comes from
-tell more: the training tiles' features fill a flat cloud, a dog's lie beside it. The cloud is described by
-probabilistic principal component analysis (Tipping and Bishop, "Probabilistic Principal Component Analysis",
+A classifier of concrete calls a dog clear, with high confidence. Its features separate the two: those of the
+training tiles fill a flat cloud, and a dog's lie outside. The cloud is described by probabilistic principal
+component analysis (Tipping and Bishop, "Probabilistic Principal Component Analysis",
 J. R. Statist. Soc. B, 1999), which is a Gaussian with a few directions of its own variance and one variance
 for all others; the score is the Mahalanobis distance from its centre.
 
@@ -38,10 +38,9 @@ _LEAST: Final = 1e-12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingDistribution:
-    """The cloud of the training tiles' features, as far as distances from it need it.
+    """The distribution of the training tiles' features.
 
-    Features are replaced by their square roots first: what a pooled feature tells is skewed, and the root
-    makes it rounder.
+    Features are replaced by their square roots first, because pooled features are skewed.
 
     Attributes:
         mean: float32 [d], the centre.
@@ -67,7 +66,7 @@ class TrainingDistribution:
         """
         from sklearn.decomposition import PCA
 
-        roots = _rounder(features).astype(np.float64)
+        roots = _square_roots(features).astype(np.float64)
         few = max(1, min(components, len(roots) // 2, roots.shape[1] - 1))
         cloud = PCA(few, svd_solver="covariance_eigh").fit(roots)
         noise = max(float(cloud.noise_variance_), _LEAST)
@@ -89,13 +88,13 @@ class TrainingDistribution:
             float32 [n]: the Mahalanobis distance divided by the square root of d, so that the root mean
             square over the training tiles is about 1 whatever d is.
         """
-        beside = _rounder(features)
-        beside -= self.mean
-        along = beside @ self.axes
-        # What is left beside the axes is small, and must not be the difference of two large sums: that would
+        rest = _square_roots(features)
+        rest -= self.mean
+        along = rest @ self.axes
+        # What is left off the axes is small, and must not be the difference of two large sums: that would
         # be another one wherever these are added up in another order.
-        beside -= along @ self.axes.T
-        squared = np.einsum("nd,nd->n", beside, beside) / np.float32(self.noise)
+        rest -= along @ self.axes.T
+        squared = np.einsum("nd,nd->n", rest, rest) / np.float32(self.noise)
         squared += np.square(along) @ (self.weights + np.float32(1 / self.noise))
         return np.asarray(np.sqrt(np.maximum(squared, 0) / len(self.mean)), dtype=np.float32)
 
@@ -122,7 +121,7 @@ class TrainingDistribution:
 def describe_training(
     training: npt.NDArray[np.float32], validation: npt.NDArray[np.float32]
 ) -> tuple[TrainingDistribution, OodRecord]:
-    """Describe what a network was trained on, and choose from which distance on a tile is unlike it.
+    """Fit the training distribution and choose its threshold.
 
     Args:
         training: float32 [n, 1280], features of the training tiles as they are, not augmented, by the network
@@ -130,7 +129,7 @@ def describe_training(
         validation: float32 [m, 1280], features of the validation tiles, which choose the threshold.
 
     Returns:
-        What `ood.npz` beside the model holds, and what the card says of it.
+        The content of `ood.npz`, and its record in the card.
     """
     distribution = TrainingDistribution.fit(training)
     threshold = float(np.quantile(distribution.distances(validation), 1 - FLAGGED))
@@ -142,7 +141,7 @@ def describe_training(
     )
 
 
-def _rounder(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _square_roots(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     # Pooled ReLU outputs are not negative, but dequantised ones may be by a hair.
     roots = np.maximum(features, 0)
     return np.sqrt(roots, out=roots)

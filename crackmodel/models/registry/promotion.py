@@ -1,4 +1,4 @@
-"""Two model versions side by side, and the rule that keeps a worse one from being promoted."""
+"""Comparison of two model versions, and the rule for promotion."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Comparison:
     shared: tuple[str, ...]
 
     def losses(self) -> list[str]:
-        """Say where the second is worse than the first in a deciding metric; validation does not count."""
+        """List where the second version is worse in a deciding metric."""
         found = []
         for name in self.shared:
             if name == "validation":

@@ -1,4 +1,4 @@
-"""Where model versions live: immutable folders, named by aliases.
+"""The registry of model versions: immutable folders and aliases.
 
     MODELS/<name>/v1/card.json  model.keras  model.tflite  evaluation/
     MODELS/<name>/aliases.json              {"production": "v1"}
@@ -71,7 +71,7 @@ class Registry:
         )
 
     def names(self) -> list[str]:
-        """List the models in the folder, sorted; `builtin` is not in a folder and not listed."""
+        """List the models in the folder, sorted, without `builtin`."""
         return sorted(_folders(self.root, _NAME))
 
     def versions(self, name: str) -> list[str]:
@@ -143,7 +143,7 @@ class Registry:
         return model
 
     def promote(self, name: str, version: str, alias: str = PRODUCTION) -> None:
-        """Let an alias point at a version, in one step that no reader sees half done.
+        """Point an alias at a version, atomically.
 
         Raises:
             UsageError: The name or alias is not one, or the alias looks like a version.
@@ -164,7 +164,7 @@ class Registry:
 
     @contextmanager
     def staging(self, name: str) -> Iterator[Path]:
-        """Lend an empty hidden folder beside the model's versions, to be filled and published.
+        """Lend an empty hidden folder, to be filled and published.
 
         It is removed at the end where it was not published.
 
@@ -247,7 +247,7 @@ _PROMOTE_AGAIN: Final = "Remove the file and promote a version again."
 def _hash_files(folder: Path) -> dict[str, FileRecord]:
     records = {}
     for path in sorted(folder.rglob("*")):
-        # Hidden is what somebody else left, such as a network share for a file that was removed while in use.
+        # Hidden files are left by others, such as network shares for a file that was removed while in use.
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             content = path.read_bytes()
             records[path.relative_to(folder).as_posix()] = FileRecord(

@@ -1,4 +1,4 @@
-"""One immutable model version on disk: its card, and files that are checked when they are read."""
+"""One immutable model version: its card and checked files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ModelVersion:
 
     @property
     def sha256(self) -> str:
-        """Hash of `model.tflite`: the model's identity in a report, where no other engine's file ran."""
+        """Hash of `model.tflite`: the model's identity in a report, unless another engine's file ran."""
         return self._record(LITERT_MODEL).sha256
 
     @property

@@ -22,7 +22,7 @@ Arrays = list[npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a training stands after an epoch.
+    """The state of a training after an epoch.
 
     Attributes:
         epoch: Epochs that are done.
@@ -44,11 +44,11 @@ class State:
 
     @classmethod
     def first(cls, weights: Arrays) -> State:
-        """Where a training starts that begins with these variables."""
+        """The state before the first epoch."""
         return cls(0, weights, [], 0, math.inf, weights, ())
 
     def after(self, done: EpochFinished, weights: Arrays, optimizer: Arrays) -> State:
-        """Return the state after one more epoch, whose weights are the best so far or not."""
+        """Return the state after one more epoch."""
         better = done.val_loss < self.best_loss
         return State(
             epoch=done.epoch,

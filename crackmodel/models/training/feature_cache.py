@@ -1,4 +1,4 @@
-"""Features that an earlier training extracted, found again by what the pictures hold.
+"""Cache of extracted features, keyed by file content and backbone.
 
     FEATURES/<fingerprint>/<chunk>.parquet    columns sha256, features
 
@@ -36,7 +36,7 @@ _EXTRACTING: Final = ("ai-edge-litert", "opencv-python-headless", "pillow")
 
 
 def fingerprint(backbone: bytes, preprocess: str = RESIZE) -> str:
-    """Name what features depend on besides the picture, in 32 hexadecimal digits.
+    """Hash what features depend on besides the picture.
 
     Args:
         backbone: The LiteRT export, the same for the same weights and TensorFlow.

@@ -52,7 +52,7 @@ _LOADED: Final = threading.local()
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The features of a data set's good files, in the data set's order.
+    """Features of a data set's usable files, in its order.
 
     Attributes:
         values: float32 [n, 1280].
@@ -161,7 +161,7 @@ def tile_features(
 
 
 def _known(images: LabelledImages, stored: FeatureCache) -> dict[int, tuple[str, npt.NDArray[np.float32]]]:
-    """Find the files whose content has features: from a file's place to its hash and features."""
+    """Find the files whose features are cached, by place."""
     known = stored.load()
     if not known:
         return {}  # spares reading every file twice

@@ -1,4 +1,4 @@
-"""Training the layers of the network on augmented tiles, in one process."""
+"""Fine-tuning on augmented tiles, in one process."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def finetune(
     seed: int,
     on_epoch: Callable[[EpochFinished], None],
 ) -> int:
-    """Train the layers and leave the weights of the epoch with the smallest validation loss.
+    """Train the layers; keep the epoch with the smallest validation loss.
 
-    The validation part is seen twice: as it is, and varied as the training part is, alike in every epoch. On
-    tiles as they are alone an epoch that has forgotten what it learnt from variations would look best.
+    Validation uses each tile twice: as it is, and varied like the training part, the same in every epoch. On
+    original tiles alone an epoch that has forgotten the variations would look best.
 
     Args:
         network: From `build_network`, best with a head that has been fitted to frozen features.
@@ -108,7 +108,7 @@ def finetune(
 def build_optimizer(
     network: keras.Model, recipe: FinetuneRecipe, examples: int
 ) -> keras.optimizers.Optimizer:
-    """Make the layers of a network trainable that shall be, and the optimizer that will train them.
+    """Mark the trained layers of a network and build their optimizer.
 
     Args:
         network: From `build_network`.
@@ -164,7 +164,7 @@ def _training_step(
 
 
 def epoch_order(train: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """Shuffle the rows of the training part for an epoch, counted from 0."""
+    """Shuffle the training rows for an epoch, counted from 0."""
     return np.random.default_rng((seed, epoch)).permutation(train)
 
 
@@ -199,7 +199,7 @@ def _validate(
     recipe: FinetuneRecipe,
     seed: int,
 ) -> tuple[float, float]:
-    """Measure loss, smoothed as in training, and accuracy on tiles as they are and varied."""
+    """Measure smoothed loss and accuracy on original and varied tiles."""
     import keras
 
     entropy = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing, reduction=None)
@@ -225,7 +225,7 @@ def augmented_batch(
     seed: int,
     epoch: int,
 ) -> tuple[Tiles, npt.NDArray[np.float32]]:
-    """Vary the tiles of some rows; some give way to other surfaces, drawn scenes and hairline cracks first.
+    """Make an augmented batch of some rows.
 
     Args:
         tiles: uint8 [n, 160, 160, 3].
@@ -261,7 +261,7 @@ def validation_batch(
     how: Augmentation,
     seed: int,
 ) -> tuple[Tiles, npt.NDArray[np.float32]]:
-    """Return validation tiles as they are, then varied; the arguments are those of `augmented_batch`.
+    """Make a validation batch: original tiles, then varied ones.
 
     Returns:
         uint8 [2 * len(rows), 160, 160, 3] and float32 [2 * len(rows), 2], one-hot.

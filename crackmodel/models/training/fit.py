@@ -1,4 +1,4 @@
-"""The two ways of training a network on a data set, up to its LiteRT export."""
+"""Training of a network in both modes, up to its LiteRT export."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def fit_head(
     learning_rate: float = HEAD_LEARNING_RATE,
     on_epoch: Callable[[EpochFinished], None] = lambda _: None,
 ) -> tuple[keras.Model, list[Epoch]]:
-    """Fit a softmax head to features with Keras; the last epoch's weights stay.
+    """Fit a softmax head to features; keep the last epoch's weights.
 
     Args:
         features: float32 [n, 1280].

@@ -1,4 +1,4 @@
-"""The recipe of a training: what decides the result besides images, weights and software."""
+"""The recipe of a training: all settings that decide its result."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Recipe:
 
 
 def choose_recipe(like: ModelVersion | None, settings: TrainSettings) -> Recipe:
-    """Take what is given, else what another model was trained with, else the reference recipe.
+    """Merge settings, another model's recipe and the defaults.
 
     Args:
         like: The other model.
@@ -128,7 +128,7 @@ def recipe_of(version: ModelVersion) -> Recipe:
 def differences(
     like: Card, dataset: DatasetRead, weights_sha256: str, software: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """List what differs from a model's training though the recipe is the same.
+    """List differences from a model's training besides the recipe.
 
     Args:
         like: The model's card.

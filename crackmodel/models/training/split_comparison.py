@@ -1,4 +1,4 @@
-"""Comparison of splits: how much better a model looks with neighbours in training and test.
+"""Comparison of the random with the grouped split.
 
 A head on the backbone's features takes seconds, so every training fits one on the split that it does not
 use. Where all layers are trained that would be hours: there both splits are compared by such heads.
@@ -50,7 +50,7 @@ class SplitFit:
 
 
 def other_rule(rule: SplitRule) -> SplitRule:
-    """Take the other kind of split with the same seed; groups are the data set's own, or near-duplicates."""
+    """Return the rule of the other kind, with the same seed."""
     return SplitRule("grouped" if rule.kind == "random" else "random", None, rule.seed)
 
 
@@ -93,7 +93,7 @@ def score_splits(
     own_test: Metrics,
     target_recall: float | None = None,
 ) -> tuple[SplitScore, ...]:
-    """Measure every head on its own test part, calibrated and with a threshold from its own validation part.
+    """Score every head on its own test part.
 
     Args:
         split_fits: From `fit_split`.

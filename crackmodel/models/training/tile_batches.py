@@ -31,7 +31,7 @@ Made = TypeVar("Made")
 
 
 def map_tiles(root: Path, files: Sequence[str], path: Path) -> TileChunk:
-    """Do what `datasets.read_tiles` does, with the tiles in a file that is mapped into memory.
+    """Read tiles like `read_tiles`, into a memory-mapped file.
 
     The operating system keeps as much of it in memory as there is room for.
 
@@ -78,12 +78,12 @@ def _write_header(file: BinaryIO, tiles: int) -> None:
 
 
 def in_batches(rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Cut rows into batches of a size; the last one has what is left."""
+    """Cut rows into batches; the last may be smaller."""
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def prefetched(make: Callable[[Job], Made], jobs: Iterable[Job], ahead: int = AHEAD) -> Iterator[Made]:
-    """Make things in their order, the next ones while the caller works on one.
+    """Map in order, a few items ahead, in threads.
 
     Threads suffice: OpenCV, NumPy's generators and TensorFlow let go of the interpreter where time is spent.
 

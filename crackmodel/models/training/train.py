@@ -1,4 +1,4 @@
-"""From labelled folders to a published model version.
+"""Training: from labelled folders to a published model version.
 
     frozen:    images -> features once (Ray tasks) -> a softmax head on them -> assembled, checked, exported
     finetune:  images -> features -> head, as a start -> more layers on augmented tiles -> exported
@@ -187,7 +187,7 @@ def _positive_classes(listed: Mapping[str, LabelledImages]) -> tuple[str, ...]:
 
 
 def _for_test_sets(positive: Iterable[str], test_sets: Iterable[str]) -> list[str]:
-    """Let a class that means cracks in one set mean it in test sets too."""
+    """Apply the training sets' classes of cracks to test sets."""
     own = set(test_sets)
     return [cls if cls.partition("=")[0] in own else cls.partition("=")[2] or cls for cls in positive]
 

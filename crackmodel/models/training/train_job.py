@@ -1,4 +1,4 @@
-"""Train on a cluster from outside of it: the same command, as a job there."""
+"""Training as a job on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def train_as_job(
         UsageError: `crackmodel train` has no option for something that is given.
         CrackmodelError: As `train_model`.
     """
-    if homeless := [argument for argument, value in without_option.items() if value]:
+    if unsupported := [argument for argument, value in without_option.items() if value]:
         raise UsageError(
-            f"A job cannot be given {', '.join(homeless)}: crackmodel train has no option for it.",
+            f"A job cannot be given {', '.join(unsupported)}: crackmodel train has no option for it.",
             "Leave it out, or set RAY_ADDRESS to the head's HOST:6379 on a node of the cluster.",
         )
     command = training_command(datasets, test_sets, settings, name)
@@ -100,7 +100,7 @@ def _paths(datasets: Datasets) -> list[Path | str]:
 
 
 def _file(weights: Path | None) -> str | None:
-    """Name the weights' file; `imagenet` is none, but a word for Keras' own."""
+    """Return the weights' absolute path, or the word `imagenet`."""
     if weights is None:
         return None
     return "imagenet" if str(weights) == "imagenet" else Location.parse(weights).uri

@@ -42,7 +42,7 @@ class RecipeRepeated:
 
 @dataclass(frozen=True, slots=True)
 class EpochFinished:
-    """One pass over the training part is over; epochs are counted from 1."""
+    """An epoch is over; epochs are counted from 1."""
 
     epoch: int
     epochs: int

@@ -181,7 +181,7 @@ def write_version(
 
 
 def _parts(fitted: Fitted, images: TrainingImages) -> dict[str, npt.NDArray[np.int64]]:
-    """Name the rows to evaluate: both parts, and of several data sets each one's share of the test part."""
+    """Name the rows to evaluate, by part and by data set."""
     test = fitted.split.test
     parts = {"validation": fitted.split.validation, "test": test}
     if len(images.members) > 1:
@@ -197,7 +197,7 @@ def _representative_tiles(fitted: Fitted, origin: Origin) -> npt.NDArray[np.uint
 
 
 def _whole_tests(sets: Mapping[str, ScoredImages]) -> dict[str, ScoredImages]:
-    """Leave out validation, which chose the threshold, and the single data sets' shares of the test part."""
+    """Select whole test sets: no validation, no shares of the test part."""
     return {name: s for name, s in sets.items() if name != "validation" and not name.startswith(TEST_OF)}
 
 

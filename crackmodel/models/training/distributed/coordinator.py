@@ -1,4 +1,4 @@
-"""Fine-tuning by several workers of a Ray cluster: the process that starts them and waits.
+"""Distributed fine-tuning: the process that starts the workers and waits.
 
     tiles, rows, network -> folder -> Ray Train: N workers, one step together -> folder -> network
 
@@ -81,7 +81,7 @@ def finetune_on_ray(
     folder: Path,
     on_epoch: Callable[[EpochFinished], None],
 ) -> DistributedFit:
-    """Do what `finetuning.finetune` does, by several workers, with the same result up to float error.
+    """Fine-tune by several workers, equal to `finetune` up to float error.
 
     A worker that dies costs at most an epoch: all start again from the end of the last one.
 
@@ -134,7 +134,7 @@ def finetune_on_ray(
 
 
 def _end(fit: Any) -> None:
-    """Cancel what `_fit` started, unless it is over, so that nothing of it is left.
+    """Cancel what `_fit` started, unless it is over.
 
     Ray Train ends itself on Ctrl-C, which is how Ray cancels a task: its workers go and their placement
     group with them. Ending it by force leaves the group, and its CPUs, reserved for as long as Ray
@@ -208,7 +208,7 @@ def _write_job(
 
 
 def _fit(folder: Path, workers: int, gpus: int, recipe: FinetuneRecipe, seed: int) -> None:
-    """Run Ray Train; in a Ray task, so that cancelling the task ends everything that it started."""
+    """Run Ray Train; cancelling this task ends all that it started."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 

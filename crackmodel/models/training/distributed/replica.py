@@ -90,7 +90,7 @@ def _set_cluster(addresses: Sequence[str], rank: int) -> None:
 
 
 def run_replica(job: dict[str, Any]) -> None:
-    """Train as one of several workers; Ray Train calls this on each of them.
+    """Train as one of several workers, called by Ray Train.
 
     Args:
         job: `folder` (str), `recipe` (FinetuneRecipe), `seed` (int) and `gpus` (int, 0 or 1).
@@ -180,7 +180,7 @@ class Replica:
         self._sum = _summation(strategy)
 
     def restore(self, state: State) -> None:
-        """Set the network, and the optimizer where it has stepped before, to a state.
+        """Set network and optimizer to a state.
 
         Raises:
             RuntimeError: The other workers have read another state.
@@ -214,7 +214,7 @@ class Replica:
         return float(loss), float(accuracy)
 
     def _share(self, epoch: int, everyones: npt.NDArray[np.int64]) -> tuple[Array, Array, Array]:
-        """Make this worker's slice of a batch, and what each of its rows weighs in the batch's loss."""
+        """Make this worker's slice of a batch, with the rows' weights."""
         rows = np.array_split(everyones, self._workers)[self.rank]
         made, wanted = augmented_batch(
             self._tiles, self._labels, rows, self._train,
@@ -273,7 +273,7 @@ def _training_step(
 
 
 def _summation(strategy: tf.distribute.Strategy) -> Callable[[tuple[float, ...]], npt.NDArray[np.float64]]:
-    """Make a function that adds up the workers' numbers, the same sum on every one of them."""
+    """Make a function that sums numbers over the workers."""
     import tensorflow as tf
 
     def replica_sum(values: tf.Tensor) -> tf.Tensor:
