@@ -134,7 +134,7 @@ def score_in_steps(survey: Path, report: Path, fatal: int | None) -> list[str]:
     for change in ("create", "create_write_transaction", "vacuum"):
         setattr(DeltaTable, change, steps.around(change, getattr(DeltaTable, change)))
     os.fsync = steps.around("fsync", os.fsync)
-    os.pwrite = steps.around("pwrite", os.pwrite)
+    os.replace = steps.around("replace", os.replace)
     score(survey, report)
     return steps.names
 

@@ -190,7 +190,8 @@ def test_a_driver_killed_at_any_storage_operation_loses_and_doubles_nothing(
     crashes = [json.loads(line) for line in done.stdout.splitlines()]
     steps = Counter(crash["step"] for crash in crashes)
     assert {"after create", "before open_output_stream", "in piece 1 of a file", "after fsync"} <= set(steps)
-    assert steps["before move"] == 6  # the survey's two notes, three shards and what they are compacted to
+    assert steps["before replace"] == 2  # the survey's notes
+    assert steps["before move"] == 4  # three shards and what they are compacted to
     assert steps["before vacuum"] == 2  # one asks, one deletes
     assert steps["before create_write_transaction"] == steps["after create_write_transaction"] >= 2
     for crash in crashes:
