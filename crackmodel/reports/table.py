@@ -143,7 +143,7 @@ class ReportTable:
             ReportBusy: Another run has committed to it since this one was named.
         """
         newest = newest_run(self, survey)
-        if newest is not None and newest >= run_id:
+        if newest is not None and newest.partition("-")[0] >= run_id.partition("-")[0]:
             raise ReportBusy(
                 f"Survey {survey!r} was scored into {self.uri} by run {newest} while this one began.",
                 "Run again: what is scored by then is skipped.",

@@ -57,3 +57,12 @@ def test_run_that_another_has_passed_by_does_not_begin(table: ReportTable, commi
     with pytest.raises(ReportBusy, match=theirs):
         table.begin("bridge", mine)
     table.begin("bridge", name_run(theirs, NOON))
+
+
+def test_runs_of_one_second_have_no_order_so_the_later_does_not_begin(
+    table: ReportTable, commit: Commit
+) -> None:
+    theirs, mine = sorted(name_run(None, NOON) for _ in range(2))
+    commit([make_row("a.jpg", run_id=theirs)])
+    with pytest.raises(ReportBusy, match=theirs):
+        table.begin("bridge", mine)
