@@ -10,6 +10,7 @@ The underscore keeps Parquet readers and Delta's vacuum away from the folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -26,8 +27,22 @@ SURVEY_FOLDER: Final = "_surveys"
 """Inside the report, beside the survey's rows."""
 
 
-def bind_source(report: Location, survey: str, uri: str) -> None:
-    """Bind a survey's name to a folder; see `ReportTable.bind_source`."""
+def bind_source(report: Location, survey: str, uri: str, *, has_rows: bool = True) -> None:
+    """Bind a survey's name to the folder of its photographs, or check that it still is.
+
+    Keys and options in the URI do not count and are not kept. The caller holds the survey's lock.
+
+    Args:
+        report: The report.
+        survey: Name of the survey.
+        uri: Absolute path or object store URI of its photographs.
+        has_rows: Whether the report has rows of the survey; without any, nothing has been announced.
+
+    Raises:
+        ReportIncompatible: The report holds a survey of that name from another folder.
+        ReportWriteFailed: A note cannot be read or written.
+        UsageError: The survey's name cannot be part of a path.
+    """
     note = _note(report, check_name(survey), "json")
     source = _without_access(uri)
     try:
@@ -42,6 +57,9 @@ def bind_source(report: Location, survey: str, uri: str) -> None:
             "Give this survey a name of its own with --name, or use another report; "
             f"if the survey has moved, delete {note}.",
         )
+    with contextlib.suppress(ReportDamaged):  # the next night says so
+        if not has_rows and read_announced(report, survey) is None:
+            mark_announced(report, survey, {})
 
 
 def knows_survey(report: str, survey: str) -> bool:
@@ -57,7 +75,15 @@ def knows_survey(report: str, survey: str) -> bool:
 
 
 def read_announced(report: Location, survey: str) -> dict[str, int] | None:
-    """Read which runs have been announced; see `ReportTable.announced`."""
+    """Return the survey's runs that have been announced, and how many rows each had then.
+
+    Returns:
+        None without a note: in reports of before there were such notes.
+
+    Raises:
+        ReportDamaged: The note is damaged.
+        ReportError: It cannot be read.
+    """
     note = _note(report, survey, "told")
     with raised_as(ReportError, f"{note} cannot be read"):
         content = _read(note)
@@ -81,7 +107,16 @@ def read_announced(report: Location, survey: str) -> dict[str, int] | None:
 
 
 def mark_announced(report: Location, survey: str, runs: Mapping[str, int]) -> None:
-    """Note that runs have been announced; see `ReportTable.mark_announced`."""
+    """Note that runs have been announced, beside those noted before, or in place of a damaged note.
+
+    Args:
+        report: The report.
+        survey: Name of the survey.
+        runs: The runs, and how many rows each had.
+
+    Raises:
+        ReportWriteFailed: A note cannot be read or written.
+    """
     try:
         known = read_announced(report, survey)
     except ReportDamaged:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
@@ -16,12 +16,11 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
-from crackmodel.errors import ReportBusy, ReportDamaged, ReportNotFound, ReportWriteFailed
+from crackmodel.errors import ReportBusy, ReportNotFound, ReportWriteFailed
 from crackmodel.reports.compatibility import add_later_columns, is_vacant, load
-from crackmodel.reports.reading.dataset import named_files, newest_run, survey_names
+from crackmodel.reports.reading.dataset import named_files, newest_run
 from crackmodel.reports.report_location import locate_report, write_failed
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
-from crackmodel.reports.survey_notes import bind_source, mark_announced, read_announced
 from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.lock import hold_survey
 from crackmodel.reports.writing.shard_file import BOUNDED_COLUMNS, ShardFile
@@ -173,49 +172,6 @@ class ReportTable:
                 f"The log of the report at {self.uri} cannot be read any more: {first_line(error)}.",
                 remedy(error, "Check the storage and run again; what was committed stays."),
             ) from error
-
-    def bind_source(self, survey: str, uri: str) -> None:
-        """Bind a survey's name to the folder of its photographs, or check that it still is.
-
-        Keys and options in the URI do not count and are not kept. The caller holds the survey's lock.
-
-        Args:
-            survey: Name of the survey.
-            uri: Absolute path or object store URI of its photographs.
-
-        Raises:
-            ReportIncompatible: The report holds a survey of that name from another folder.
-            ReportWriteFailed: The note in `_surveys` cannot be read or written.
-            UsageError: The survey's name cannot be part of a path.
-        """
-        bind_source(self.place, survey, uri)
-        with contextlib.suppress(ReportDamaged):  # the next night says so
-            if read_announced(self.place, survey) is None and survey not in survey_names(self):
-                mark_announced(self.place, survey, {})
-
-    def announced(self, survey: str) -> dict[str, int] | None:
-        """Return the survey's runs that have been announced, and how many rows each had then.
-
-        Returns:
-            None where it was never noted: in reports of an older crackmodel.
-
-        Raises:
-            ReportDamaged: The note in `_surveys` is damaged.
-            ReportError: It cannot be read.
-        """
-        return read_announced(self.place, survey)
-
-    def mark_announced(self, survey: str, runs: Mapping[str, int]) -> None:
-        """Note that runs have been announced, beside those noted before, or in place of a damaged note.
-
-        Args:
-            survey: Name of the survey.
-            runs: The runs, and how many rows each had.
-
-        Raises:
-            ReportError: The notes in `_surveys` cannot be read or written.
-        """
-        mark_announced(self.place, survey, runs)
 
     @contextmanager
     def lock(self, survey: str, run_id: str = "") -> Iterator[None]:

@@ -10,7 +10,7 @@ from typing import Any
 from crackmodel.errors import NightIncomplete, ReportDamaged, ReportError
 from crackmodel.reports.reading.changes import Changes, compare_unannounced
 from crackmodel.reports.reading.run_statistics import rows_by_run
-from crackmodel.reports.survey_notes import knows_survey
+from crackmodel.reports.survey_notes import knows_survey, mark_announced, read_announced
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.own_folders import own_folders
 from crackmodel.scoring.result import RunResult
@@ -182,12 +182,12 @@ def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> Su
     table = ReportTable.open(result.report)
     presumed: dict[str, int] = {}
     try:
-        announced = table.announced(result.survey)
+        announced = read_announced(table.place, result.survey)
     except ReportDamaged:
         announced = presumed = _earlier_runs(table, result)
     if announced is None:
         announced = _earlier_runs(table, result)
-        table.mark_announced(result.survey, announced)
+        mark_announced(table.place, result.survey, announced)
     changes = compare_unannounced(table, result.survey, announced, step=rise)
     return SurveyOutcome(entry, result, changes, presumed=presumed)
 
@@ -213,7 +213,8 @@ def mark_night_announced(night: NightlyRun) -> None:
         runs = {**outcome.presumed, **outcome.changes.runs}
         try:
             if runs:
-                ReportTable.open(outcome.result.report).mark_announced(outcome.result.survey, runs)
+                report = ReportTable.open(outcome.result.report)
+                mark_announced(report.place, outcome.result.survey, runs)
         except ReportError as error:
             failures.append(error)
     if failures:

@@ -17,10 +17,11 @@ from crackmodel.models.preprocessing import preprocess_fingerprint
 from crackmodel.models.registry.registry import Registry
 from crackmodel.reports.maintenance.compaction import compact, delete_replaced, small_files
 from crackmodel.reports.maintenance.orphan_files import delete_orphans, sweep
-from crackmodel.reports.reading.dataset import newest_run
+from crackmodel.reports.reading.dataset import newest_run, survey_names
 from crackmodel.reports.reading.incremental import ScoringKey, count_missing, pending
 from crackmodel.reports.reading.run_statistics import count_rows, top_images, unfamiliar_images
 from crackmodel.reports.run_names import name_run, run_time
+from crackmodel.reports.survey_notes import bind_source
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.driver.committing import Totals, score_and_commit
 from crackmodel.scoring.driver.departures import record_departures
@@ -96,7 +97,8 @@ def run_survey(survey: Survey, settings: ScoreSettings, on_event: Listener = ign
     job = ScoringJob(name_run(newest), listing.survey, table.place, model, settings)
     with table.lock(survey.name, job.run_id):
         table.begin(survey.name, job.run_id)
-        table.bind_source(survey.name, survey.uri)
+        has_rows = survey.name in survey_names(table)
+        bind_source(table.place, survey.name, survey.uri, has_rows=has_rows)
         delete_orphans(table, survey.name)
         if settings.force:
             unscored = listing.files.sort_by("image")

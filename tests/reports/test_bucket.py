@@ -14,7 +14,7 @@ from crackmodel.reports.maintenance.compaction import compact
 from crackmodel.reports.maintenance.integrity import check_report
 from crackmodel.reports.reading.incremental import pending
 from crackmodel.reports.report_location import locate_report
-from crackmodel.reports.survey_notes import knows_survey
+from crackmodel.reports.survey_notes import bind_source, knows_survey, mark_announced, read_announced
 from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.shard_file import ShardFile, publish_shard, write_shard
 from tests.object_store import BUCKET, ObjectStore
@@ -65,19 +65,19 @@ def test_of_two_runs_the_first_to_commit_goes_on(store: ReportTable) -> None:
 
 
 def test_what_was_announced_is_noted_by_two_at_once(store: ReportTable) -> None:
-    assert store.announced("bridge") is None
-    store.bind_source("bridge", "s3://photos/bridge")
-    assert store.announced("bridge") == {}
+    assert read_announced(store.place, "bridge") is None
+    bind_source(store.place, "bridge", "s3://photos/bridge", has_rows=False)
+    assert read_announced(store.place, "bridge") == {}
 
     def announce(night: str) -> None:
         table = ReportTable.open(store.uri)
         for number in range(5):
-            table.mark_announced("bridge", {f"{night}-{number}": 3})
+            mark_announced(table.place, "bridge", {f"{night}-{number}": 3})
 
     with ThreadPoolExecutor(2) as nights:
         list(nights.map(announce, ("one", "other")))
-    store.mark_announced("bridge", {"one-0": 2, "one-1": 4})
-    announced = ReportTable.open(store.uri).announced("bridge") or {}
+    mark_announced(store.place, "bridge", {"one-0": 2, "one-1": 4})
+    announced = read_announced(ReportTable.open(store.uri).place, "bridge") or {}
     assert (len(announced), announced["one-0"], announced["one-1"]) == (10, 3, 4)
     assert check_report(store).findings == ()
 

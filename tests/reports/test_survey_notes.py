@@ -14,11 +14,17 @@ from pyarrow import fs
 
 from crackmodel.errors import ReportDamaged, ReportError, ReportIncompatible, ReportWriteFailed, UsageError
 from crackmodel.reports.maintenance.integrity import check_report
+from crackmodel.reports.reading.dataset import survey_names
+from crackmodel.reports.survey_notes import bind_source, mark_announced, read_announced
 from crackmodel.reports.table import ReportTable
 from crackmodel.storage.location import Location
 from crackmodel.storage.object_stores import Store
 from tests.reports.conftest import Commit
 from tests.reports.rows import make_row
+
+
+def bind(table: ReportTable, survey: str, uri: str) -> None:
+    bind_source(table.place, survey, uri, has_rows=survey in survey_names(table))
 
 
 def notes(table: ReportTable) -> list[str]:
@@ -41,18 +47,18 @@ def damaged_notes(table: ReportTable) -> list[str]:
 
 def test_a_survey_is_bound_once_and_for_all(table: ReportTable) -> None:
     for _ in range(2):
-        table.bind_source("photos", "/a/photos")
-        ReportTable.open(table.uri).bind_source("photos", "/a/photos/")
-    table.bind_source("tunnel", "/b/photos")
+        bind(table, "photos", "/a/photos")
+        bind(ReportTable.open(table.uri), "photos", "/a/photos/")
+    bind(table, "tunnel", "/b/photos")
     assert notes(table) == ["photos.json", "tunnel.json"]
     note = json.loads(Path(table.uri, "_surveys", "photos.json").read_text())
     assert note == {"survey": "photos", "uri": "/a/photos"}
 
 
 def test_another_folder_of_the_same_name_is_another_survey(table: ReportTable) -> None:
-    table.bind_source("photos", "/a/photos")
+    bind(table, "photos", "/a/photos")
     with pytest.raises(ReportIncompatible) as caught:
-        table.bind_source("photos", "/b/photos\x1b[2J")
+        bind(table, "photos", "/b/photos\x1b[2J")
     assert caught.value.problem == (
         f"The report {table.uri} holds survey 'photos' from /a/photos, not /b/photos\\x1b[2J."
     )
@@ -60,9 +66,9 @@ def test_another_folder_of_the_same_name_is_another_survey(table: ReportTable) -
     assert "--name" in caught.value.remedy
     assert caught.value.remedy.endswith(f"delete {note}.")
     note.unlink()
-    table.bind_source("photos", "/b/photos")
+    bind(table, "photos", "/b/photos")
     with pytest.raises(ReportIncompatible):
-        table.bind_source("photos", "/a/photos")
+        bind(table, "photos", "/a/photos")
 
 
 @pytest.mark.parametrize(
@@ -78,10 +84,10 @@ def test_another_folder_of_the_same_name_is_another_survey(table: ReportTable) -
     ],
 )
 def test_a_place_is_the_same_by_whatever_key_it_is_reached(table: ReportTable, one: str, same: str) -> None:
-    table.bind_source("deck", one)
-    table.bind_source("deck", same)
+    bind(table, "deck", one)
+    bind(table, "deck", same)
     with pytest.raises(ReportIncompatible):
-        table.bind_source("deck", "s3://inspections/deck-2")
+        bind(table, "deck", "s3://inspections/deck-2")
 
 
 @pytest.mark.parametrize(
@@ -89,36 +95,36 @@ def test_a_place_is_the_same_by_whatever_key_it_is_reached(table: ReportTable, o
     [("/photos/a%20b", "/photos/a b"), ("s3://inspections/a%2520b", "s3://inspections/a%20b")],
 )
 def test_a_percent_sign_in_a_folder_s_own_name_counts(table: ReportTable, one: str, another: str) -> None:
-    table.bind_source("deck", one)
+    bind(table, "deck", one)
     with pytest.raises(ReportIncompatible):
-        table.bind_source("deck", another)
+        bind(table, "deck", another)
 
 
 def test_no_key_is_written_down(table: ReportTable) -> None:
-    table.bind_source("deck", "s3://KEY:sesame@inspections/deck?region=eu-west-1")
+    bind(table, "deck", "s3://KEY:sesame@inspections/deck?region=eu-west-1")
     assert "sesame" not in Path(table.uri, "_surveys", "deck.json").read_text()
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b'{"uri": 7}', b"\xff"])
 def test_a_damaged_note_binds_nobody(table: ReportTable, damaged: bytes) -> None:
-    table.bind_source("photos", "/a/photos")
+    bind(table, "photos", "/a/photos")
     Path(table.uri, "_surveys", "photos.json").write_bytes(damaged)
     assert damaged_notes(table) == ["_surveys/photos.json"]
-    table.bind_source("photos", "/b/photos")
+    bind(table, "photos", "/b/photos")
     with pytest.raises(ReportIncompatible):
-        table.bind_source("photos", "/a/photos")
+        bind(table, "photos", "/a/photos")
 
 
 def test_notes_are_invisible_to_readers_and_safe_from_vacuum(table: ReportTable, commit: Commit) -> None:
-    table.bind_source("bridge", "/a/bridge")
+    bind(table, "bridge", "/a/bridge")
     commit([make_row("a.jpg")])
-    table.mark_announced("bridge", {"run-1": 1})
+    mark_announced(table.place, "bridge", {"run-1": 1})
     assert len(pd.read_parquet(table.uri)) == 1
     DeltaTable(table.uri).vacuum(
         retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True
     )
     assert notes(table) == ["bridge.json"]
-    assert table.announced("bridge") == {"run-1": 1}
+    assert read_announced(table.place, "bridge") == {"run-1": 1}
 
 
 def test_an_object_store_keeps_notes_too(table: ReportTable, tmp_path: Path) -> None:
@@ -128,121 +134,121 @@ def test_an_object_store_keeps_notes_too(table: ReportTable, tmp_path: Path) -> 
         Location("s3://bucket/report", store=Store(bucket, "report", "s3://bucket/report")),
         DeltaTable(table.uri),
     )
-    store.bind_source("photos", "s3://a/photos")
+    bind(store, "photos", "s3://a/photos")
     with pytest.raises(ReportIncompatible, match=r"delete s3://bucket/report/_surveys/photos\.json"):
-        store.bind_source("photos", "s3://b/photos")
+        bind(store, "photos", "s3://b/photos")
     assert notes(table) == ["photos.json"]
 
 
 def test_a_name_that_leads_elsewhere_is_refused(table: ReportTable) -> None:
     with pytest.raises(UsageError):
-        table.bind_source("../photos", "/a/photos")
+        bind(table, "../photos", "/a/photos")
 
 
 def test_a_note_that_cannot_be_written_is_a_write_failure(table: ReportTable) -> None:
     Path(table.uri, "_surveys").write_text("in the way")
     with pytest.raises(ReportWriteFailed):
-        table.bind_source("photos", "/a/photos")
+        bind(table, "photos", "/a/photos")
 
 
 # Which runs have been announced
 
 
 def test_a_new_survey_begins_with_nothing_announced(table: ReportTable) -> None:
-    assert table.announced("bridge") is None
-    table.bind_source("bridge", "/a/bridge")
-    assert table.announced("bridge") == {}
+    assert read_announced(table.place, "bridge") is None
+    bind(table, "bridge", "/a/bridge")
+    assert read_announced(table.place, "bridge") == {}
 
 
 def test_a_survey_of_before_there_were_notes_gets_none(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg")])
-    table.bind_source("bridge", "/a/bridge")
-    assert table.announced("bridge") is None
+    bind(table, "bridge", "/a/bridge")
+    assert read_announced(table.place, "bridge") is None
 
 
 def test_a_note_of_an_older_crackmodel_counts_and_is_added_to(table: ReportTable, commit: Commit) -> None:
     commit([make_row("a.jpg")])
     told(table).parent.mkdir()
     told(table).write_text('{"survey": "bridge", "told": {"run-1": 1, "run-2": 7}}')
-    table.bind_source("bridge", "/a/bridge")
-    table.mark_announced("bridge", {"run-2": 8, "run-3": 1})
-    assert ReportTable.open(table.uri).announced("bridge") == {"run-1": 1, "run-2": 8, "run-3": 1}
+    bind(table, "bridge", "/a/bridge")
+    mark_announced(table.place, "bridge", {"run-2": 8, "run-3": 1})
+    assert read_announced(ReportTable.open(table.uri).place, "bridge") == {"run-1": 1, "run-2": 8, "run-3": 1}
 
 
 def test_a_run_keeps_the_most_rows_that_were_announced(table: ReportTable) -> None:
-    table.bind_source("bridge", "/a/bridge")
+    bind(table, "bridge", "/a/bridge")
     for rows in (3, 10, 9):
-        table.mark_announced("bridge", {"a/run.1 %": rows})
-    assert table.announced("bridge") == {"a/run.1 %": 10}
+        mark_announced(table.place, "bridge", {"a/run.1 %": rows})
+    assert read_announced(table.place, "bridge") == {"a/run.1 %": 10}
 
 
 def test_what_was_announced_outlives_another_source(table: ReportTable) -> None:
-    table.bind_source("bridge", "/a/bridge")
-    table.mark_announced("bridge", {"run-1": 1})
+    bind(table, "bridge", "/a/bridge")
+    mark_announced(table.place, "bridge", {"run-1": 1})
     told(table).with_suffix(".json").unlink()  # as the message about a survey that has moved says
-    table.bind_source("bridge", "/b/bridge")
-    assert table.announced("bridge") == {"run-1": 1}
+    bind(table, "bridge", "/b/bridge")
+    assert read_announced(table.place, "bridge") == {"run-1": 1}
 
 
 def test_notes_of_surveys_with_alike_names_are_apart(table: ReportTable) -> None:
     names = ("bridge", "bridge.told", "bridge.announced", "bridge.json")
     for name in names:
-        table.bind_source(name, f"/a/{name}")
+        bind(table, name, f"/a/{name}")
     for name in names:
-        table.mark_announced(name, {f"run-of-{name}": 1})
-    assert [table.announced(name) for name in names] == [{f"run-of-{name}": 1} for name in names]
+        mark_announced(table.place, name, {f"run-of-{name}": 1})
+    assert [read_announced(table.place, name) for name in names] == [{f"run-of-{name}": 1} for name in names]
     assert damaged_notes(table) == []
 
 
 def test_two_that_announce_at_once_lose_no_note(table: ReportTable) -> None:
-    table.bind_source("bridge", "/a/bridge")
+    bind(table, "bridge", "/a/bridge")
     start = threading.Barrier(2)
 
     def announce(night: str) -> None:
         store = ReportTable.open(table.uri)
         start.wait()
         for number in range(30):
-            store.mark_announced("bridge", {f"{night}-{number}": 1})
+            mark_announced(store.place, "bridge", {f"{night}-{number}": 1})
 
     with ThreadPoolExecutor(2) as nights:
         list(nights.map(announce, ("one", "other")))
-    assert len(table.announced("bridge") or {}) == 60
+    assert len(read_announced(table.place, "bridge") or {}) == 60
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b'{"told": 7}', b'{"told": {"run-1": null}}', b"\xff"])
 def test_a_damaged_note_is_said_until_it_is_replaced(table: ReportTable, damaged: bytes) -> None:
-    table.bind_source("bridge", "/a/bridge")
-    table.mark_announced("bridge", {"run-1": 1})
+    bind(table, "bridge", "/a/bridge")
+    mark_announced(table.place, "bridge", {"run-1": 1})
     told(table).write_bytes(damaged)
-    table.bind_source("bridge", "/a/bridge")
+    bind(table, "bridge", "/a/bridge")
     with pytest.raises(ReportDamaged, match=r"bridge\.told is damaged"):
-        table.announced("bridge")
+        read_announced(table.place, "bridge")
     assert damaged_notes(table) == ["_surveys/bridge.told"]
 
-    table.mark_announced("bridge", {"run-2": 2})
+    mark_announced(table.place, "bridge", {"run-2": 2})
 
-    assert table.announced("bridge") == {"run-1": 1, "run-2": 2}
+    assert read_announced(table.place, "bridge") == {"run-1": 1, "run-2": 2}
     assert damaged_notes(table) == []
 
 
 def test_a_lost_note_is_a_damaged_one(table: ReportTable) -> None:
-    table.bind_source("bridge", "/a/bridge")
-    table.mark_announced("bridge", {"run-1": 1})
+    bind(table, "bridge", "/a/bridge")
+    mark_announced(table.place, "bridge", {"run-1": 1})
     told(table).unlink()
     with pytest.raises(ReportDamaged, match=r"bridge\.told is missing"):
-        table.announced("bridge")
+        read_announced(table.place, "bridge")
     assert damaged_notes(table) == ["_surveys/bridge.told"]
 
 
 def test_a_note_is_written_whole_or_not_at_all(table: ReportTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("json.dumps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        table.mark_announced("bridge", {"run-1": 1})
+        mark_announced(table.place, "bridge", {"run-1": 1})
     assert not told(table).exists()
 
 
 def test_a_check_leaves_out_what_is_no_note(table: ReportTable) -> None:
-    table.bind_source("bridge", "/a/bridge")
+    bind(table, "bridge", "/a/bridge")
     for name in (
         ".0123.bridge.json",
         ".DS_Store",
@@ -258,4 +264,4 @@ def test_a_check_leaves_out_what_is_no_note(table: ReportTable) -> None:
 def test_an_announcement_that_cannot_be_noted_is_an_error_of_the_report(table: ReportTable) -> None:
     Path(table.uri, "_surveys").write_text("in the way")
     with pytest.raises(ReportError, match="_surveys"):
-        table.mark_announced("bridge", {"run-1": 1})
+        mark_announced(table.place, "bridge", {"run-1": 1})

@@ -9,6 +9,7 @@ from pathlib import Path
 from crackmodel.reports.maintenance.integrity import check_report
 from crackmodel.reports.reading.changes import compare_unannounced
 from crackmodel.reports.reading.run_statistics import rows_by_run
+from crackmodel.reports.survey_notes import mark_announced, read_announced
 from crackmodel.reports.table import ReportTable
 from tests.scoring.conftest import Score, rows
 
@@ -21,7 +22,7 @@ def test_a_copy_with_its_log_first_is_whole_and_is_gone_on_with(
     shutil.copytree(report / "_delta_log", copy / "_delta_log")
     score(patches, shard_images=2, compact_after=4, keep_hours=24)
     table = ReportTable.open(report)
-    table.mark_announced("patches", rows_by_run(table, "patches"))
+    mark_announced(table.place, "patches", rows_by_run(table, "patches"))
     shutil.copytree(report, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_delta_log"))
 
     found = check_report(ReportTable.open(copy))
@@ -33,6 +34,6 @@ def test_a_copy_with_its_log_first_is_whole_and_is_gone_on_with(
     assert Counter(row["image"] for row in rows(copy)) == Counter(path.name for path in patches.iterdir())
     assert not check_report(ReportTable.open(copy)).findings
     news = compare_unannounced(
-        ReportTable.open(copy), "patches", ReportTable.open(copy).announced("patches") or {}
+        ReportTable.open(copy), "patches", read_announced(ReportTable.open(copy).place, "patches") or {}
     )
     assert news.runs == {gone_on.run_id: 4}

@@ -13,6 +13,7 @@ from crackmodel.errors import TooManyRejected
 from crackmodel.reports.maintenance.compaction import compact
 from crackmodel.reports.maintenance.integrity import check_report
 from crackmodel.reports.maintenance.orphan_files import delete_orphans
+from crackmodel.reports.survey_notes import read_announced
 from crackmodel.reports.table import ReportTable
 from crackmodel.scoring.nightly import NightlyRun, SurveyOutcome, compare_outcome, mark_night_announced
 from crackmodel.scoring.nightly_summary import markdown_night, night_rows, plain_night
@@ -187,13 +188,13 @@ def test_notes_stay_when_a_report_is_compacted_checked_and_cleaned(
     survey: Path, report: Path, score: Score
 ) -> None:
     tell(compare(score(survey, shard_images=2)))
-    told = ReportTable.open(report).announced("bridge-07")
+    told = read_announced(ReportTable.open(report).place, "bridge-07")
     table = ReportTable.open(report)
     compact(table, "bridge-07")
     delete_orphans(table, "bridge-07")
 
     assert not check_report(table).findings
-    assert table.announced("bridge-07") == told
+    assert read_announced(table.place, "bridge-07") == told
     assert told
     assert sum(told.values()) == check_report(table).rows
     assert new_cracks(compare(score(survey))) == 0
