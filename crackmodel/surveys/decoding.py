@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import cv2
@@ -32,11 +33,28 @@ from PIL import (
 
 from crackmodel.errors import ImageRejected
 from crackmodel.surveys import jpeg_structure
-from crackmodel.surveys.decode_limits import DEFAULT_LIMITS, DecodeLimits
 from crackmodel.surveys.exif import ImageMetadata, read_metadata, read_orientation
 from crackmodel.text import one_line
 
 Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What is refused before any pixel is decoded.
+
+    Attributes:
+        max_bytes: Largest file.
+        max_pixels: Most pixels that the header may announce.
+        min_edge: Shortest edge in pixels that can be classified.
+    """
+
+    max_bytes: int = 512 * 2**20
+    max_pixels: int = 250_000_000
+    min_edge: int = 16
+
+
+DEFAULT_LIMITS: Final = DecodeLimits()
 
 _SIGNATURES: Final = (
     ("jpeg", b"\xff\xd8\xff"),

@@ -17,8 +17,7 @@ from PIL import Image, ImageOps
 
 from crackmodel.errors import ImageRejected
 from crackmodel.reports.schema import REJECT_CODES
-from crackmodel.surveys.decode_limits import DecodeLimits
-from crackmodel.surveys.decoding import decode_image, identify
+from crackmodel.surveys.decoding import DecodeLimits, decode_image, identify
 
 Pixels = npt.NDArray[np.uint8]
 Encode = Callable[..., bytes]

@@ -18,8 +18,7 @@ from crackmodel.errors import ImageRejected, SurveyError
 from crackmodel.scoring.plan import ListedFile
 from crackmodel.storage.advice import advice
 from crackmodel.storage.object_stores import CONNECTIONS
-from crackmodel.surveys.decode_limits import DecodeLimits
-from crackmodel.surveys.decoding import identify
+from crackmodel.surveys.decoding import DecodeLimits, identify
 from crackmodel.text import printable
 
 _Group = Sequence[ListedFile]

@@ -22,8 +22,7 @@ from crackmodel.scoring.worker.fetching import fetch_ahead
 from crackmodel.scoring.worker.ood import OutOfDistribution
 from crackmodel.scoring.worker.rows import common_columns, write_rows
 from crackmodel.scoring.worker.stages import StageWatch
-from crackmodel.surveys.decode_limits import DecodeLimits
-from crackmodel.surveys.decoding import read_photograph
+from crackmodel.surveys.decoding import DecodeLimits, read_photograph
 
 _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 """A file that is called an image and is none was damaged or misnamed; any other is no loss."""

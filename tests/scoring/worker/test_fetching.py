@@ -17,7 +17,7 @@ from pyarrow import fs
 from crackmodel.errors import ImageRejected, SurveyError
 from crackmodel.scoring.plan import ListedFile
 from crackmodel.scoring.worker.fetching import _group_by_bytes, fetch_ahead
-from crackmodel.surveys.decode_limits import DecodeLimits
+from crackmodel.surveys.decoding import DecodeLimits
 from crackmodel.surveys.listing import Survey, list_survey
 from tests.object_store import ObjectStore
 
