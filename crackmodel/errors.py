@@ -10,7 +10,7 @@
     │   ├── ModelCorrupt        a file's SHA-256 is not the one in its card
     │   └── ModelExportFailed   the exported model does not equal the Keras model
     ├── ReportError
-    │   ├── ReportNotFound      nothing has been scored into that place yet
+    │   ├── ReportNotFound      nothing has been scored into it yet
     │   ├── ReportIncompatible  the path holds something that is not a report
     │   ├── ReportBusy          another run is scoring the same survey
     │   ├── ReportDamaged       files of it are lost or not what was written

@@ -37,7 +37,7 @@ def locate_report(uri: str | Path | Location) -> Location:
 
 
 def write_failed(error: Exception, path: str) -> ReportWriteFailed:
-    """Turn a storage error into one that says what to do, by what the storage complained of.
+    """Turn a storage error into one that says what to do.
 
     Args:
         error: What pyarrow, the operating system or Delta Lake raised.

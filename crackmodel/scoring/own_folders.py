@@ -10,8 +10,7 @@ from crackmodel.storage.location import Location
 def own_folders(settings: ScoreSettings) -> tuple[Location, ...]:
     """Name the report and the models, which no run takes for photographs.
 
-    The models count only where a model is: `models` may as well be somebody's folder of photographs, and is
-    the default.
+    The models count only where a model is: `models`, the default, may as well be a folder of photographs.
     """
     report, models = Location.parse(settings.report), Location.parse(settings.models)
     if models.local is not None and not any(models.local.glob(f"*/v*/{CARD}")):

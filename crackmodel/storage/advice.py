@@ -79,7 +79,7 @@ _FROM_A_STORE: Final = re.compile(
 
 
 def advice(error: Exception) -> tuple[str, str] | None:
-    """Explain a usual complaint of a store's client; None for any other.
+    """Explain a usual error of a store's client; None for any other.
 
     The client's own words may hold half of a request with its keys, and do not belong in a log.
 
@@ -105,7 +105,7 @@ def raised_as(kind: type[CrackmodelError], problem: str, otherwise: str = _CHECK
     Args:
         kind: The error's class.
         problem: What cannot be done, a clause without a full stop; the reason is added behind a colon.
-        otherwise: What to do where the storage's complaint does not say it.
+        otherwise: What to do where the error itself suggests nothing.
     """
     try:
         yield
@@ -122,7 +122,7 @@ def first_line(error: Exception) -> str:
     if known := advice(error):
         return known[0]
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return error.strerror  # without the path, which whoever tells it names by itself
+        return error.strerror  # without the path: the caller names it
     lines = [_COLOURS.sub("", line).strip() for line in str(error).strip().splitlines()]
     if not lines:
         return type(error).__name__

@@ -67,7 +67,7 @@ class Location:
                     "Write it as file:///FOLDER, with %3F for ? and %23 for #, or give the path itself.",
                 )
             text = unquote(parts.path)
-        # Not pathlib's: resolve() would follow links, and expanduser() refuses the home of nobody known.
+        # Not pathlib's: resolve() would follow links, and expanduser() fails for an unknown user.
         path = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
         _require_utf8(path)
         return cls(path, Path(path))

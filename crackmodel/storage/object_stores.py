@@ -61,7 +61,7 @@ class Store:
     Attributes:
         filesystem: The pyarrow file system.
         path: The folder inside it, bucket first, without a slash at the end.
-        delta_uri: The folder as deltalake wants it, without options.
+        delta_uri: The folder as deltalake takes it, without options.
         delta_options: The storage options that deltalake needs.
     """
 

@@ -67,7 +67,7 @@ _SIGNATURES: Final = (
 _BMP_HEADERS: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
 """Sizes of the information headers that follow the 14 bytes of a BMP file header."""
 _PLUGINS: Final[dict[str, type[ImageFile.ImageFile]]] = {
-    # Not Image.open: it refuses pictures by a process-wide limit, and asks fifty other formats.
+    # Not Image.open: it limits their size process-wide, and tries fifty other formats.
     "png": PngImagePlugin.PngImageFile,
     "tiff": TiffImagePlugin.TiffImageFile,
     "bmp": BmpImagePlugin.BmpImageFile,
@@ -201,7 +201,7 @@ def _decode_with_pillow(data: bytes, kind: str, limits: DecodeLimits) -> Pixels:
     except ImageRejected:
         raise
     except Image.DecompressionBombError as error:
-        # WebP alone: its plugin asks the process-wide limit (179 million pixels by default) even here.
+        # WebP alone: its plugin applies the process-wide limit (179 million pixels by default) even here.
         raise ImageRejected("too_many_pixels", "identify", one_line(error)) from None
     except Exception as error:
         # Pillow's decoders raise whatever hostile bytes provoke: OSError, SyntaxError, struct.error,
@@ -263,7 +263,7 @@ def _from_sixteen_bit_grey(picture: ImageFile.ImageFile) -> Pixels:
     brightest, inverted = 65_535, False
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         brightest = 2 ** picture.tag_v2.get(_BITS, (16,))[0] - 1
-        inverted = picture.tag_v2.get(_PHOTOMETRIC) == 0  # "white is zero", which Pillow minds in 8 bits only
+        inverted = picture.tag_v2.get(_PHOTOMETRIC) == 0  # "white is zero", which Pillow heeds in 8 bits only
     grey = cv2.convertScaleAbs(np.asarray(picture, dtype=np.uint16), alpha=255 / brightest)
     colour = cv2.cvtColor(255 - grey if inverted else grey, cv2.COLOR_GRAY2RGB)
     return np.asarray(colour, dtype=np.uint8)

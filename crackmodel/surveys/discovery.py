@@ -125,7 +125,7 @@ def _is_table(folder: Location) -> bool:
     try:
         return (folder / "_delta_log").is_dir()
     except OSError:
-        return False  # whoever lists it as a survey says what is wrong
+        return False  # scoring it as a survey will say what is wrong
 
 
 def _is_empty(folder: str) -> bool:
