@@ -1,4 +1,4 @@
-"""How many tasks Ray can take, and how long to wait for room."""
+"""The number of tasks that Ray can take, and waiting for room."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ENDING_SECONDS: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class ClusterAwaited:
-    """The cluster can take no task now; work waits for at most `seconds`."""
+    """The cluster can take no task; work waits `seconds` at most."""
 
     reason: str
     seconds: float
@@ -54,13 +54,13 @@ OnWait = Callable[[ClusterAwaited], None]
 
 
 class Capacity:
-    """The number of tasks that may be in flight, each with one CPU.
+    """The number of tasks that may be in flight.
 
     Needs a connected Ray. Raises a ClusterError by itself where the head is down for longer than Ray allows:
     Ray would abort this process then, without a word and before the caller can finish its work.
 
     Args:
-        workers: Most tasks that run at once; None for as many as the cluster has room for.
+        workers: Most tasks, of one CPU each, that run at once; None for as many as the cluster has room for.
         gpus: GPUs of each task, or a share of one.
         on_wait: Called when a wait has lasted for a moment.
     """
@@ -87,7 +87,7 @@ class Capacity:
         )
 
     def slots(self) -> int:
-        """Count the tasks that can run at once, by the cluster's resources and `workers`.
+        """Count the tasks that can run at once.
 
         At least one, which waits: a cluster that starts machines on demand has to know of it.
 
@@ -120,7 +120,7 @@ class Capacity:
         self._asked = time.monotonic()
 
     def _ask(self) -> dict[str, float] | None:
-        """Ask the head for the cluster's resources; None where it takes its time.
+        """Ask the head for the cluster's resources; None without an answer.
 
         A question to a head that is gone waits until Ray aborts this process. So a daemon thread asks it,
         and only one at a time.
@@ -146,7 +146,7 @@ class Capacity:
 
 @dataclass(slots=True)
 class _GracePeriod:
-    """A problem that is reported after a moment, and an error in the end."""
+    """A problem that is reported first, and then an error."""
 
     problem: str
     remedy: str

@@ -14,9 +14,10 @@ _ANSWER_SECONDS: Final = 60.0
 
 
 def require_on_every_node(paths: Sequence[str], remedy: str) -> None:
-    """Check that each node with CPUs has this package and sees local paths.
+    """Check that every node has this package and sees local paths.
 
-    Needs a connected Ray. The first task of a node that joins later fails instead: see `node_cannot_run`.
+    Needs a connected Ray; nodes without CPUs do not count. The first task of a node that joins later fails
+    instead: see `node_cannot_run`.
 
     Args:
         paths: Files and folders that the driver sees; with none, nodes are asked for their version alone.

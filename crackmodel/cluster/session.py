@@ -107,7 +107,7 @@ def connected_head() -> Head:
 
 @cache
 def _own_node(head: str) -> str:
-    """Return the address of an embedded Ray's only node; cached, as a dead head never answers."""
+    """Return an embedded Ray's node; cached, as a dead head never answers."""
     import ray
 
     (node,) = ray.nodes()  # type: ignore[no-untyped-call]

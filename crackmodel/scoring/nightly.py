@@ -26,9 +26,8 @@ _FEW_IMAGES = 10
 def find_nightly_surveys(root: str, settings: ScoreSettings) -> tuple[RosterEntry, ...]:
     """Find the surveys below a root.
 
-    Without the report, the models and empty folders.
-
-    An empty folder stays a survey if the report knows it, so that the night says what is wrong with it.
+    The report, the models and empty folders are none; an empty folder that the report knows stays one, so
+    that the night says what is wrong with it.
 
     Args:
         root: Folder or URI that holds the surveys' folders, or a `surveys.toml`.

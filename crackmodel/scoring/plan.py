@@ -21,7 +21,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ListedFile(NamedTuple):
-    """A file of the listing: path within the survey, size, modification time (UTC)."""
+    """A listed file: path within the survey, size, time (UTC)."""
 
     image: str
     bytes: int

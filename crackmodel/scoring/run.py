@@ -55,7 +55,7 @@ def score_survey(
     on_event: Listener = ignore,
     **settings: Any,
 ) -> RunResult:
-    """Score the images of a survey that the report does not hold yet.
+    """Score the images of a survey that the report lacks.
 
     Safe to repeat: a row is in the report exactly when its shard was committed, so whatever ends a run,
     the next one scores what is left, and a run with nothing left reads no image. Where `RAY_ADDRESS` is the

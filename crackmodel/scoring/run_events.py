@@ -49,7 +49,7 @@ class ShardCommitted:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A shard's worker died or hung repeatedly; the shard is cut in two."""
+    """A shard's worker died or hung; the shard is cut in two."""
 
     run_id: str
     shard: int
@@ -67,7 +67,7 @@ class WorkerLost:
 
 @dataclass(frozen=True, slots=True)
 class ClockBehind:
-    """This machine's clock lies `seconds` behind the survey's newest run; rows count in the right order."""
+    """This machine's clock lies `seconds` behind the survey's newest run."""
 
     run_id: str
     newest: str

@@ -51,7 +51,7 @@ def markdown_summary(result: RunResult) -> str:
 
 
 def top_detections(result: RunResult) -> list[dict[str, Any]]:
-    """List the most suspicious images as rows for a table, highest probability first."""
+    """List the most suspicious images as rows for a table."""
     return [
         {
             "image": printable(image.image),

@@ -41,7 +41,7 @@ def score_as_job(survey: Survey, settings: ScoreSettings, address: str, on_event
 
 
 def scoring_command(survey: Survey, settings: ScoreSettings) -> Command:
-    """Return the command of a run, with every setting that was given here."""
+    """Return the command of a run, with all settings given here."""
     report = Location.parse(settings.report).uri
     places = {"report": report, "models": Location.parse(settings.models).uri}
     return Command(

@@ -68,7 +68,7 @@ class Tally:
         return f"{self._done:,} of {self._pending:,} images, {self._pace()}{self.found}"
 
     def _pace(self) -> str:
-        """Images a second; during the run since the first commit, as Ray starts slowly."""
+        """Images a second, during a run since its first commit."""
         if self.finished:
             return f"{self._done / max(time.monotonic() - self._started, 1e-9):,.1f} images/s, "
         if self._first is None or self._done == self._first[1]:

@@ -1,4 +1,4 @@
-"""A connection to a cluster's dashboard, with retries and advice in its errors."""
+"""A connection to a cluster's dashboard, with retries and advice."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Cluster:
         return self.retried(lambda: self.client.get_job_info(job))
 
     def stop(self, job: str) -> None:
-        """Stop a job, and wait for its end within the time it has.
+        """Stop a job, and wait for its end.
 
         Repeated until the cluster accepts it: a job that it does not know yet may be on its way. Nothing
         happens where the job was refused or has ended.

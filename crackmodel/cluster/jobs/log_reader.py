@@ -127,7 +127,7 @@ async def _tail(cluster: Cluster, job: str, chunks: SimpleQueue[str | BaseExcept
 
 @dataclass(slots=True)
 class _Reader:
-    """A log's reader: passes records on at once, and lines for people together."""
+    """Passes records on at once, and lines for people together."""
 
     kinds: Mapping[str, type]
     on_event: Any

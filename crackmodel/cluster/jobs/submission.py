@@ -33,7 +33,7 @@ _NOT_FOUND: Final = frozenset({126, 127})
 
 
 def run_job(command: Command, address: str, kinds: Mapping[str, type], on_event: OnEvent) -> dict[str, Any]:
-    """Run a command as a job of a cluster, and wait for it.
+    """Run a command as a cluster's job, and wait for it.
 
     A job that works on the same subject already is waited for first. If it runs the same command, this run
     takes it over: it returns its result, and stops it when it is stopped itself.
@@ -76,7 +76,7 @@ def run_job(command: Command, address: str, kinds: Mapping[str, type], on_event:
 
 @contextmanager
 def _stopped_on_error(cluster: Cluster, job: str) -> Iterator[None]:
-    """Stop a job if the block raises, be it by Ctrl-C or SIGTERM."""
+    """Stop a job if the block raises, also by SIGTERM."""
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""Score shards in this process or in Ray tasks, and yield their results."""
+"""Score shards, in this process or in Ray tasks."""
 
 from __future__ import annotations
 

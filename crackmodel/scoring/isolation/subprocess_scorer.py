@@ -40,7 +40,7 @@ _GRACE_SECONDS: Final = 30.0
 
 
 def score_in_subprocess(job: ScoringJob, shard: Shard) -> ShardResult:
-    """Score a shard of a single image in a process of its own.
+    """Score a single image in a process of its own.
 
     Args:
         job: The run; `image_seconds` is how long the process may wait for the file, and again how long it
@@ -100,7 +100,7 @@ def score_in_subprocess(job: ScoringJob, shard: Shard) -> ShardResult:
 
 
 def _send(child: subprocess.Popen[bytes], question: bytes) -> None:
-    """Send the question in a thread: a process that hangs may never read it."""
+    """Send the question in a thread, as the process may hang."""
     pipe, child.stdin = child.stdin, None  # which only the thread closes
 
     def write() -> None:

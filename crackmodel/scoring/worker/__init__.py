@@ -1,1 +1,1 @@
-"""The worker of a run: fetch, decode, tile, run the model, write rows."""
+"""The workers of a run: fetch, decode, tile, score, write rows."""

@@ -1,4 +1,4 @@
-"""Read a shard's files ahead of the model, from a store in parallel."""
+"""Read a shard's files ahead of the model."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _STORE: Final = _Pace(
 def fetch_ahead(
     storage: FileSystem, root: str, files: Sequence[ListedFile], limits: DecodeLimits
 ) -> Iterator[Fetched]:
-    """Yield files in order with their bytes, while threads fetch the next ones.
+    """Yield files with their bytes, while threads fetch the next.
 
     Args:
         storage: Where the survey is.

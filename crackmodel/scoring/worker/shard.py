@@ -1,4 +1,4 @@
-"""Score one shard: fetch, decode, tile, run the model, write one Parquet file.
+"""Score one shard: fetch, decode, tile, run the model, write.
 
 Everything here runs inside a Ray task or, with `--workers 0`, in the caller's process. A worker loads
 numpy, OpenCV, pyarrow and LiteRT, and neither TensorFlow nor the table format.
