@@ -43,27 +43,17 @@ def write_failed(error: Exception, path: str) -> ReportWriteFailed:
         error: What pyarrow, the operating system or Delta Lake raised.
         path: What was being written.
     """
-    code = getattr(error, "errno", None)
-    text = str(error)
+    code, text = getattr(error, "errno", None), str(error)
+    kept = "shards that were committed stay and are not scored twice."
+    problem = f"{path} could not be written: {first_line(error)}."
+    advised = f"Check the storage and run again; {kept}"
     if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "quota exceeded" in text:
-        return ReportWriteFailed(
-            f"The disk is full: {path} could not be written.",
-            "Free some space and run again; shards that were committed stay and are not scored twice.",
-        )
-    if code == errno.EFBIG or "File too large" in text:
-        return ReportWriteFailed(
-            f"{path} grew beyond the largest file that is allowed here.",
-            "Raise the limit (ulimit -f) and run again; shards that were committed stay.",
-        )
-    if code in (errno.EACCES, errno.EPERM, errno.EROFS) or ("denied" in text.lower() and not advice(error)):
-        return ReportWriteFailed(
-            f"There is no permission to write {path}.",
-            "Give this user write access to the report, or choose another place with --report.",
-        )
-    return ReportWriteFailed(
-        f"{path} could not be written: {first_line(error)}.",
-        remedy(
-            error,
-            "Check the storage and run again; shards that were committed stay and are not scored twice.",
-        ),
-    )
+        problem = f"The disk is full: {path} could not be written."
+        advised = f"Free some space and run again; {kept}"
+    elif code == errno.EFBIG or "File too large" in text:
+        problem = f"{path} grew beyond the largest file that is allowed here."
+        advised = f"Raise the limit (ulimit -f) and run again; {kept}"
+    elif code in (errno.EACCES, errno.EPERM, errno.EROFS) or ("denied" in text.lower() and not advice(error)):
+        problem = f"There is no permission to write {path}."
+        advised = "Give this user write access to the report, or choose another place with --report."
+    return ReportWriteFailed(problem, remedy(error, advised))

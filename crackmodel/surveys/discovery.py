@@ -22,15 +22,7 @@ from crackmodel.text import printable
 ROSTER_FILE: Final = "surveys.toml"
 
 _NO_SURVEYS: Final = frozenset(
-    {
-        "lost+found",
-        "@eadir",
-        "@recycle",
-        "#recycle",
-        "#snapshot",
-        "$recycle.bin",
-        "system volume information",
-    }
+    {"lost+found", "@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "system volume information"}
 )
 """What file systems and storage devices put into a folder by themselves, in lower case."""
 
