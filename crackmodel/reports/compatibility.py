@@ -1,4 +1,4 @@
-"""Is this a report? Told apart from files, other folders, other tables, and reports of other versions."""
+"""Distinguish a report from other files, folders and tables, and from other versions."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ _COMMIT: Final = re.compile(r"[0-9]{20}\..*(json|parquet)")
 
 
 def is_vacant(place: Location) -> bool:
-    """Whether a report could be made here: nothing there, an empty folder, or what making one began with.
+    """Whether a report can be created in a place.
+
+    It can where nothing is, in an empty folder, and where creating one was interrupted.
 
     Raises:
-        ReportIncompatible: Nobody can tell, because the folder cannot be looked into.
+        ReportIncompatible: The folder cannot be read.
     """
     try:
         info = place.filesystem.get_file_info(place.root)
@@ -38,14 +40,14 @@ def is_vacant(place: Location) -> bool:
         begun = _LOG_FOLDER in inside and not _has_commits(place)
     except OSError as error:
         raise ReportIncompatible(
-            f"{place.uri} cannot be looked into: {first_line(error)}.",
+            f"{place.uri} cannot be read: {first_line(error)}.",
             remedy(error, "Check the permissions, or choose another place with --report."),
         ) from error
     return inside <= {LOCK_FOLDER, SURVEY_FOLDER, *([_LOG_FOLDER] if begun else [])}
 
 
 def _has_commits(place: Location) -> bool:
-    """Whether a log says anything: a process that dies while it makes a report leaves one without."""
+    """Whether a log has commits: creating a report may have been interrupted before the first."""
     log = place.filesystem.get_file_info(fs.FileSelector(place.inside(_LOG_FOLDER)))
     return any(_COMMIT.fullmatch(entry.base_name) for entry in log)
 
@@ -54,7 +56,7 @@ def load(place: Location) -> DeltaTable:
     """Load the newest version of a report.
 
     Raises:
-        ReportIncompatible: There is something else, or the log cannot be read.
+        ReportIncompatible: It is no report, or its log cannot be read.
     """
     try:
         if place.filesystem.get_file_info(place.root).type == fs.FileType.File:
@@ -66,7 +68,7 @@ def load(place: Location) -> DeltaTable:
         schema = pa.schema(table.schema().to_arrow())
     except TableNotFoundError as error:
         raise ReportIncompatible(
-            f"The folder {place.uri} holds other things and no report.",
+            f"The folder {place.uri} holds other files and no report.",
             "Choose an empty or new folder with --report.",
         ) from error
     except (DeltaError, OSError) as error:
@@ -82,9 +84,9 @@ def load(place: Location) -> DeltaTable:
 
 
 def add_later_columns(table: DeltaTable) -> None:
-    """Give a report that an older crackmodel made the columns it lacks; its rows have null there.
+    """Add the columns that a report of an older crackmodel lacks.
 
-    The files stay as they are. Whoever does it first of several at once wins; the others find nothing to do.
+    The files stay as they are, and their rows have null there. Of several processes at once one does it.
 
     Args:
         table: A report as `load` returned it; it is brought up to date.
@@ -108,7 +110,7 @@ def _lacking(table: DeltaTable) -> list[pa.Field]:
 
 
 def _require_same_schema(uri: str, schema: pa.Schema, partition: Sequence[str]) -> None:
-    """Tell an older, a newer and a foreign table apart."""
+    """Refuse a foreign table, and reports of versions that do not fit."""
     missing = [name for name in REPORT_SCHEMA.names if name not in schema.names]
     extra = [name for name in schema.names if name not in REPORT_SCHEMA.names]
     shared = [name for name in REPORT_SCHEMA.names if name in schema.names]

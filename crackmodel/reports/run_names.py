@@ -1,7 +1,8 @@
-"""Names of runs, `20261123T063950Z-b4b2c7`: sorted, they are in the order in which the runs began.
+"""Names of runs, which sort in the order in which the runs began.
 
-Where a survey has several rows of an image, that of the last run counts. Clocks cannot decide it: a machine
-whose clock lies behind would write rows that never count, one from the future rows that count for ever.
+A name is `20261123T063950Z-b4b2c7`. Where a survey has several rows of an image, that of the last run
+counts. Clocks cannot decide it: a machine whose clock lies behind would write rows that never count, one
+from the future rows that count for ever.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _TIME: Final = "%Y%m%dT%H%M%SZ"
 
 
 def name_run(newest: str | None, now: datetime | None = None) -> str:
-    """Name a run that begins now, so that the name sorts behind the survey's newest run.
+    """Name a new run so that it sorts behind the survey's newest run.
 
     Args:
         newest: Name of the survey's newest run; None if there is none.
@@ -30,7 +31,7 @@ def name_run(newest: str | None, now: datetime | None = None) -> str:
 
 
 def run_time(name: str) -> datetime:
-    """Return when a run began, by its name.
+    """Return the time in a run's name.
 
     Raises:
         ValueError: The name is not one that `name_run` gives.

@@ -34,9 +34,10 @@ REJECT_CODES: Final = {
 """Every `reject_code` a report may hold, with its meaning."""
 
 TRANSIENT_REJECT_CODES: Final = frozenset({"vanished", "moved", "unreadable", "changed", "scoring_failed"})
-"""Reasons that may be gone tomorrow though the file is the same: a share that was not mounted, memory that
-was short. The next run tries these images again, and until then an earlier row of the image counts; all
-other reasons lie in the file's own bytes."""
+"""Reasons that may pass although the file stays the same: a share that is not mounted, too little memory.
+
+The next run tries these images again, and until then an earlier row of the image counts. All other reasons
+are in the file's own bytes."""
 
 REJECT_STAGES: Final = {
     "list": "the file is gone from the survey",
@@ -49,7 +50,7 @@ REJECT_STAGES: Final = {
 """Every `reject_stage` a report may hold, with its meaning."""
 
 DEPARTED_STAGE: Final = "list"
-"""The stage of rows that say that an image is gone: no trouble with a file, so they always count."""
+"""The stage of rows which say that an image is gone; they never count as passing rejections."""
 
 REPORT_SCHEMA: Final = pa.schema(
     [
@@ -114,7 +115,7 @@ _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._-]{0,99}")
 
 
 def check_name(name: str, what: str = "survey") -> str:
-    """Return `name` if it can be a part of a path on every storage, without any encoding.
+    """Return a name that can be part of a path on every storage.
 
     A leading dot or underscore would hide the rows: readers of Parquet folders skip such names.
 
@@ -131,7 +132,7 @@ def check_name(name: str, what: str = "survey") -> str:
 
 
 def partition_folder(survey: str) -> str:
-    """The folder of a survey's rows inside the report, e.g. `survey=bridge-07`.
+    """Return the folder of a survey's rows in a report, `survey=bridge-07`.
 
     Raises:
         UsageError: The survey's name cannot be part of a path.
@@ -140,7 +141,7 @@ def partition_folder(survey: str) -> str:
 
 
 def check_rows(table: pa.Table) -> None:
-    """Verify what Arrow does not check itself: required columns have no null, codes and stages are known.
+    """Check required columns, reject codes and stages, which Arrow does not.
 
     Raises:
         ValueError: A required column of `table` holds a null, or one of a closed set of words another word.

@@ -1,6 +1,7 @@
-"""The driver's side of a report: one Delta Lake table. A row exists exactly when its shard was committed.
+"""A report as a Delta Lake table: opened, locked and committed to.
 
-The table is the checkpoint of scoring: what it holds need not be scored again, whatever happened since.
+A row exists exactly when its shard was committed. So the table is the checkpoint of scoring: what it holds
+need not be scored again, whatever happened since.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ it takes 40 ms of CPU on average, with 20 half of that."""
 
 
 class ReportTable:
-    """A report as a table that shards are committed to. Make one with `open` or `open_or_create`.
+    """A report, made with `open` or `open_or_create`.
 
     What reads it is in `crackmodel.reports.reading`, what tidies it in `crackmodel.reports.maintenance`.
 
@@ -75,7 +76,7 @@ class ReportTable:
 
     @classmethod
     def open_or_create(cls, uri: str | Path) -> Self:
-        """Open a report, or make an empty one where nothing or an empty folder is.
+        """Open a report, or create an empty one where none is.
 
         Two processes may do this at the same time; both get the same report. A report of an
         older crackmodel gets the columns that it lacks: see `schema.LATER_COLUMNS`.
@@ -136,7 +137,9 @@ class ReportTable:
         self._note_committed(left)
 
     def begin(self, survey: str, run_id: str) -> None:
-        """Begin a run: from here on `commit` stops when another run has committed to the survey.
+        """Begin a run of a survey.
+
+        From here on `commit` stops when another run has committed to the survey.
 
         Raises:
             ReportBusy: Another run has committed to it since this one was named.
@@ -150,7 +153,7 @@ class ReportTable:
         self.fence.remember(survey)
 
     def refresh(self) -> None:
-        """Take notice of what others have committed meanwhile.
+        """Read what others have committed meanwhile.
 
         Raises:
             ReportWriteFailed: The log cannot be read any more.
@@ -160,7 +163,7 @@ class ReportTable:
 
     @contextmanager
     def reading_log(self) -> Iterator[None]:
-        """Say which report it is when its log cannot be read.
+        """Name the report when its log cannot be read.
 
         Raises:
             ReportWriteFailed: Instead of what Delta Lake or the operating system raised.
@@ -175,7 +178,9 @@ class ReportTable:
 
     @contextmanager
     def lock(self, survey: str, run_id: str = "") -> Iterator[None]:
-        """Hold a survey, so that no other run scores it into this report; object stores have no lock.
+        """Lock a survey of a local report against other runs.
+
+        An object store has no lock; there `commit` keeps runs apart.
 
         Args:
             survey: Name of the survey.
@@ -207,12 +212,12 @@ class ReportTable:
         )
 
     def _left_to_commit(self, files: Sequence[ShardFile], run_id: str) -> list[ShardFile]:
-        """Return the files that the newest log does not name. Brings the table up to date, as a commit needs.
+        """Return the files that the newest log does not name.
 
-        A file's name is never given twice, so it says which commit this is. While nobody has raised the
-        numbers of the surveys, there was no commit, and the names need not be compared. Once another run has
-        raised one, a commit of this run that is in doubt cannot succeed any more: its files, which Parquet
-        readers would count, are deleted.
+        Brings the table up to date, as a commit needs. A file's name is never given twice, so it says which
+        commit this is. While nobody has raised the numbers of the surveys, there was no commit, and the names
+        need not be compared. Once another run has raised one, a commit of this run that is in doubt cannot
+        succeed any more: its files, which Parquet readers would count, are deleted.
 
         Raises:
             ReportBusy: Another run has committed to a survey; the files are deleted.
@@ -244,7 +249,7 @@ class ReportTable:
 
 @contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Say what was being done when Delta Lake or the storage failed.
+    """Name the operation when Delta Lake or the storage fails.
 
     Raises:
         ReportWriteFailed: Instead of what they raised; see `write_failed`.

@@ -85,7 +85,7 @@ def test_a_file_is_not_a_report(tmp_path: Path, opener: Opener) -> None:
 @OPENERS
 def test_folder_of_other_things_stays_as_it_is(tmp_path: Path, opener: Opener) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(ReportIncompatible, match="other things"):
+    with pytest.raises(ReportIncompatible, match="other files"):
         opener(tmp_path)
     assert tree(tmp_path) == ["holiday.jpg"]
 

@@ -252,7 +252,7 @@ def test_a_report_whose_store_stops_answering_ends_the_run_and_the_next_one_goes
         (
             {"AWS_ACCESS_KEY_ID": "SOMEBODY", "survey": "patches"},
             ReportIncompatible,
-            r"report cannot be looked into: access was denied\. Check that the credentials",
+            r"report cannot be read: access was denied\. Check that the credentials",
         ),
         (
             {"AWS_ACCESS_KEY_ID": "SOMEBODY", "models": f"s3://{BUCKET}/models", "model": "walls"},

@@ -1,1 +1,1 @@
-"""What a report says: rows, views, SQL, what is left to score, and what changed."""
+"""Reading a report: rows, views, SQL, what is left to score, what changed."""

@@ -22,7 +22,7 @@ DRIFTED: Final = 0.25
 see Siddiqi, "Credit Risk Scorecards", Wiley 2006."""
 
 _LEAST_IMAGES: Final = 50
-"""With fewer images on either side nothing but the crudest change would show."""
+"""With fewer images on either side only a crude change would show."""
 
 _CHANCE: Final = 21.666
 """What chi-squared with 9 degrees of freedom exceeds once in a hundred; see `stability_limit`."""
@@ -40,8 +40,7 @@ _COLUMNS: Final = (
     "preprocess", "run_id", "reject_code", "reject_stage", "sha256",
 )  # fmt: skip
 
-# A row of an image that is gone says nothing about photographs; see `scoring.driver.departures`. Long texts
-# are kept as numbers, for there may be millions of rows.
+# Long texts are kept as numbers, since there may be millions of rows.
 _ROWS: Final = """
     CREATE TEMP TABLE rows_of_survey AS
     SELECT image, verdict, crack_probability, run_id IN (SELECT unnest($runs)) AS is_new,
@@ -120,7 +119,7 @@ _HISTOGRAMS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class ChangedImage:
-    """An image that deserves a look.
+    """An image to look at.
 
     Attributes:
         image: Path within the survey.
@@ -170,7 +169,7 @@ class Changes:
 
     @property
     def drifted(self) -> bool:
-        """Whether the probabilities are distributed unlike before."""
+        """Whether the distribution of the probabilities has shifted."""
         return self.drift is not None and self.drift_limit is not None and self.drift >= self.drift_limit
 
 
@@ -247,7 +246,7 @@ def stability_index(after: list[int], before: list[int]) -> float | None:
 
 
 def stability_limit(after: list[int], before: list[int]) -> float | None:
-    """Compute from which index on two histograms are said to differ; None where there is no index.
+    """Compute the index from which on two histograms differ; None without an index.
 
     Of two samples of one distribution the index is about chi-squared with one degree of freedom less than
     ranges, times `1/n + 1/m`: see Yurdakul and Naranjo, "Statistical properties of the population stability

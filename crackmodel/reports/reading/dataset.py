@@ -43,7 +43,7 @@ _KNOWN_READER_FEATURES: Final = {"timestampNtz"}
 
 @contextmanager
 def newest_rows(table: ReportTable, survey: str | None = None) -> Iterator[ds.Dataset]:
-    """Bring a report up to date and hand out its rows, with errors as of `reading`.
+    """Give the newest rows of a report, with the errors of `reading`.
 
     Args:
         table: The report.
@@ -56,7 +56,7 @@ def newest_rows(table: ReportTable, survey: str | None = None) -> Iterator[ds.Da
 
 @contextmanager
 def reading(uri: str) -> Iterator[None]:
-    """Say which report it was when its files cannot be read.
+    """Name the report when its files cannot be read.
 
     Raises:
         ReportError: Instead of what DuckDB, Arrow or the operating system raised.
@@ -73,7 +73,9 @@ def reading(uri: str) -> Iterator[None]:
 def committed_rows(
     table: ReportTable, survey: str | None = None, leave_out: Collection[str] = ()
 ) -> ds.Dataset:
-    """Return the rows that a report holds as far as it knows, with `REPORT_SCHEMA`; nothing is read yet.
+    """Return a report's rows as a dataset with `REPORT_SCHEMA`.
+
+    Nothing is read yet, and later commits do not show.
 
     Args:
         table: The report.
@@ -103,9 +105,10 @@ def survey_names(table: ReportTable) -> list[str]:
 
 
 def newest_run(table: ReportTable, survey: str) -> str | None:
-    """Return the name of the last run that has rows of a survey, by the log's statistics; None if none has.
+    """Return the name of the last run that has rows of a survey.
 
-    Names that crackmodel does not give are left out: nothing could be named to sort behind them.
+    It comes from the log's statistics, and is None where no run has any. Names that crackmodel does not give
+    are left out: nothing could be named to sort behind them.
     """
     table.refresh()
     actions = pa.table(table.log.get_add_actions(flatten=True))
@@ -117,7 +120,7 @@ def newest_run(table: ReportTable, survey: str) -> str | None:
 
 
 def named_files(table: DeltaTable, survey: str) -> set[str]:
-    """Names of the survey's files that the log knows: those in force, and those a compaction replaced."""
+    """Return the names of a survey's files in the log, replaced ones included."""
     in_force = [file.path for file in committed_files(table, survey)]
     replaced = table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False)
     return {path.rsplit("/", 1)[-1] for path in (*in_force, *replaced)}
@@ -151,7 +154,7 @@ class CommittedFile:
 
 
 def committed_files(table: DeltaTable, survey: str | None = None) -> list[CommittedFile]:
-    """The files in force of a loaded table.
+    """List the files in force of a loaded table.
 
     Args:
         table: The table at the version to show.

@@ -1,6 +1,6 @@
-"""What a survey holds against what its report holds: what is still to score, and what is gone.
+"""Comparison of a survey with its report: what is to score, what is gone.
 
-DuckDB compares streams of Arrow batches, a range of names after the other.
+DuckDB compares streams of Arrow batches, one range of names at a time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MOST_PARTS: Final = 16
 """For each part of a comparison the footers of all of the survey's files are read again."""
 
 _MEGABYTES_AT_ONCE: Final = 64
-"""Of DuckDB's own for a part of that many files; beyond that it goes to disk."""
+"""DuckDB's memory for a part of that many files; beyond that it uses the disk."""
 
 
 _MISSING: Final = "SELECT count(*) FROM listing ANTI JOIN known USING (image, bytes, modified_at)"
@@ -73,7 +73,7 @@ _GONE: Final = """
 
 @dataclass(frozen=True, slots=True)
 class ScoringKey:
-    """What, besides the file itself, decides whether an image has been scored.
+    """What decides, besides the file, whether an image has been scored.
 
     Attributes:
         survey: Name of the survey.
@@ -89,7 +89,7 @@ class ScoringKey:
 
     @property
     def rows(self) -> ds.Expression:
-        """The survey's rows with this key: a file may have several versions, a version several files."""
+        """The filter for rows of this key; versions may share a file, and a version may have several."""
         return (
             (ds.field("model") == self.model)
             & (ds.field("model_sha256") == self.model_sha256)
@@ -123,7 +123,7 @@ def pending(
     if not retry_rejected:
         settled = settled | ~ds.field("reject_code").isin(sorted(TRANSIENT_REJECT_CODES))
     columns = {name: ds.field(name) for name in (*KEY_COLUMNS, "run_id")} | {"settled": settled}
-    # Whoever said that an image is gone, it is back, and `latest` has to say so.
+    # An image that any model called gone is back, and `latest` has to say so.
     wanted = key.rows | (ds.field("reject_stage") == DEPARTED_STAGE)
     found: list[pa.Table] = []
     with newest_rows(table, key.survey) as rows:
@@ -136,10 +136,10 @@ def pending(
 
 
 def count_missing(table: ReportTable, listing: pa.Table, key: ScoringKey, run_id: str | None = None) -> int:
-    """Count the listed files without any row of this key, neither scored nor rejected for any reason.
+    """Count the listed files without any row of this key.
 
-    Unlike `pending` it does not ask whether a row still counts: right after a run this is what the run
-    lost or postponed.
+    Unlike in `pending`, any row counts, also a rejection: right after a run this is what it lost or
+    postponed.
 
     Args:
         table: The report.
@@ -156,7 +156,7 @@ def count_missing(table: ReportTable, listing: pa.Table, key: ScoringKey, run_id
 
 
 def gone_images(table: ReportTable, listing: pa.Table, survey: str) -> pa.Table:
-    """Return the survey's images that a listing lacks, whatever model scored them.
+    """Return the images of a report that a listing lacks, whatever model scored them.
 
     Args:
         table: The report.
@@ -171,7 +171,7 @@ def gone_images(table: ReportTable, listing: pa.Table, survey: str) -> pa.Table:
         ReportError: A committed file cannot be read.
     """
     with newest_rows(table, survey) as rows:
-        # The usual case, for one column's price.
+        # The usual case, and one column is enough to find out.
         if not _counted(_NOT_LISTED, listing, partial(scan, rows, ["image"])):
             return pa.table({name: [] for name in (*KEY_COLUMNS, "now")})
         columns = [*KEY_COLUMNS, "sha256", "run_id", "verdict", "reject_code", "reject_stage"]
@@ -191,13 +191,13 @@ def _counted(sql: str, listing: pa.Table, known: Callable[..., ds.Scanner]) -> i
 def _in_parts(
     sql: str, listing: pa.Table, known: Callable[..., ds.Scanner]
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Ask about a listing and what is known, a range of names after the other.
+    """Run a query over a listing and the known rows, one range of names at a time.
 
     A million files at once would take hundreds of megabytes. Of a compacted file Arrow reads no more than the
     range.
 
     Args:
-        sql: Asks about `listing`, which has a `position` besides, and `known`.
+        sql: A query over `listing`, which has a `position` besides, and `known`.
         listing: Files, in any order.
         known: Makes a scanner of the rows whose names are in a range.
 
@@ -214,7 +214,7 @@ def _in_parts(
 
 
 def _range(names: pa.ChunkedArray, start: int, size: int) -> ds.Expression:
-    """Which names belong to a part: every name to one, listed or not."""
+    """Return the filter for a part's names; every name, listed or not, is in one part."""
     within = ds.scalar(True)
     if start:
         within = within & (ds.field("image") > names[start - 1])
@@ -224,7 +224,7 @@ def _range(names: pa.ChunkedArray, start: int, size: int) -> ds.Expression:
 
 
 def _query_bounded(sql: str, listing: pa.Table, known: Callable[[], ds.Scanner]) -> pa.Table:
-    """Answer a query in little memory if it can be done, else in what it takes."""
+    """Answer a query in little memory if possible, else in as much as it takes."""
     megabytes = _MEGABYTES_AT_ONCE * max(1, listing.num_rows // _FILES_AT_ONCE)
     try:
         with open_database({"listing": listing, "known": known()}, megabytes=megabytes) as database:

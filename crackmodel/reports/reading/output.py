@@ -29,7 +29,7 @@ __all__ = ["LONGEST_TABLE", "OutputFormat", "write_result"]
 OutputFormat = Literal["table", "json", "csv", "parquet"]
 
 LONGEST_TABLE: Final = 1000
-"""Rows that the `table` format shows, and says so where it gets more; the other formats write all."""
+"""Most rows that the `table` format shows; the other formats write all."""
 
 _LONGEST_LIST: Final = 4
 _BATCH: Final = 10_000
@@ -93,7 +93,7 @@ def _write_aligned(table: pa.Table, stream: TextIO) -> None:
 
 
 def _records(table: pa.Table, names: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows as JSON values, a batch at a time; a column name that comes twice is numbered."""
+    """Yield the rows as JSON values; a column name that comes twice is numbered."""
     renamed = table.rename_columns(names or _distinct(table.column_names))
     for batch in renamed.to_batches(max_chunksize=_BATCH):
         for record in batch.to_pylist():
@@ -110,7 +110,7 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON has a word for."""
+    """Convert a value to one that JSON has."""
     match value:
         case float():
             plain: Any = value if math.isfinite(value) else None
@@ -133,7 +133,7 @@ def _plain(value: Any) -> Any:
 
 
 def _exact_decimals(table: pa.Table) -> pa.Table:
-    """Let 0.9 in 32 bits be written as 0.9, not as 0.8999999761581421."""
+    """Convert 32 bit floats so that 0.9 is written as 0.9, not as 0.8999999761581421."""
     for index, column in enumerate(table.columns):
         kind = column.type
         if pa.types.is_float32(kind):
@@ -148,7 +148,7 @@ def _shortest(values: Any) -> Any:
 
 
 def _shortest_lists(column: Any) -> pa.Array:
-    """The same for lists; built anew, because the offsets of a slice do not begin at zero."""
+    """Do the same for lists, with new offsets: those of a slice do not begin at zero."""
     lists = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(lists), 0))
     offsets = pa.concat_arrays([pa.array([0], ends.type), ends])
@@ -156,7 +156,7 @@ def _shortest_lists(column: Any) -> pa.Array:
 
 
 def _flat(table: pa.Table) -> pa.Table:
-    """Every column as something that CSV can hold."""
+    """Convert every column to what CSV can hold."""
     for index, column in enumerate(table.columns):
         kind = column.type
         plain = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_string)
@@ -172,7 +172,7 @@ def _csv_cell(value: Any) -> str | None:
 
 
 def _cell(value: Any) -> str:
-    """A value as a person reads it in a table."""
+    """Format a value for a table on the terminal."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Ask a report with SQL, without being able to change it or to reach anything else.
+"""SQL over a report that can neither change it nor reach anything else.
 
 `crackmodel.reports.reading.views` defines the views; `docs/report.md` is their reference.
 """
@@ -28,10 +28,10 @@ _RAW_POINTERS: Final = re.compile(r"python_arrow_scan|pandas_scan", re.IGNORECAS
 
 
 class Report:
-    """A report as it stood when it was opened; later commits do not show. Make one with `open_report`.
+    """A report as it was when `open_report` opened it; later commits do not show.
 
     Closing it, or using it as a context manager, frees the memory and temporary files of its database.
-    One thread at a time may ask it; open another for another thread.
+    Only one thread at a time may use it; open another for another thread.
 
     Attributes:
         uri: Absolute local path or object store URI of the report.
@@ -58,7 +58,7 @@ class Report:
         self._resources.close()
 
     def rows(self) -> ds.Dataset:
-        """Every row, as a dataset with `REPORT_SCHEMA`; `.to_table(columns=..., filter=...)` reads."""
+        """Return every row as a dataset with `REPORT_SCHEMA`; `.to_table(columns=..., filter=...)` reads."""
         return self._rows
 
     def sql(self, query: str, limit: int | None = None) -> pa.Table:
@@ -96,7 +96,7 @@ def open_report(uri: str | Path) -> Report:
 
 
 def _first(answer: duckdb.DuckDBPyRelation, limit: int) -> pa.Table:
-    """Stop reading after some rows; DuckDB's own `limit` renames columns and chokes on comments."""
+    """Stop reading after some rows; DuckDB's own `limit` renames columns and fails on comments."""
     with answer.to_arrow_reader(max(limit, 1)) as reader:
         batches = []
         missing = limit
@@ -138,10 +138,10 @@ def _require_one_select(query: str) -> None:
 def _explain(
     error: Exception, query: str, uri: str, database: duckdb.DuckDBPyConnection
 ) -> QueryError | ReportError:
-    """Turn what went wrong into what to do about it."""
+    """Turn a failure into an error that says what to do."""
     if isinstance(error, duckdb.PermissionException):
         return QueryError(
-            "The SQL reaches for files, and a report's SQL sees the report alone.",
+            "The SQL names files, and a report's SQL sees the report alone.",
             f"Read from the views: {', '.join(VIEWS)}.",
         )
     if isinstance(error, duckdb.OutOfMemoryException):
@@ -167,6 +167,6 @@ def _columns(view: str, database: duckdb.DuckDBPyConnection) -> str:
 
 
 def _message(error: Exception) -> str:
-    """DuckDB's message without the excerpt of the query, on one line."""
+    """Return DuckDB's message on one line, without the excerpt of the query."""
     text = str(error).split("\n\nLINE", 1)[0]
     return " ".join(text.split()).rstrip("?. ")

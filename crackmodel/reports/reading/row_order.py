@@ -1,4 +1,4 @@
-"""Which of an image's rows counts: SQL functions for the views, and for every comparison."""
+"""SQL functions that say which of an image's rows counts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What the report says of a run: what was scored, and how bad it is.
+"""Statistics of a run: counts, and its most suspicious images.
 
-DuckDB does the arithmetic over streams of Arrow batches, so that a million rows pass through without ever
-being Python objects.
+DuckDB computes them from streams of Arrow batches, so that a million rows never become Python objects.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from crackmodel.reports.table import ReportTable
 
 @dataclass(frozen=True, slots=True)
 class RunCounts:
-    """What one run has in the report.
+    """The rows of one run, counted.
 
     Attributes:
         run_id: Name of the run.
@@ -45,7 +44,7 @@ class RunCounts:
 
 @dataclass(frozen=True, slots=True)
 class TopImage:
-    """One of the images that deserve the first look.
+    """One of the images to look at first.
 
     Attributes:
         survey: Name of the survey.
@@ -68,7 +67,7 @@ class TopImage:
 
 @dataclass(frozen=True, slots=True)
 class UnfamiliarImage:
-    """One of the images that look unlike what the model was trained on.
+    """One of the images that look unlike the training images.
 
     Attributes:
         survey: Name of the survey.
@@ -86,7 +85,7 @@ class UnfamiliarImage:
 
 
 _ROWS_AHEAD: Final = {"batch_size": 16_384, "batch_readahead": 2}
-"""Arrow reads 2 million rows ahead if it is let, and nobody here is so far behind."""
+"""Arrow's own readahead is 2 million rows, which costs memory and is of no use here."""
 
 _COUNTS: Final = """
     SELECT verdict, reject_code, count(*) AS n FROM scored GROUP BY ALL ORDER BY n DESC, reject_code
@@ -111,7 +110,7 @@ _UNFAMILIAR: Final = """
 
 
 def count_rows(table: ReportTable, run_id: str, survey: str | None = None) -> RunCounts:
-    """Count the rows that a run committed, by verdict and by reject code.
+    """Count a run's rows by verdict and by reject code.
 
     Args:
         table: The report.
@@ -134,9 +133,9 @@ def count_rows(table: ReportTable, run_id: str, survey: str | None = None) -> Ru
 def top_images(
     table: ReportTable, run_id: str, n: int = 10, survey: str | None = None
 ) -> tuple[TopImage, ...]:
-    """Find the images of a run with the highest crack probability, rejected ones left out.
+    """Find the images of a run with the highest crack probability.
 
-    Highest probability first; of equals the one with more cracked tiles.
+    Rejected images are left out. Highest probability first; of equals the one with more cracked tiles.
 
     Args:
         table: The report.
@@ -155,9 +154,9 @@ def top_images(
 def unfamiliar_images(
     table: ReportTable, run_id: str, n: int = 10, survey: str | None = None
 ) -> tuple[UnfamiliarImage, ...]:
-    """Find the images of a run that look least like the model's training images, if they are flagged.
+    """Find the images of a run that look least like the training images.
 
-    Highest `ood_score` first. Arguments and errors as in `top_images`.
+    Only flagged ones, highest `ood_score` first. Arguments and errors as in `top_images`.
     """
     columns = ("survey", "image", "ood_score", "ood_fraction", "ood_threshold", "verdict")
     rows = _ask_run(table, run_id, survey, _UNFAMILIAR, *columns, n=n)
@@ -177,7 +176,7 @@ def rows_by_run(table: ReportTable, survey: str) -> dict[str, int]:
 def _ask_run(
     table: ReportTable, run_id: str, survey: str | None, sql: str, *columns: str, **values: Any
 ) -> list[tuple[Any, ...]]:
-    """Ask about some columns of a run's rows, `scored`."""
+    """Run a query over some columns of a run's rows, `scored`."""
     with newest_rows(table, survey) as rows:
         scored = scan(rows, columns, ds.field("run_id") == run_id)
         with open_database({"scored": scored}) as database:
@@ -190,7 +189,7 @@ def scan(
     where: ds.Expression | None = None,
     within: ds.Expression | None = None,
 ) -> ds.Scanner:
-    """Read some columns once; kept, the files' footers would take 80 KB a file."""
+    """Scan some columns once, without keeping the files' footers of 80 KB each."""
     where = within if where is None else where if within is None else where & within
     wanted = dict(columns) if isinstance(columns, Mapping) else list(columns)
     return rows.scanner(columns=wanted, filter=where, cache_metadata=False, **_ROWS_AHEAD)

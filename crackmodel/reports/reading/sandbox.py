@@ -1,4 +1,4 @@
-"""An in-memory DuckDB over Arrow tables, with its hands tied: no files, no network, no Python variables."""
+"""An in-memory DuckDB over Arrow tables that reaches no files, network or Python variables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CLOSED: Final = {
 def open_database(
     tables: Mapping[str, Any], views: str = "", *, megabytes: float | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database that sees the given tables and cannot reach, or be talked into reaching, anything else.
+    """Open a database that sees the given tables and nothing else.
 
     Times are UTC. What does not fit into memory goes to a folder of its own, removed at the end; not to
     `.tmp` in the current folder, and not to a folder with other people's files, because DuckDB lets
@@ -33,9 +33,9 @@ def open_database(
 
     Args:
         tables: Arrow tables, datasets or scanners by the name they get in SQL.
-        views: SQL that builds on them, run before the doors are closed.
-        megabytes: Beyond how much it goes to disk; DuckDB's own limit if None. What does not manage with so
-            little raises `duckdb.OutOfMemoryException`.
+        views: SQL that builds on them, run before access is closed.
+        megabytes: Beyond how much it goes to disk; DuckDB's own limit if None. A query that needs
+            more raises `duckdb.OutOfMemoryException`.
     """
     spill = Path(tempfile.gettempdir(), f"crackmodel-sql-{uuid.uuid4().hex}")  # DuckDB makes and removes it
     database = duckdb.connect(":memory:", config={**_CLOSED, "temp_directory": str(spill)})

@@ -1,4 +1,4 @@
-"""The views that SQL over a report sees; `docs/report.md` is their reference."""
+"""The SQL views of a report; `docs/report.md` is their reference."""
 
 from __future__ import annotations
 
@@ -63,4 +63,4 @@ SUMMARY: Final = """
            max({'run': run_number(run_id), 'at': scored_at}).at AS last_scored
     FROM latest GROUP BY survey ORDER BY survey
 """
-"""What a report says of every survey now, for `crackmodel report summary`."""
+"""Counts of every survey for `crackmodel report summary`."""
