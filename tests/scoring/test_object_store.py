@@ -188,7 +188,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Clients that ask once, and wait for three seconds, where a night's would wait for half a minute."""
     monkeypatch.setattr(object_stores, "_ATTEMPTS", 1)
     monkeypatch.setattr(
-        object_stores, "_DELTA_PATIENCE", {"max_retries": "0", "retry_timeout": "1s", "timeout": "3s"}
+        object_stores, "_DELTA_RETRIES", {"max_retries": "0", "retry_timeout": "1s", "timeout": "3s"}
     )
     object_stores._s3.cache_clear()
     yield
