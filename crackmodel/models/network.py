@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from crackmodel.errors import UsageError, WeightsNotFound
 from crackmodel.models.preprocessing import TILE_EDGE
@@ -184,8 +184,3 @@ def with_features(network: keras.Model) -> keras.Model:
 
     pooled = network.get_layer(_POOLED).output
     return keras.Model(network.input, [network.output, pooled], name="crackmodel_with_features")
-
-
-def count_parameters(network: Any) -> int:
-    """Count a Keras model's numbers, trainable or not."""
-    return int(network.count_params())

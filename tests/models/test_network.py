@@ -17,7 +17,6 @@ from crackmodel.models.network import (
     build_backbone,
     build_head,
     build_network,
-    count_parameters,
     find_weights,
 )
 
@@ -35,7 +34,7 @@ def test_network_is_the_missions(weights: Path) -> None:
     ]
     assert network.output_shape == (None, len(CLASS_NAMES))
     assert CLASS_NAMES == ("clear", "crack")
-    assert count_parameters(network) == 2_257_984 + 1280 * 2 + 2
+    assert network.count_params() == 2_257_984 + 1280 * 2 + 2
 
 
 def test_outputs_are_probabilities(weights: Path) -> None:

@@ -8,21 +8,10 @@ from typing import Final
 
 from crackmodel.errors import DatasetError
 
-POSITIVE_NAMES: Final = frozenset(
-    {
-        "positive",
-        "positives",
-        "crack",
-        "cracks",
-        "cracked",
-        "with_crack",
-        "with_cracks",
-        "defect",
-        "1",
-        "true",
-        "yes",
-    }
-)
+POSITIVE_NAMES: Final = frozenset({
+    "positive", "positives", "crack", "cracks", "cracked", "with_crack", "with_cracks", "defect",
+    "1", "true", "yes",
+})  # fmt: skip
 """Folder names or labels, in lower case, that are taken for the class of cracks."""
 
 

@@ -206,7 +206,7 @@ def _fit_all_layers(
         gpus = settings.gpus_per_worker
         best = finetune_on_ray(
             network, chunk.tiles, labels, workers=workers, gpus=gpus, folder=folder, **given
-        ).best_epoch
+        )
     else:
         best = finetune(network, chunk.tiles, labels, **given)
     litert = to_litert(with_features(network))

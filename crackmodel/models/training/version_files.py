@@ -28,7 +28,7 @@ from crackmodel.models.evaluation.scored_images import ScoredImages, score_image
 from crackmodel.models.export.int8 import NOT_ASKED, pick_representative, write_int8
 from crackmodel.models.inference.engines import LiteRTEngine, calibrate, log_odds
 from crackmodel.models.inference.out_of_distribution import describe_training
-from crackmodel.models.network import CLASS_NAMES, count_parameters, with_features
+from crackmodel.models.network import CLASS_NAMES, with_features
 from crackmodel.models.preprocessing import RESIZE, TILE_EDGE
 from crackmodel.models.registry.versions import INT8_MODEL, KERAS_MODEL, LITERT_MODEL, OOD_STATISTICS
 from crackmodel.models.training.fit import Fitted
@@ -164,7 +164,7 @@ def write_version(
             best_epoch=fitted.best_epoch,
             history=fitted.history,
             seconds=round(time.monotonic() - started, 1),
-            parameters=count_parameters(fitted.network),
+            parameters=int(fitted.network.count_params()),
             recipe=origin.recipe.as_record(),
         ),
         metrics=metrics,

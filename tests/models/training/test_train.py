@@ -369,11 +369,11 @@ def test_export_that_differs_is_found(weights: Path, drawn_dataset: Path) -> Non
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"mode": "hot"}, "no training mode 'hot'"),
-        ({"split": "alphabetic"}, "no split 'alphabetic'"),
-        ({"epochs": 0}, "0 epochs"),
-        ({"batch_size": 0}, "batches of 0"),
-        ({"target_recall": 95}, "recall of 95"),
+        ({"mode": "hot"}, "mode='hot'"),
+        ({"split": "alphabetic"}, "split='alphabetic'"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"batch_size": 0}, "batch-size=0"),
+        ({"target_recall": 95}, "target-recall=95"),
         ({"name": "../up"}, "does not name"),
         ({"name": "builtin"}, "ships"),
     ],

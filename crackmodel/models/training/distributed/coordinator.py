@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,36 +36,6 @@ _POLL_SECONDS: Final = 0.5
 _SECONDS_TO_END: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStart:
-    """A start of a worker, or a restart.
-
-    Attributes:
-        rank: The worker's number.
-        pid: Its process.
-        node: Ray's id of its node.
-        epoch: Epochs that were done: 0 at first, more after a failure.
-    """
-
-    rank: int
-    pid: int
-    node: str
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class DistributedFit:
-    """How a distributed training went.
-
-    Attributes:
-        best_epoch: The epoch, counted from 1, whose weights the network now has; 0 for those it came with.
-        starts: Every start of every worker.
-    """
-
-    best_epoch: int
-    starts: tuple[WorkerStart, ...]
-
-
 def finetune_on_ray(
     network: keras.Model,
     tiles: Tiles,
@@ -80,7 +49,7 @@ def finetune_on_ray(
     gpus: int = 0,
     folder: Path,
     on_epoch: Callable[[EpochFinished], None],
-) -> DistributedFit:
+) -> int:
     """Fine-tune by several workers, equal to `finetune` up to float error.
 
     A worker that dies costs at most an epoch: all start again from the end of the last one.
@@ -101,7 +70,7 @@ def finetune_on_ray(
         on_epoch: Called once for every epoch, in order, in the calling thread.
 
     Returns:
-        The best epoch and the workers' starts.
+        As `finetune`.
 
     Raises:
         ClusterError: Too few CPUs or GPUs, a node that cannot see `folder`, no room in it, or a training
@@ -130,7 +99,7 @@ def finetune_on_ray(
     _report_epochs(folder, reported, on_epoch)
     state = State.read(folder / STATE_FILE)
     network.set_weights(state.best_weights)
-    return DistributedFit(state.best, _starts(folder))
+    return state.best
 
 
 def _end(fit: Any) -> None:
@@ -238,11 +207,6 @@ def _report_epochs(folder: Path, reported: int, on_epoch: Callable[[EpochFinishe
     for epoch in epochs[reported:]:
         on_epoch(EpochFinished(**epoch))
     return len(epochs)
-
-
-def _starts(folder: Path) -> tuple[WorkerStart, ...]:
-    lines = [line for file in sorted(folder.glob("worker-*.jsonl")) for line in file.read_text().splitlines()]
-    return tuple(WorkerStart(**json.loads(line)) for line in lines)
 
 
 def _last_line(fault: BaseException) -> str:
