@@ -50,7 +50,7 @@ class DataRecord:
 
     Attributes:
         name: The data set's name; never a path of the machine it was trained on.
-        fingerprint: Over file names, contents and labels: see `datasets.labelled.fingerprint`.
+        fingerprint: Over file names, contents and labels: see `labelled.fingerprint`.
         positive: Name of the class of cracks; of several sets, their names with commas between.
         negative: Name of the other class, likewise.
         unusable: Files that are not pictures and were left out.
@@ -107,7 +107,7 @@ class TrainingRecord:
         history: Every epoch.
         seconds: Wall time of everything, reading and evaluation included.
         parameters: Numbers in the network.
-        recipe: A `recipes.Recipe`, for `crackmodel train --like`; empty in cards from before there was any.
+        recipe: A `recipe.Recipe`, for `crackmodel train --like`; empty in cards from before there was any.
     """
 
     mode: str

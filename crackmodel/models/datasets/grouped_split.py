@@ -30,7 +30,7 @@ def name_groups(
     """Name the group of every image.
 
     Args:
-        group_by: See `splitting.SplitRule`.
+        group_by: See `splits.SplitRule`.
         files: Names of the images.
         sha256: The hash of each file's content.
         features: float32 [n, 1280] of the backbone.
@@ -64,7 +64,7 @@ def groups_by(pattern: str, files: Sequence[str]) -> list[str]:
     """Name each image's group by a regular expression.
 
     Args:
-        pattern: Checked by `splitting.SplitRule.check`.
+        pattern: Checked by `splits.SplitRule.check`.
         files: Names of the images.
 
     Raises:

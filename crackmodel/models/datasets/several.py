@@ -68,7 +68,7 @@ def find_datasets(
     """List the images of data sets.
 
     Args:
-        named: Folders or manifests by name: see `datasets.find_images`.
+        named: Folders or manifests by name: see `labelled.find_images`.
         positive: Classes that mean cracks: `CLASS` in every data set that has it, `NAME=CLASS` in one.
         all_used: Whether every class in `positive` has to occur.
 

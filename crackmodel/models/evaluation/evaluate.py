@@ -90,7 +90,7 @@ def evaluate_model(
 
     Args:
         version: From `Registry.resolve`.
-        datasets: Folders of two classes or manifests: see `datasets.find_images`.
+        datasets: Folders of two classes or manifests: see `labelled.find_images`.
         positive: The class of cracks; recognised by its name if None.
         group_by: Regular expression whose first capture group, found in an image's path, names its photograph
             or structure: metrics by group, and intervals over whole groups. None takes the data set's own

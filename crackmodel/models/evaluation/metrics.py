@@ -25,7 +25,7 @@ def measure(
         labels: Integers [n], 1 for a crack; n > 0.
         probabilities: Floats [n] of a crack.
         threshold: At or above it the verdict is `crack`.
-        groups: Each image's photograph or structure, for the intervals: see `uncertainty.bootstrap`.
+        groups: Each image's photograph or structure, for the intervals: see `intervals.bootstrap`.
 
     Returns:
         As scikit-learn defines them; Brier is the mean squared error of the probability.

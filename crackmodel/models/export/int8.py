@@ -48,11 +48,11 @@ def to_int8(network: keras.Model, tiles: npt.NDArray[np.uint8]) -> bytes:
     """Quantise a network to 8-bit integers.
 
     Args:
-        network: From float32 [n, 160, 160, 3], 0..255, to float32 outputs, as `export.to_litert` takes it.
+        network: From float32 [n, 160, 160, 3], 0..255, to float32 outputs, as `litert.to_litert` takes it.
         tiles: uint8 [n, 160, 160, 3], some hundred training images of both classes; n > 0.
 
     Returns:
-        The content of a `.tflite` file with the inputs and outputs of `export.to_litert`'s.
+        The content of a `.tflite` file with the inputs and outputs of `litert.to_litert`'s.
 
     Raises:
         ModelExportFailed: TensorFlow cannot quantise it.

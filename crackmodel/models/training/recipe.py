@@ -27,12 +27,12 @@ class Recipe:
     Attributes:
         mode: `frozen` or `finetune`.
         split: `random` or `grouped`.
-        group_by: See `splitting.SplitRule`.
+        group_by: See `splits.SplitRule`.
         seed: Of the split, the first weights, the order and the augmentation.
         epochs: Passes over the training part.
         batch_size: Images a step.
         head_learning_rate: Adam's, for the head on frozen features.
-        target_recall: What the threshold is chosen for: see `evaluation.choose_threshold`.
+        target_recall: What the threshold is chosen for: see `calibration.choose_threshold`.
         positive: Each data set's class of cracks.
         finetune: How the layers are trained; null in mode `frozen`.
     """
