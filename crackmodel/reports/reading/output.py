@@ -14,7 +14,6 @@ from datetime import UTC, date, datetime, time
 from typing import Any, BinaryIO, Final, Literal, TextIO, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
@@ -134,25 +133,14 @@ def _plain(value: Any) -> Any:
 
 def _exact_decimals(table: pa.Table) -> pa.Table:
     """Convert 32 bit floats so that 0.9 is written as 0.9, not as 0.8999999761581421."""
+    text, exact = pa.string(), pa.float64()
     for index, column in enumerate(table.columns):
-        kind = column.type
+        kind, name = column.type, table.field(index).name
         if pa.types.is_float32(kind):
-            table = table.set_column(index, table.field(index).name, _shortest(column))
+            table = table.set_column(index, name, column.cast(text).cast(exact))
         elif pa.types.is_list(kind) and pa.types.is_float32(kind.value_type):
-            table = table.set_column(index, table.field(index).name, _shortest_lists(column))
+            table = table.set_column(index, name, column.cast(pa.list_(text)).cast(pa.list_(exact)))
     return table
-
-
-def _shortest(values: Any) -> Any:
-    return pc.cast(pc.cast(values, pa.string()), pa.float64())
-
-
-def _shortest_lists(column: Any) -> pa.Array:
-    """Do the same for lists, with new offsets: those of a slice do not begin at zero."""
-    lists = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(lists), 0))
-    offsets = pa.concat_arrays([pa.array([0], ends.type), ends])
-    return pa.ListArray.from_arrays(offsets, _shortest(lists.flatten()), mask=lists.is_null())
 
 
 def _flat(table: pa.Table) -> pa.Table:
