@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -283,7 +282,7 @@ def test_a_night_has_ended_by_itself_before_the_runner_may_cancel_it(
         assert (tmp_path / "committed").exists()
         (tmp_path / "stopped").touch()
 
-    monkeypatch.setattr(serve, "_SECONDS_TO_TELL", 0.1)
+    monkeypatch.setattr(serve, "_ALERT_SECONDS", 0.1)
     serve_with(monkeypatch, None, start=run_a_night, stop=cancel_what_runs)
     assert (tmp_path / "stopped").exists()
 
@@ -314,17 +313,24 @@ def test_what_stopped_the_runner_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     assert caught.value.__cause__ is refusal
 
 
+def run_serve(**options: Any) -> None:
+    """End as `python -m flows.serve` does."""
+    from crackmodel.cli.exits import reported
+    from flows.serve import main
+
+    with reported():
+        main(**options)
+
+
 def test_a_roster_with_a_mistake_is_tried_again_until_it_is_mended(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flows.serve import main
-
     (tmp_path / "surveys.toml").write_text("[[survey]]\nurl = 'bridge-07'\n")
     with pytest.raises(SystemExit) as ended:
-        main(root=str(tmp_path))
+        run_serve(root=str(tmp_path))
 
     assert ended.value.code == 1  # systemd starts it again, which it does not after a 2
-    assert "Survey 1 of" in capsys.readouterr().err
+    assert "survey 1 in" in capsys.readouterr().err
 
 
 def test_every_option_reaches_the_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,10 +351,10 @@ def test_every_option_reaches_the_night(tmp_path: Path, monkeypatch: pytest.Monk
         "max_rejected": 7, "rise": 0.4,
     }  # fmt: skip
     with pytest.raises(SystemExit):
-        serve.main(root=str(tmp_path), report=str(tmp_path / "report"), **given)
+        run_serve(root=str(tmp_path), report=str(tmp_path / "report"), models=str(tmp_path), **given)
 
-    assert nights == [{"root": str(tmp_path), "report": str(tmp_path / "report"), **given}]
-    assert set(nights[0]) == set(signature(serve.nightly.fn).parameters) - {"force"}
+    places = {"root": str(tmp_path), "report": str(tmp_path / "report"), "models": str(tmp_path)}
+    assert nights == [places | given]
 
 
 @pytest.mark.parametrize(
@@ -371,12 +377,10 @@ def test_what_cannot_be_served_is_said_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from flows.serve import main
-
     (tmp_path / "bridge-07").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        main(**({"root": str(tmp_path)} | options))
+        run_serve(**({"root": str(tmp_path)} | options))
 
     assert ended.value.code == exit_code
     assert words in capsys.readouterr().err
@@ -453,7 +457,7 @@ def test_a_stop_before_the_server_is_there_is_a_stop(tmp_path: Path, monkeypatch
 
     (tmp_path / "bridge-07").mkdir()
     monkeypatch.setattr(serve, "scheduling_server", starting)
-    serve.main(root=str(tmp_path))
+    run_serve(root=str(tmp_path))
 
 
 def test_a_taken_port_and_a_silent_server_are_said(tmp_path: Path) -> None:
