@@ -139,10 +139,12 @@ def _read_roster(file: Location, root: Location) -> list[RosterEntry]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not TOML: {error}.", "Correct that line.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = [f"survey {part + 1}" if isinstance(part, int) else part for part in first["loc"]]
+        wrong = []
+        for found in error.errors():
+            where = [f"survey {part + 1}" if isinstance(part, int) else str(part) for part in found["loc"]]
+            wrong.append(f"{' of '.join(where[:0:-1]) or where[0]} ({found['msg']})")
         raise UsageError(
-            f"{' of '.join(where[:0:-1]) or where[0]} in {file} cannot be used: {first['msg']}.",
+            f"{file} cannot be used: {', '.join(wrong[:3])}.",
             'Write [[survey]] and below it uri = "FOLDER" for each survey; it may also have name and owner, '
             "as text, and tile, a whole number of pixels.",
         ) from error

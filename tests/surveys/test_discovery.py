@@ -152,15 +152,15 @@ def test_a_folder_without_a_name_is_no_survey(object_store: ObjectStore) -> None
     ("roster", "complaint"),
     [
         ("[[survey]\n", "is not TOML"),
-        ("uri = 'a'", "^uri in .* cannot be used"),
-        ("[[survey]]\nname = 'a'", "uri of survey 1 in .* cannot be used: Field required"),
-        ("[[survey]]\nuri = 'a'\ncolour = 'red'", "colour of survey 1 in .* cannot be used: Extra"),
-        ("[[survey]]\nuri = 'a'\ntile = '256'", "tile of survey 1 .*: Input should be a valid integer"),
-        ("[[survey]]\nuri = 'a'\ntile = 5", r"tile of survey 1 in .*surveys\.toml cannot be used: .*32"),
+        ("uri = 'a'", r"surveys\.toml cannot be used: uri \(Extra"),
+        ("[[survey]]\nname = 'a'", r"surveys\.toml cannot be used: uri of survey 1 \(Field required\)"),
+        ("[[survey]]\nurl = 'a'", r"uri of survey 1 \(Field required\), url of survey 1 \(Extra"),
+        ("[[survey]]\nuri = 'a'\ntile = '256'", r"tile of survey 1 \(Input should be a valid integer"),
+        ("[[survey]]\nuri = 'a'\ntile = 5", r"tile of survey 1 \(.*32"),
         ("[[survey]]\nuri = 'x/a'\n[[survey]]\nuri = 'y/a'", "same name: a"),
-        ("survey = 3", "^survey in .*valid list"),
-        ("survey = [3]", "^survey 1 in .*valid dictionary"),
-        ("[[survey]]\nuri = ''", "uri of survey 1 .*at least 1 character"),
+        ("survey = 3", r"used: survey \(.*valid list"),
+        ("survey = [3]", r"used: survey 1 \(.*valid dictionary"),
+        ("[[survey]]\nuri = ''", r"uri of survey 1 \(.*at least 1 character"),
     ],
 )
 def test_a_roster_that_makes_no_sense_is_refused(tmp_path: Path, roster: str, complaint: str) -> None:
