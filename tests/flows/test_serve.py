@@ -330,7 +330,7 @@ def test_a_roster_with_a_mistake_is_tried_again_until_it_is_mended(
         run_serve(root=str(tmp_path))
 
     assert ended.value.code == 1  # systemd starts it again, which it does not after a 2
-    assert "survey 1 in" in capsys.readouterr().err
+    assert "url of survey 1" in capsys.readouterr().err
 
 
 def test_every_option_reaches_the_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
