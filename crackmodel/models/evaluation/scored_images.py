@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -39,23 +40,29 @@ class ScoredImages:
     groups: tuple[str, ...] | None = None
 
 
+def score_files(
+    engine: Engine, root: Path, files: Sequence[str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], list[BadFile], list[str]]:
+    """Score files as one tile each: rows, probabilities and hashes of the good ones, and the bad ones."""
+    kept, probabilities = [], []
+    bad: list[BadFile] = []
+    hashes: list[str] = []
+    for start in range(0, len(files), _CHUNK):
+        chunk = read_tiles(root, files[start : start + _CHUNK])
+        kept.append(chunk.kept + start)
+        probabilities.append(engine.predict(chunk.tiles))
+        bad += chunk.bad
+        hashes += chunk.sha256
+    return np.concatenate(kept), np.concatenate(probabilities), bad, hashes
+
+
 def score_images(engine: Engine, images: LabelledImages) -> ScoredImages:
     """Score a data set, each image as one tile, in this process.
 
     Raises:
         DatasetError: Not one of its files is a picture.
     """
-    probabilities: list[npt.NDArray[np.float32]] = []
-    kept: list[npt.NDArray[np.int64]] = []
-    bad: list[BadFile] = []
-    hashes: list[str] = []
-    for start in range(0, len(images.files), _CHUNK):
-        chunk = read_tiles(images.root, images.files[start : start + _CHUNK])
-        probabilities.append(engine.predict(chunk.tiles))
-        kept.append(chunk.kept + start)
-        bad += chunk.bad
-        hashes += chunk.sha256
-    rows = np.concatenate(kept)
+    rows, probabilities, bad, hashes = score_files(engine, images.root, images.files)
     if not len(rows):
         raise DatasetError(
             f"None of the {len(images.files)} files in {images.root} is a picture: "
@@ -66,7 +73,7 @@ def score_images(engine: Engine, images: LabelledImages) -> ScoredImages:
         images.root,
         tuple(images.files[row] for row in rows),
         images.labels[rows],
-        np.concatenate(probabilities),
+        probabilities,
         tuple(bad),
         tuple(hashes),
         None if images.groups is None else tuple(images.groups[row] for row in rows),

@@ -9,18 +9,17 @@ out as in `model.tflite`, so the same engine runs both.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from crackmodel.errors import ModelExportFailed
 from crackmodel.models.card.card import Int8Check, Int8Record
-from crackmodel.models.datasets.labelled import read_tiles
-from crackmodel.models.evaluation.scored_images import ScoredImages
-from crackmodel.models.export.litert import trace_tile
+from crackmodel.models.evaluation.scored_images import ScoredImages, score_files
+from crackmodel.models.export.litert import conversion_errors, trace_tile
 from crackmodel.models.inference.engines import Engine, LiteRTEngine
 
 if TYPE_CHECKING:
@@ -37,57 +36,36 @@ TEST: Final = "test"
 
 NOT_ASKED: Final = "switched off for this training"
 
-_CHUNK: Final = 250
-
 # The head stays float: 2,562 multiplications that cost nothing. Eight bits of softmax leave 27 different
 # probabilities for METU's 2,000 test images instead of 1,100: useless for a report sorted by probability.
 _FLOAT_OPERATIONS: Final = ("FULLY_CONNECTED", "SOFTMAX")
 
 
-def to_int8(network: keras.Model, tiles: npt.NDArray[np.uint8]) -> bytes:
-    """Quantise a network to 8-bit integers.
-
-    Args:
-        network: From float32 [n, 160, 160, 3], 0..255, to float32 outputs, as `litert.to_litert` takes it.
-        tiles: uint8 [n, 160, 160, 3], some hundred training images of both classes; n > 0.
-
-    Returns:
-        The content of a `.tflite` file with the inputs and outputs of `litert.to_litert`'s.
+def _to_int8(network: keras.Model, tiles: npt.NDArray[np.uint8]) -> bytes:
+    """Quantise a network, as `litert.to_litert` takes it, by the ranges on uint8 tiles [n, 160, 160, 3].
 
     Raises:
         ModelExportFailed: TensorFlow cannot quantise it.
     """
+    import tensorflow as tf
 
     def representative() -> Iterator[list[npt.NDArray[np.float32]]]:
         for tile in tiles:
             yield [tile[None].astype(np.float32)]
 
-    try:
-        with warnings.catch_warnings():
-            # The debugger's own interpreter is deprecated, and the ranges are taken just below.
-            warnings.simplefilter("ignore", UserWarning)
-            return _quantise(network, representative)
-    except Exception as fault:  # the converter raises anything from ValueError to its own ConverterError
-        raise ModelExportFailed(
-            f"TensorFlow cannot quantise the network: {fault}.",
-            "Check that tensorflow and keras have the versions of the lock file.",
-        ) from fault
-
-
-def _quantise(network: keras.Model, representative: Callable[[], Iterator[list[Any]]]) -> bytes:
-    import tensorflow as tf
-
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([trace_tile(network)])
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = representative
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    # TensorFlow's way to leave operations in float ("selective quantization") goes by its debugger.
-    selective = tf.lite.experimental.QuantizationDebugger(
-        converter=converter,
-        debug_dataset=representative,
-        debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(_FLOAT_OPERATIONS)),
-    )
-    content: bytes = selective.get_nondebug_quantized_model()
+    with conversion_errors("quantise the network"), warnings.catch_warnings():
+        # The debugger's own interpreter is deprecated, and the ranges are taken just below.
+        warnings.simplefilter("ignore", UserWarning)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([trace_tile(network)])
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = representative
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        # TensorFlow's way to leave operations in float ("selective quantization") goes by its debugger.
+        options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(_FLOAT_OPERATIONS))
+        selective = tf.lite.experimental.QuantizationDebugger(
+            converter=converter, debug_dataset=representative, debug_options=options
+        )
+        content: bytes = selective.get_nondebug_quantized_model()
     return content
 
 
@@ -103,9 +81,9 @@ def write_int8(
 
     Args:
         path: The file to write.
-        network: As for `to_int8`.
-        tiles: As for `to_int8`.
-        tests: As for `check_int8`.
+        network: As for `litert.to_litert`.
+        tiles: uint8 [n, 160, 160, 3], some hundred training images of both classes; n > 0.
+        tests: The float model's probabilities by set; `TEST` is the split's test part.
         temperature: The float model's.
         threshold: The float model's.
 
@@ -114,11 +92,11 @@ def write_int8(
         says why.
     """
     try:
-        content = to_int8(network, tiles)
+        content = _to_int8(network, tiles)
     except ModelExportFailed as fault:
         return Int8Record(False, fault.problem.rstrip("."))
     engine = LiteRTEngine(content, temperature=temperature, name="litert-int8")
-    record = check_int8(engine, tests, threshold, len(tiles))
+    record = _check_int8(engine, tests, threshold, len(tiles))
     if record.published:
         path.write_bytes(content)
     return record
@@ -133,25 +111,16 @@ def pick_representative(
     return np.sort(np.concatenate(drawn))
 
 
-def check_int8(
+def _check_int8(
     engine: Engine, sets: Mapping[str, ScoredImages], threshold: float, representative: int
 ) -> Int8Record:
     """Compare int8 with float verdicts and decide on publication.
 
     It has to pass on the split's test part, and on all sets together where there are more.
-
-    Args:
-        engine: Runs the int8 model, calibrated like the float model.
-        sets: The float model's probabilities by name; `TEST` is the split's test part.
-        threshold: The model's.
-        representative: How many images the ranges were taken from.
-
-    Returns:
-        Agreement and accuracy by set, the decision, and the reason for it.
     """
     verdicts = {name: _verdicts(engine, scored, threshold) for name, scored in sets.items()}
-    found = {name: compare_verdicts(*three) for name, three in verdicts.items()}
-    together = compare_verdicts(
+    found = {name: _compare_verdicts(*three) for name, three in verdicts.items()}
+    together = _compare_verdicts(
         *(np.concatenate([three[place] for three in verdicts.values()]) for place in range(3))
     )
     reason, published = "", True
@@ -167,16 +136,10 @@ def check_int8(
     return Int8Record(published, reason, representative, found)
 
 
-def compare_verdicts(
+def _compare_verdicts(
     labels: npt.NDArray[np.integer], original: npt.NDArray[np.bool_], quantised: npt.NDArray[np.bool_]
 ) -> Int8Check:
-    """Compare two models' verdicts: agreement and change in accuracy.
-
-    Args:
-        labels: Integers [n], 1 for a crack.
-        original: bool [n], true where the float model says crack.
-        quantised: bool [n], the same of the int8 model.
-    """
+    """Compare the verdicts of float and int8 model: agreement and change in accuracy."""
     right, right_before = int(np.sum(quantised == (labels == 1))), int(np.sum(original == (labels == 1)))
     images = max(len(labels), 1)  # files may have vanished since they were scored: nothing agrees then
     return Int8Check(
@@ -190,10 +153,5 @@ def compare_verdicts(
 def _verdicts(
     engine: Engine, scored: ScoredImages, threshold: float
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    kept, quantised = [], []
-    for start in range(0, len(scored.files), _CHUNK):
-        chunk = read_tiles(scored.root, scored.files[start : start + _CHUNK])
-        kept.append(chunk.kept + start)
-        quantised.append(engine.predict(chunk.tiles) >= threshold)
-    rows = np.concatenate(kept)
-    return scored.labels[rows], scored.probabilities[rows] >= threshold, np.concatenate(quantised)
+    rows, quantised, _, _ = score_files(engine, scored.root, scored.files)
+    return scored.labels[rows], scored.probabilities[rows] >= threshold, quantised >= threshold

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,6 +18,18 @@ if TYPE_CHECKING:
 
 TOLERANCE: Final = 1e-4
 """Largest difference in probability that passes for float error."""
+
+
+@contextmanager
+def conversion_errors(what: str) -> Iterator[None]:
+    """Raise `ModelExportFailed` where TensorFlow cannot do `what`."""
+    try:
+        yield
+    except Exception as fault:  # the converter raises anything from ValueError to its own ConverterError
+        raise ModelExportFailed(
+            f"TensorFlow cannot {what}: {fault}.",
+            "Check that tensorflow and keras have the versions of the lock file.",
+        ) from fault
 
 
 def to_litert(network: keras.Model) -> bytes:
@@ -35,28 +49,15 @@ def to_litert(network: keras.Model) -> bytes:
     """
     import tensorflow as tf
 
-    try:
+    with conversion_errors("convert the network to LiteRT"):
         # `from_concrete_functions(..., network)` keeps the weights as uninitialised variables: NaN.
         # Without the second argument they become constants, which is also five times faster.
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([trace_tile(network)])
-        content: bytes = converter.convert()
-    except Exception as fault:  # the converter raises anything from ValueError to its own ConverterError
-        raise ModelExportFailed(
-            f"TensorFlow cannot convert the network to LiteRT: {fault}.",
-            "Check that tensorflow and keras have the versions of the lock file.",
-        ) from fault
+        content: bytes = tf.lite.TFLiteConverter.from_concrete_functions([trace_tile(network)]).convert()
     return content
 
 
 def trace_tile(network: keras.Model) -> Any:
-    """Trace a network for one tile, the start of every export.
-
-    Args:
-        network: As for `to_litert`.
-
-    Returns:
-        TensorFlow's concrete function from float32 [1, 160, 160, 3].
-    """
+    """Trace a network as TensorFlow's function from float32 [1, 160, 160, 3], the start of every export."""
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((1, TILE_EDGE, TILE_EDGE, 3), tf.float32, "tile")])  # type: ignore[untyped-decorator]
@@ -66,31 +67,24 @@ def trace_tile(network: keras.Model) -> Any:
     return run.get_concrete_function()
 
 
-def largest_difference(
-    network: keras.Model, litert: bytes, tiles: npt.NDArray[np.uint8], *, tolerance: float = TOLERANCE
-) -> float:
+def largest_difference(network: keras.Model, litert: bytes, tiles: npt.NDArray[np.uint8]) -> float:
     """Compare a LiteRT model with the Keras network it was made from.
 
     Args:
         network: The original.
         litert: Its export.
         tiles: uint8 [n, 160, 160, 3], real pictures of both classes.
-        tolerance: The largest difference that passes.
 
     Returns:
         The largest absolute difference between their outputs.
 
     Raises:
-        ModelExportFailed: It is above the tolerance or not a number.
+        ModelExportFailed: It is above `TOLERANCE` or not a number.
     """
-    expected = np.concatenate(
-        [
-            np.asarray(network(tiles[start : start + 32].astype(np.float32), training=False))
-            for start in range(0, len(tiles), 32)
-        ]
-    )
+    batches = (tiles[start : start + 32].astype(np.float32) for start in range(0, len(tiles), 32))
+    expected = np.concatenate([network(batch, training=False) for batch in batches])
     difference = float(np.abs(LiteRTModel(litert).run(tiles) - expected).max())
-    if not difference <= tolerance:  # catches NaN
+    if not difference <= TOLERANCE:  # catches NaN
         raise ModelExportFailed(
             f"On {len(tiles)} tiles LiteRT and Keras differ by up to {difference:.2g}.",
             "Nothing was published; check that tensorflow and ai-edge-litert are those of the lock file.",

@@ -66,7 +66,7 @@ class Engine(Protocol):
         Returns:
             float32 [n], the calibrated probability of a crack in each tile.
         """
-        ...
+        return self.score(tiles).probabilities
 
     def score(self, tiles: npt.NDArray[np.uint8]) -> Scored:
         """Score tiles like `predict`, with their features."""
@@ -210,7 +210,7 @@ def _find_outputs(outputs: list[dict[str, Any]]) -> tuple[int, int, int | None]:
 _TRAIN_AGAIN: Final = "Train it again or take another version."
 
 
-class LiteRTEngine:
+class LiteRTEngine(Engine):
     """Score with LiteRT on the CPU.
 
     Args:
@@ -231,10 +231,6 @@ class LiteRTEngine:
         self._model = LiteRTModel(model, threads=threads)
         self._temperature = temperature
 
-    def predict(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Score tiles: see `Engine.predict`."""
-        return calibrate(self._model.run(tiles), self._temperature)
-
     def score(self, tiles: npt.NDArray[np.uint8]) -> Scored:
         """Score tiles: see `Engine.score`."""
         if not self._model.has_features:
@@ -243,7 +239,7 @@ class LiteRTEngine:
         return Scored(calibrate(outputs, self._temperature), features)
 
 
-class KerasEngine:
+class KerasEngine(Engine):
     """Score with Keras on TensorFlow, for GPU workers and as reference.
 
     A GPU that several processes share is not taken whole: memory is claimed as it is needed.
@@ -251,7 +247,6 @@ class KerasEngine:
     Args:
         path: A `model.keras` whose SHA-256 has been checked.
         temperature: From the model's card.
-        batch_size: Tiles per call of the network; by default 32, and 256 where there is a GPU.
 
     Raises:
         UsageError: TensorFlow is not installed.
@@ -260,7 +255,7 @@ class KerasEngine:
 
     name = "tensorflow"
 
-    def __init__(self, path: Path, *, temperature: float = 1.0, batch_size: int | None = None) -> None:
+    def __init__(self, path: Path, *, temperature: float = 1.0) -> None:
         try:
             import keras
             import tensorflow as tf
@@ -280,12 +275,8 @@ class KerasEngine:
             raise ModelCorrupt(f"Keras cannot read {path}: {fault}.", _TRAIN_AGAIN) from fault
         self._errors = tf.errors
         self._temperature = temperature
-        self.batch_size = batch_size or (256 if gpus else 32)
+        self.batch_size = 256 if gpus else 32
         self._at_once = self.batch_size
-
-    def predict(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Score tiles: see `Engine.predict`."""
-        return self.score(tiles).probabilities
 
     def score(self, tiles: npt.NDArray[np.uint8]) -> Scored:
         """Score tiles: see `Engine.score`."""

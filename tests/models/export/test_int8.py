@@ -14,7 +14,7 @@ from crackmodel.errors import ModelNotFound
 from crackmodel.models.card.card import Card, Int8Record
 from crackmodel.models.datasets.labelled import find_images, read_tiles
 from crackmodel.models.evaluation.scored_images import ScoredImages
-from crackmodel.models.export.int8 import check_int8, compare_verdicts, pick_representative
+from crackmodel.models.export.int8 import _check_int8, _compare_verdicts, pick_representative
 from crackmodel.models.inference.engines import Scored
 from crackmodel.models.inference.model_file import build_engine, read_model_file
 from crackmodel.models.registry.registry import PRETRAINED, Registry
@@ -72,7 +72,7 @@ def _with_mistakes(size: int, *mistakes: int) -> np.ndarray:
 
 
 def test_int8_that_agrees_is_published_with_its_figures(sets: Callable[..., Sets]) -> None:
-    record = check_int8(Told(_with_mistakes(1000, 7)), sets(test=1000), 0.5, 200)
+    record = _check_int8(Told(_with_mistakes(1000, 7)), sets(test=1000), 0.5, 200)
 
     assert record.published
     assert record.representative == 200
@@ -83,7 +83,7 @@ def test_int8_that_agrees_is_published_with_its_figures(sets: Callable[..., Sets
 
 
 def test_int8_that_loses_accuracy_is_not_published(sets: Callable[..., Sets]) -> None:
-    record = check_int8(Told(_with_mistakes(1000, 7, 8)), sets(test=1000), 0.5, 200)
+    record = _check_int8(Told(_with_mistakes(1000, 7, 8)), sets(test=1000), 0.5, 200)
 
     assert record.sets["test"].agreement == 0.998
     assert not record.published
@@ -96,7 +96,7 @@ def test_int8_that_disagrees_is_not_published_though_accuracy_stays(sets: Callab
     wrong_before = _with_mistakes(1000, *range(6)).astype(np.float32)
     given["test"] = dataclasses.replace(given["test"], probabilities=wrong_before)
 
-    record = check_int8(Told(_with_mistakes(1000, *range(6, 12))), given, 0.5, 200)
+    record = _check_int8(Told(_with_mistakes(1000, *range(6, 12))), given, 0.5, 200)
 
     assert record.sets["test"].accuracy_change == 0
     assert record.sets["test"].agreement == pytest.approx(0.988)
@@ -107,8 +107,8 @@ def test_further_test_sets_count_together_with_the_test_part(sets: Callable[...,
     def told(*mistakes: int) -> Told:
         return Told(np.concatenate([_with_mistakes(1000), _with_mistakes(1000, *mistakes)]))
 
-    few = check_int8(told(1), sets(test=1000, deck=1000), 0.5, 200)
-    many = check_int8(told(1, 2, 3), sets(test=1000, deck=1000), 0.5, 200)
+    few = _check_int8(told(1), sets(test=1000, deck=1000), 0.5, 200)
+    many = _check_int8(told(1, 2, 3), sets(test=1000, deck=1000), 0.5, 200)
 
     assert few.published
     assert not many.published
@@ -117,7 +117,7 @@ def test_further_test_sets_count_together_with_the_test_part(sets: Callable[...,
 
 
 def test_verdicts_are_compared_one_by_one() -> None:
-    check = compare_verdicts(
+    check = _compare_verdicts(
         np.array([1, 1, 0, 0]), np.array([True, False, False, True]), np.array([True, True, False, False])
     )
 
@@ -140,7 +140,7 @@ def test_ranges_are_taken_from_training_images_of_both_classes() -> None:
 def quantised(drawn_dataset: Path, weights: Path) -> tuple[bytes, bytes, np.ndarray]:
     """A network with a head fitted to drawn cracks, as float and as int8 LiteRT, and drawn tiles."""
     pytest.importorskip("tensorflow")
-    from crackmodel.models.export.int8 import to_int8
+    from crackmodel.models.export.int8 import _to_int8
     from crackmodel.models.export.litert import to_litert
     from crackmodel.models.network import attach_head, build_backbone, build_head, with_features
 
@@ -155,7 +155,7 @@ def quantised(drawn_dataset: Path, weights: Path) -> tuple[bytes, bytes, np.ndar
         [np.stack([-direction, direction], axis=1) / 2, np.array([middle, -middle]) / 2]
     )
     network = with_features(attach_head(backbone, head))
-    return to_litert(network), to_int8(network, tiles[::4]), tiles
+    return to_litert(network), _to_int8(network, tiles[::4]), tiles
 
 
 @pytest.fixture
