@@ -14,6 +14,7 @@ The rules that make pixels comparable, whatever file they came in:
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,14 +23,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import (
-    BmpImagePlugin,
-    Image,
-    ImageFile,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import BmpImagePlugin, Image, ImageFile, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from crackmodel.errors import ImageRejected
 from crackmodel.surveys import jpeg_structure
@@ -56,16 +50,12 @@ class DecodeLimits:
 
 DEFAULT_LIMITS: Final = DecodeLimits()
 
-_SIGNATURES: Final = (
-    ("jpeg", b"\xff\xd8\xff"),
-    ("png", b"\x89PNG\r\n\x1a\n"),
-    ("tiff", b"II*\x00"),
-    ("tiff", b"MM\x00*"),
-    ("tiff", b"II+\x00"),  # BigTIFF
-    ("tiff", b"MM\x00+"),
+_SIGNATURE: Final = re.compile(
+    rb"(?P<jpeg>\xff\xd8\xff)|(?P<png>\x89PNG\r\n\x1a\n)|(?P<tiff>II[*+]\x00|MM\x00[*+])"
+    rb"|(?P<webp>RIFF....WEBP)|(?P<bmp>BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c])",
+    re.DOTALL,
 )
-_BMP_HEADERS: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
-"""Sizes of the information headers that follow the 14 bytes of a BMP file header."""
+"""`+` is BigTIFF. BM alone begins many a text, so the size of a BMP's information header has to follow."""
 _PLUGINS: Final[dict[str, type[ImageFile.ImageFile]]] = {
     # Not Image.open: it limits their size process-wide, and tries fifty other formats.
     "png": PngImagePlugin.PngImageFile,
@@ -102,23 +92,12 @@ def identify(head: bytes) -> str | None:
     Returns:
         `jpeg`, `png`, `tiff`, `bmp` or `webp`; None for anything else.
     """
-    for kind, signature in _SIGNATURES:
-        if head.startswith(signature):
-            return kind
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "webp"
-    # Two letters are too common a beginning of a text to be a signature on their own.
-    if head.startswith(b"BM") and len(head) >= 15 and head[14] in _BMP_HEADERS:
-        return "bmp"
-    return None
+    match = _SIGNATURE.match(head)
+    return None if match is None else match.lastgroup
 
 
 def decode_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Pixels:
-    """Decode a file to upright RGB pixels.
-
-    Args:
-        data: The whole file.
-        limits: What to refuse before decoding.
+    """Decode a whole file to upright RGB pixels.
 
     Returns:
         uint8 [height, width, 3] RGB, C-contiguous, Exif orientation applied.

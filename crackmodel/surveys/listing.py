@@ -161,7 +161,7 @@ class _Found:
     chunks: list[pa.RecordBatch] = field(default_factory=list)
 
     def add(self, image: str, size: int, modified_ns: int) -> None:
-        if not (image.isascii() or _is_utf8(image)):
+        if not image.isascii() and image.encode(errors="replace").decode() != image:  # undecodable bytes
             self.misnamed += 1
             return
         self.images.append(image)
@@ -304,15 +304,6 @@ def _checked_name(name: str) -> str:
             "Use at most 100 letters, digits, '.', '_' and '-', beginning with a letter, a digit or '-'.",
         )
     return name
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a path can be encoded; undecodable bytes come as lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_a_file(uri: str) -> SurveyError:

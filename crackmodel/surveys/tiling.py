@@ -22,15 +22,11 @@ _WHOLE_IMAGE_LIMIT: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class TileGrid:
-    """Where the tiles of one picture lie.
+    """Where the tiles of one picture, `height` x `width` pixels, lie.
 
     Attributes:
-        height: Height of the picture in pixels.
-        width: Width of the picture in pixels.
         tile_size: Edge of a window in pixels.
         overlap: Pixels that neighbouring windows share; the last row and column may share more.
-        rows: Windows from top to bottom.
-        columns: Windows from left to right.
         whole: The one tile is the entire picture, whatever its shape.
     """
 
@@ -45,23 +41,12 @@ class TileGrid:
     def __len__(self) -> int:
         return self.rows * self.columns
 
-    def boxes(self) -> npt.NDArray[np.int32]:
-        """Return the pixel boxes of the tiles.
-
-        Returns:
-            int32 [rows * columns, 4]: x0, y0, x1, y1 of every tile, row-major; x1 and y1 are exclusive.
-        """
-        if self.whole:
-            return np.array([[0, 0, self.width, self.height]], dtype=np.int32)
-        y0, x0 = np.meshgrid(*self._origins(), indexing="ij")
-        corners = [x0.ravel(), y0.ravel(), x0.ravel() + self.tile_size, y0.ravel() + self.tile_size]
-        return np.stack(corners, axis=1).astype(np.int32)
-
-    def _origins(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return where rows and columns begin: int64 [rows], int64 [columns]."""
+    def origins(self) -> tuple[list[int], list[int]]:
+        """Return where the rows and the columns begin; not for a whole picture."""
         stride = self.tile_size - self.overlap
-        down, across = (np.arange(count, dtype=np.int64) * stride for count in (self.rows, self.columns))
-        return np.minimum(down, self.height - self.tile_size), np.minimum(across, self.width - self.tile_size)
+        down = [min(row * stride, self.height - self.tile_size) for row in range(self.rows)]
+        across = [min(column * stride, self.width - self.tile_size) for column in range(self.columns)]
+        return down, across
 
 
 def tile_grid(height: int, width: int, tile: int = 227, overlap: int = 0) -> TileGrid:
@@ -72,14 +57,8 @@ def tile_grid(height: int, width: int, tile: int = 227, overlap: int = 0) -> Til
     shrinks in proportion). Windows follow each other at `tile - overlap` pixels; the last of a row or
     column is shifted inward to end with the picture.
 
-    Args:
-        height: Height of the picture in pixels, at least 1.
-        width: Width of the picture in pixels, at least 1.
-        tile: Edge of a window in pixels, at least 32.
-        overlap: Pixels that neighbouring windows share, from 0 to below `tile`.
-
     Raises:
-        ValueError: `tile` or `overlap` is out of range, or the picture has no pixels.
+        ValueError: `tile` is below 32, `overlap` not from 0 to below `tile`, or the picture has no pixels.
         ImageRejected: `too_many_tiles` at stage `tile`: there would be more than `MAX_TILES`.
     """
     if tile < _MIN_TILE or not 0 <= overlap < tile or min(height, width) < 1:
@@ -103,8 +82,8 @@ def cut_tiles(pixels: npt.NDArray[np.uint8], grid: TileGrid) -> Iterator[npt.NDA
     """Yield the tiles of a picture, row-major.
 
     Args:
-        pixels: uint8 [height, width, 3], of the size that `grid` was made for.
-        grid: The windows.
+        pixels: uint8 [height, width, 3].
+        grid: The windows, made for this size.
 
     Yields:
         Views into `pixels`, uint8 [tile_size, tile_size, 3], or the picture itself where `grid.whole`.
@@ -118,7 +97,7 @@ def cut_tiles(pixels: npt.NDArray[np.uint8], grid: TileGrid) -> Iterator[npt.NDA
     if grid.whole:
         yield pixels
         return
-    down, across = (origins.tolist() for origins in grid._origins())
+    down, across = grid.origins()
     for y0 in down:
         row = pixels[y0 : y0 + grid.tile_size]
         for x0 in across:
