@@ -15,7 +15,7 @@ from crackmodel.errors import ReportIncompatible
 from crackmodel.reports.schema import LATER_COLUMNS, PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.survey_notes import SURVEY_FOLDER
 from crackmodel.reports.writing.lock import LOCK_FOLDER
-from crackmodel.storage.advice import first_line, remedy
+from crackmodel.storage.advice import raised_as
 from crackmodel.storage.location import Location
 
 _LOG_FOLDER: Final = "_delta_log"
@@ -30,7 +30,8 @@ def is_vacant(place: Location) -> bool:
     Raises:
         ReportIncompatible: The folder cannot be read.
     """
-    try:
+    remedy = "Check the permissions, or choose another place with --report."
+    with raised_as(ReportIncompatible, f"{place.uri} cannot be read", remedy):
         info = place.filesystem.get_file_info(place.root)
         if info.type == fs.FileType.NotFound:
             return True
@@ -38,11 +39,6 @@ def is_vacant(place: Location) -> bool:
             return False
         inside = {entry.base_name for entry in place.filesystem.get_file_info(fs.FileSelector(place.root))}
         begun = _LOG_FOLDER in inside and not _has_commits(place)
-    except OSError as error:
-        raise ReportIncompatible(
-            f"{place.uri} cannot be read: {first_line(error)}.",
-            remedy(error, "Check the permissions, or choose another place with --report."),
-        ) from error
     return inside <= {LOCK_FOLDER, SURVEY_FOLDER, *([_LOG_FOLDER] if begun else [])}
 
 
@@ -58,27 +54,22 @@ def load(place: Location) -> DeltaTable:
     Raises:
         ReportIncompatible: It is no report, or its log cannot be read.
     """
-    try:
+    problem = f"The log of the report at {place.uri} cannot be read"
+    remedy = "Restore the folder _delta_log from a backup, or score into a new report with --report."
+    with raised_as(ReportIncompatible, problem, remedy, DeltaError):
         if place.filesystem.get_file_info(place.root).type == fs.FileType.File:
             raise ReportIncompatible(
                 f"{place.uri} is a file; a report is a folder.",
                 "Choose another place with --report.",
             )
-        table = DeltaTable(place.delta_uri, storage_options=place.delta_options or None)
+        try:
+            table = DeltaTable(place.delta_uri, storage_options=place.delta_options or None)
+        except TableNotFoundError as error:
+            raise ReportIncompatible(
+                f"The folder {place.uri} holds other files and no report.",
+                "Choose an empty or new folder with --report.",
+            ) from error
         schema = pa.schema(table.schema().to_arrow())
-    except TableNotFoundError as error:
-        raise ReportIncompatible(
-            f"The folder {place.uri} holds other files and no report.",
-            "Choose an empty or new folder with --report.",
-        ) from error
-    except (DeltaError, OSError) as error:
-        raise ReportIncompatible(
-            f"The log of the report at {place.uri} cannot be read: {first_line(error)}.",
-            remedy(
-                error,
-                "Restore the folder _delta_log from a backup, or score into a new report with --report.",
-            ),
-        ) from error
     _require_same_schema(place.uri, schema, table.metadata().partition_columns)
     return table
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -36,13 +38,22 @@ def locate_report(uri: str | Path | Location) -> Location:
     return report
 
 
-def write_failed(error: Exception, path: str) -> ReportWriteFailed:
-    """Turn a storage error into one that says what to do.
+@contextmanager
+def writing(what: str, *also: type[Exception]) -> Iterator[None]:
+    """Turn an OSError, and the other kinds, into a ReportWriteFailed that names what was being written.
 
-    Args:
-        error: What pyarrow, the operating system or Delta Lake raised.
-        path: What was being written.
+    Raises:
+        ReportWriteFailed: See `write_failed`.
     """
+    kinds: tuple[type[Exception], ...] = (OSError, *also)
+    try:
+        yield
+    except kinds as error:
+        raise write_failed(error, what) from error
+
+
+def write_failed(error: Exception, path: str) -> ReportWriteFailed:
+    """Turn a storage error of writing a path into one that says what to do."""
     code, text = getattr(error, "errno", None), str(error)
     kept = "shards that were committed stay and are not scored twice."
     problem = f"{path} could not be written: {first_line(error)}."

@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from crackmodel.errors import ReportDamaged, ReportError, ReportIncompatible
-from crackmodel.reports.report_location import locate_report, write_failed
+from crackmodel.reports.report_location import locate_report, writing
 from crackmodel.reports.schema import check_name, partition_folder
 from crackmodel.storage.advice import raised_as
 from crackmodel.storage.location import Location
@@ -45,12 +45,10 @@ def bind_source(report: Location, survey: str, uri: str, *, has_rows: bool = Tru
     """
     note = _note(report, check_name(survey), "json")
     source = _without_access(uri)
-    try:
+    with writing(note.uri):
         known = _source(_read(note))
         if known is None:
             _write(note, {"survey": survey, "uri": source})
-    except OSError as error:
-        raise write_failed(error, note.uri) from error
     if known is not None and _decoded(known) != _decoded(source):
         raise ReportIncompatible(
             f"The report {report} holds survey {survey!r} from {printable(known)}, not {printable(source)}.",
@@ -109,10 +107,7 @@ def read_announced(report: Location, survey: str) -> dict[str, int] | None:
 def mark_announced(report: Location, survey: str, runs: Mapping[str, int]) -> None:
     """Note that runs have been announced, beside those noted before, or in place of a damaged note.
 
-    Args:
-        report: The report.
-        survey: Name of the survey.
-        runs: The runs, and how many rows each had.
+    `runs` says how many rows each run had.
 
     Raises:
         ReportWriteFailed: A note cannot be read or written.
@@ -122,7 +117,7 @@ def mark_announced(report: Location, survey: str, runs: Mapping[str, int]) -> No
     except ReportDamaged:
         known = None
     folder = _note(report, check_name(survey), "announced")
-    try:
+    with writing(folder.uri):
         if known is None:
             _write(_note(report, survey, "told"), {"survey": survey, "told": dict(runs)})
             return
@@ -132,8 +127,6 @@ def mark_announced(report: Location, survey: str, runs: Mapping[str, int]) -> No
             if rows > known.get(run, 0):
                 path = folder.inside(f"{quote(run, safe='')}.{rows}")
                 folder.filesystem.open_output_stream(path).close()
-    except OSError as error:
-        raise write_failed(error, folder.uri) from error
 
 
 def damaged_notes(report: Location) -> Iterator[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -20,12 +20,12 @@ from deltalake.transaction import AddAction
 from crackmodel.errors import ReportBusy, ReportNotFound, ReportWriteFailed
 from crackmodel.reports.compatibility import add_later_columns, is_vacant, load
 from crackmodel.reports.reading.dataset import named_files, newest_run
-from crackmodel.reports.report_location import locate_report, write_failed
+from crackmodel.reports.report_location import locate_report, write_failed, writing
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.lock import hold_survey
 from crackmodel.reports.writing.shard_file import BOUNDED_COLUMNS, ShardFile
-from crackmodel.storage.advice import first_line, remedy
+from crackmodel.storage.advice import raised_as
 from crackmodel.storage.location import Location
 
 _CHECKPOINT_INTERVAL: Final = 20
@@ -106,7 +106,7 @@ class ReportTable:
                 if is_vacant(place):  # otherwise another process was faster, which is as good
                     raise write_failed(error, place.uri) from error
         log = load(place)
-        with writing(place.uri):
+        with writing(place.uri, DeltaError):
             add_later_columns(log)
         return cls(place, log)
 
@@ -161,20 +161,14 @@ class ReportTable:
         with self.reading_log():
             self.log.update_incremental()
 
-    @contextmanager
-    def reading_log(self) -> Iterator[None]:
-        """Name the report when its log cannot be read.
-
-        Raises:
-            ReportWriteFailed: Instead of what Delta Lake or the operating system raised.
-        """
-        try:
-            yield
-        except (DeltaError, OSError) as error:
-            raise ReportWriteFailed(
-                f"The log of the report at {self.uri} cannot be read any more: {first_line(error)}.",
-                remedy(error, "Check the storage and run again; what was committed stays."),
-            ) from error
+    def reading_log(self) -> AbstractContextManager[None]:
+        """Raise a ReportWriteFailed that names the report when its log cannot be read."""
+        return raised_as(
+            ReportWriteFailed,
+            f"The log of the report at {self.uri} cannot be read any more",
+            "Check the storage and run again; what was committed stays.",
+            DeltaError,
+        )
 
     @contextmanager
     def lock(self, survey: str, run_id: str = "") -> Iterator[None]:
@@ -245,19 +239,6 @@ class ReportTable:
         """Note that these files, which one commit added, are in the log."""
         self._committed.update(file.path for file in files)
         self.fence.note_commit(_surveys(files))
-
-
-@contextmanager
-def writing(what: str) -> Iterator[None]:
-    """Name the operation when Delta Lake or the storage fails.
-
-    Raises:
-        ReportWriteFailed: Instead of what they raised; see `write_failed`.
-    """
-    try:
-        yield
-    except (DeltaError, OSError) as error:
-        raise write_failed(error, what) from error
 
 
 def _surveys(files: Sequence[ShardFile]) -> list[str]:

@@ -99,17 +99,21 @@ def advice(error: Exception) -> tuple[str, str] | None:
 
 
 @contextmanager
-def raised_as(kind: type[CrackmodelError], problem: str, otherwise: str = _CHECK) -> Iterator[None]:
+def raised_as(
+    kind: type[CrackmodelError], problem: str, otherwise: str = _CHECK, *also: type[Exception]
+) -> Iterator[None]:
     """Raise a storage failure as an error of the caller's kind.
 
     Args:
         kind: The error's class.
         problem: What cannot be done, a clause without a full stop; the reason is added behind a colon.
         otherwise: What to do where the error itself suggests nothing.
+        also: Kinds of failure besides OSError.
     """
+    kinds: tuple[type[Exception], ...] = (OSError, *also)
     try:
         yield
-    except OSError as error:
+    except kinds as error:
         raise kind(f"{problem}: {first_line(error)}.", remedy(error, otherwise)) from error
 
 

@@ -12,24 +12,24 @@ from __future__ import annotations
 
 import contextlib
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
 from crackmodel.errors import ReportBusy, ReportDamaged
 from crackmodel.reports.compatibility import add_later_columns
 from crackmodel.reports.reading.dataset import CommittedFile, committed_files
+from crackmodel.reports.report_location import writing
+from crackmodel.reports.run_names import name_run
 from crackmodel.reports.schema import FILE_SCHEMA, PARTITION_COLUMN
-from crackmodel.reports.table import ReportTable, writing
+from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.shard_file import (
     WRITING,
@@ -100,11 +100,11 @@ def compact(
     """
     table.refresh()
     log, place = table.log, table.place
-    with writing(f"the compaction of {survey} in {table.uri}"):
+    with writing(f"the compaction of {survey} in {table.uri}", DeltaError):
         add_later_columns(log)
         log.update_incremental()
         before = committed_files(log, survey)
-        name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{uuid.uuid4().hex[:6]}"
+        name = name_run(newest=None)
         fence = Fence(log, place, of="compaction")
         fence.remember(survey)
         for number, bundle in enumerate(_bundles(small_files(table, survey, target_bytes), target_bytes)):
@@ -127,7 +127,7 @@ def delete_replaced(table: ReportTable, *, keep_hours: int = 0) -> int:
         ReportWriteFailed: The storage failed.
     """
     table.refresh()
-    with writing(f"the removal of replaced files in {table.uri}"):
+    with writing(f"the removal of replaced files in {table.uri}", DeltaError):
         replaced = replaced_files(table.log, table.place, keep_hours)
         if replaced:  # a vacuum makes two commits even where it finds nothing
             table.log.vacuum(retention_hours=keep_hours, dry_run=False, enforce_retention_duration=False)

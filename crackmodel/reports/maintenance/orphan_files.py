@@ -6,17 +6,18 @@ decides: once a run has raised a survey's number, no run that began before can c
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from pyarrow import fs
 
 from crackmodel.reports.reading.dataset import committed_files, named_files
-from crackmodel.reports.report_location import write_failed
+from crackmodel.reports.report_location import writing
 from crackmodel.reports.schema import partition_folder
-from crackmodel.reports.table import ReportTable, writing
+from crackmodel.reports.table import ReportTable
 from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.shard_file import is_shard_name
 from crackmodel.storage.location import Location
@@ -58,7 +59,7 @@ def sweep(table: ReportTable, survey: str, run_id: str) -> int:
     if table.place.local is not None:
         return 0
     log, place, fence = table.log, table.place, table.fence
-    with writing(f"the removal of orphans of {survey} in {table.uri}"):
+    with writing(f"the removal of orphans of {survey} in {table.uri}", DeltaError):
         listed = {info.base_name for info in _shards(place, survey) if not info.base_name.startswith(".")}
         log.update_incremental()
         listed -= {file.name for file in committed_files(log, survey)}
@@ -84,22 +85,16 @@ def sweep(table: ReportTable, survey: str, run_id: str) -> int:
 
 def _shards(place: Location, survey: str) -> list[fs.FileInfo]:
     folder = fs.FileSelector(place.inside(partition_folder(survey)), allow_not_found=True)
-    try:
+    with writing(folder.base_dir):
         found = place.filesystem.get_file_info(folder)
-    except OSError as error:
-        raise write_failed(error, folder.base_dir) from error
     return [info for info in found if info.type == fs.FileType.File and is_shard_name(info.base_name)]
 
 
 def _delete(place: Location, survey: str, orphans: Collection[str]) -> int:
     for name in orphans:
         path = place.inside(f"{partition_folder(survey)}/{name}")
-        try:
+        with writing(path), contextlib.suppress(FileNotFoundError):
             place.filesystem.delete_file(path)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise write_failed(error, path) from error
     return len(orphans)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
@@ -25,7 +25,7 @@ from pyarrow import fs
 from crackmodel.errors import ReportError, ReportIncompatible
 from crackmodel.reports.run_names import RUN_NAME
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
-from crackmodel.storage.advice import first_line, remedy
+from crackmodel.storage.advice import raised_as
 
 if TYPE_CHECKING:
     from crackmodel.reports.table import ReportTable
@@ -43,31 +43,16 @@ _KNOWN_READER_FEATURES: Final = {"timestampNtz"}
 
 @contextmanager
 def newest_rows(table: ReportTable, survey: str | None = None) -> Iterator[ds.Dataset]:
-    """Give the newest rows of a report, with the errors of `reading`.
-
-    Args:
-        table: The report.
-        survey: Leave out the files of all other surveys.
-    """
+    """Give the newest rows of a report, or of one survey, with the errors of `reading`."""
     table.refresh()
     with reading(table.uri):
         yield committed_rows(table, survey)
 
 
-@contextmanager
-def reading(uri: str) -> Iterator[None]:
-    """Name the report when its files cannot be read.
-
-    Raises:
-        ReportError: Instead of what DuckDB, Arrow or the operating system raised.
-    """
-    try:
-        yield
-    except (OSError, pa.ArrowException, duckdb.Error) as error:
-        raise ReportError(
-            f"The rows of the report at {uri} cannot be read: {first_line(error)}.",
-            remedy(error, UNREADABLE),
-        ) from error
+def reading(uri: str) -> AbstractContextManager[None]:
+    """Raise a ReportError that names the report when its files cannot be read."""
+    problem = f"The rows of the report at {uri} cannot be read"
+    return raised_as(ReportError, problem, UNREADABLE, pa.ArrowException, duckdb.Error)
 
 
 def committed_rows(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from crackmodel.errors import ReportBusy
-from crackmodel.reports.report_location import write_failed
+from crackmodel.reports.report_location import writing
 from crackmodel.reports.schema import check_name
 from crackmodel.storage.files import lock
 
@@ -46,23 +46,20 @@ def hold_survey(report: Path, survey: str, run_id: str = "") -> Iterator[None]:
         "run": run_id,
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    try:
+    with writing(str(path)):
         path.parent.mkdir(exist_ok=True)
-        file = lock(path, wait=False)
-    except BlockingIOError as error:
-        raise ReportBusy(
-            f"Survey {survey!r} is being scored into this report by another run{_holder(path)}.",
-            "Wait until it ends, or stop that process, and run again.",
-        ) from error
-    except OSError as error:
-        raise write_failed(error, str(path)) from error
-    with file:
         try:
+            file = lock(path, wait=False)
+        except BlockingIOError as error:
+            raise ReportBusy(
+                f"Survey {survey!r} is being scored into this report by another run{_holder(path)}.",
+                "Wait until it ends, or stop that process, and run again.",
+            ) from error
+    with file:
+        with writing(str(path)):
             file.truncate(0)
             file.write(json.dumps(holder).encode())
             file.flush()
-        except OSError as error:
-            raise write_failed(error, str(path)) from error
         yield
 
 

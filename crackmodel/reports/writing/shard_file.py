@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crackmodel.errors import ReportWriteFailed
-from crackmodel.reports.report_location import locate_report, write_failed
+from crackmodel.reports.report_location import locate_report, writing
 from crackmodel.reports.run_names import RUN_NAME
 from crackmodel.reports.schema import (
     FILE_SCHEMA,
@@ -137,12 +137,18 @@ def write_file(place: Location, survey: str, stem: str, encoded: pa.Buffer) -> S
         path, encoded.size, metadata.num_rows, {PARTITION_COLUMN: survey}, _delta_statistics(metadata)
     )
     target = place.inside(file.hidden_path)
-    try:
-        _write(place, target, encoded)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            place.filesystem.delete_file(target)
-        raise write_failed(error, target) from error
+    with writing(target):
+        try:
+            if place.local is not None:  # an object store has no folders
+                place.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=False)
+            with place.filesystem.open_output_stream(target) as sink:
+                sink.write(encoded)
+            if place.local is not None:
+                sync(Path(target))
+        except OSError:
+            with contextlib.suppress(OSError):
+                place.filesystem.delete_file(target)
+            raise
     return file
 
 
@@ -154,42 +160,30 @@ def publish_shard(report: str | Location, shard: ShardFile) -> None:
     """
     place = locate_report(report)
     hidden, final = place.inside(shard.hidden_path), place.inside(shard.path)
-    try:
+    with writing(final):
         if not place.exists(shard.hidden_path) and place.exists(shard.path):
             return
-        place.filesystem.move(hidden, final)
+        try:
+            place.filesystem.move(hidden, final)
+        except FileNotFoundError as error:
+            raise ReportWriteFailed(
+                f"{hidden} was written by a worker but no longer exists.",
+                "Check that all nodes share the report's storage and that nothing else deletes files there, "
+                "and run again.",
+            ) from error
         if place.local is not None:
             sync(Path(final).parent)
-    except FileNotFoundError as error:
-        raise ReportWriteFailed(
-            f"{hidden} was written by a worker but no longer exists.",
-            "Check that all nodes share the report's storage and that nothing else deletes files there, "
-            "and run again.",
-        ) from error
-    except OSError as error:
-        raise write_failed(error, final) from error
 
 
 def _require_report(place: Location) -> None:
     """Refuse to make a folder on a node that does not see the report."""
-    try:
+    with writing(place.uri):
         if place.exists("_delta_log"):
             return
-    except OSError as error:
-        raise write_failed(error, place.uri) from error
     raise ReportWriteFailed(
         f"This worker finds no report at {place.uri}.",
         "Mount the same storage under the same path on every node, or use an s3:// or gs:// URI.",
     )
-
-
-def _write(place: Location, target: str, encoded: pa.Buffer) -> None:
-    if place.local is not None:  # an object store has no folders
-        place.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=False)
-    with place.filesystem.open_output_stream(target) as sink:
-        sink.write(encoded)
-    if place.local is not None:
-        sync(Path(target))
 
 
 def _delta_statistics(metadata: pq.FileMetaData) -> str:
