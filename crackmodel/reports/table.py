@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Self
 
@@ -111,13 +111,9 @@ class ReportTable:
         return cls(place, log)
 
     def commit(self, files: Sequence[ShardFile], *, run_id: str) -> None:
-        """Add published shards to the report, all of them or none.
+        """Add files that `write_shard` returned and `publish_shard` published, all of them or none.
 
         What this object has committed is not committed again, so after any doubt the call may be repeated.
-
-        Args:
-            files: What `write_shard` returned and `publish_shard` published.
-            run_id: Name of the run.
 
         Raises:
             ReportBusy: Another run has committed to the survey since this object's `begin`. The rows are
@@ -170,25 +166,13 @@ class ReportTable:
             DeltaError,
         )
 
-    @contextmanager
-    def lock(self, survey: str, run_id: str = "") -> Iterator[None]:
-        """Lock a survey of a local report against other runs.
+    def lock(self, survey: str, run_id: str = "") -> AbstractContextManager[None]:
+        """Lock a survey of a local report against other runs; see `hold_survey`.
 
         An object store has no lock; there `commit` keeps runs apart.
-
-        Args:
-            survey: Name of the survey.
-            run_id: Name of the run, shown to whoever finds the survey busy.
-
-        Raises:
-            ReportBusy: Another run has it.
-            ReportWriteFailed: The lock file cannot be made.
         """
-        if self.place.local is None:
-            yield
-            return
-        with hold_survey(self.place.local, survey, run_id):
-            yield
+        local = self.place.local
+        return contextlib.nullcontext() if local is None else hold_survey(local, survey, run_id)
 
     def _append(self, files: Sequence[ShardFile], run_id: str) -> None:
         now = time.time_ns() // 1_000_000

@@ -15,9 +15,9 @@ from crackmodel.reports.reading.run_statistics import rows_by_run, scan
 from crackmodel.reports.reading.sandbox import open_database
 from crackmodel.reports.table import ReportTable
 
-RUNS_TO_COMPARE: Final = 30
+_RUNS_TO_COMPARE: Final = 30
 
-DRIFTED: Final = 0.25
+_DRIFTED: Final = 0.25
 """Population stability index from which on a distribution is said to have shifted: a common rule of thumb,
 see Siddiqi, "Credit Risk Scorecards", Wiley 2006."""
 
@@ -25,7 +25,7 @@ _LEAST_IMAGES: Final = 50
 """With fewer images on either side only a crude change would show."""
 
 _CHANCE: Final = 21.666
-"""What chi-squared with 9 degrees of freedom exceeds once in a hundred; see `stability_limit`."""
+"""What chi-squared with 9 degrees of freedom exceeds once in a hundred; see `measure_drift`."""
 
 _EDGES: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 """Limits between ten ranges of probability: most photographs lie close to 0, and cracks close to 1."""
@@ -178,14 +178,8 @@ def compare_unannounced(
 ) -> Changes:
     """Compare the runs that have not been announced with all others.
 
-    A run that has more rows now than when it was announced was not over then, and counts as not announced.
-
-    Args:
-        table: The report.
-        survey: Name of the survey.
-        announced: The runs that have been announced, and how many rows each had then.
-        step: By how much a probability has to rise to count as risen.
-        n: How many images to name.
+    A run that has more rows now than when it was announced, as `announced` says, was not over then, and
+    counts as not announced. A probability that rose by `step` has risen; at most `n` images are named.
 
     Raises:
         ReportError: The report cannot be read.
@@ -202,6 +196,7 @@ def compare_unannounced(
     after, before = ([0] * (len(_EDGES) + 1) for _ in range(2))
     for is_new, number, count in histograms:
         (after if is_new else before)[number] = count
+    drift, drift_limit = measure_drift(after, before)
     return Changes(
         runs=new,
         rows=total,
@@ -212,8 +207,8 @@ def compare_unannounced(
         not_images=not_images,
         rejected_share=lost / total if total else 0.0,
         unfamiliar_share=unfamiliar / (total - lost) if total > lost else 0.0,
-        drift=stability_index(after, before),
-        drift_limit=stability_limit(after, before),
+        drift=drift,
+        drift_limit=drift_limit,
         images=tuple(ChangedImage(*row) for row in images),
     )
 
@@ -227,39 +222,30 @@ def _compare(
         database.execute(_COMPARED)
         counts = database.execute(_COUNTS, {"step": step}).fetchall()[0]
         images = database.execute(_WORTH_A_LOOK, {"step": step, "n": n}).fetchall()
-        values = {"runs": RUNS_TO_COMPARE, "edges": list(_EDGES)}
+        values = {"runs": _RUNS_TO_COMPARE, "edges": list(_EDGES)}
         return counts, images, database.execute(_HISTOGRAMS, values).fetchall()
 
 
-def stability_index(after: list[int], before: list[int]) -> float | None:
-    """Compute the population stability index of two histograms over the same ranges.
+def measure_drift(after: list[int], before: list[int]) -> tuple[float, float] | tuple[None, None]:
+    """Compute the population stability index of two histograms over the same ranges, and its limit.
 
     Half an image is added to every range, so that an empty one does not make the index infinite.
-
-    Returns:
-        0 for equal shapes; None where either holds fewer than 50 images.
-    """
-    if _too_few(after, before):
-        return None
-    pairs = zip(_shares(after), _shares(before), strict=True)
-    return math.fsum((now - then) * math.log(now / then) for now, then in pairs)
-
-
-def stability_limit(after: list[int], before: list[int]) -> float | None:
-    """Compute the index from which on two histograms differ; None without an index.
 
     Of two samples of one distribution the index is about chi-squared with one degree of freedom less than
     ranges, times `1/n + 1/m`: see Yurdakul and Naranjo, "Statistical properties of the population stability
     index", 2020. With 50 images each that is 0.36 on average, although nothing has changed.
+
+    Returns:
+        The index, 0 for equal shapes, and from where on the histograms differ; None where either holds fewer
+        than 50 images.
     """
-    if _too_few(after, before):
-        return None
-    return max(DRIFTED, _CHANCE * (1 / sum(after) + 1 / sum(before)))
-
-
-def _too_few(after: list[int], before: list[int]) -> bool:
-    return min(sum(after), sum(before)) < _LEAST_IMAGES
-
-
-def _shares(counts: list[int]) -> list[float]:
-    return [(count + 0.5) / (sum(counts) + 0.5 * len(counts)) for count in counts]
+    n, m = sum(after), sum(before)
+    if min(n, m) < _LEAST_IMAGES:
+        return None, None
+    smoothing = 0.5 * len(after)
+    pairs = [
+        ((now + 0.5) / (n + smoothing), (then + 0.5) / (m + smoothing))
+        for now, then in zip(after, before, strict=True)
+    ]
+    index = math.fsum((now - then) * math.log(now / then) for now, then in pairs)
+    return index, max(_DRIFTED, _CHANCE * (1 / n + 1 / m))

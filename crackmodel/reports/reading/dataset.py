@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import and_
 from typing import TYPE_CHECKING, Final
 
@@ -58,14 +58,9 @@ def reading(uri: str) -> AbstractContextManager[None]:
 def committed_rows(
     table: ReportTable, survey: str | None = None, leave_out: Collection[str] = ()
 ) -> ds.Dataset:
-    """Return a report's rows as a dataset with `REPORT_SCHEMA`.
+    """Return the rows of a report, or of one survey, as a dataset with `REPORT_SCHEMA`.
 
-    Nothing is read yet, and later commits do not show.
-
-    Args:
-        table: The report.
-        survey: Leave out the files of all other surveys.
-        leave_out: Paths of files to leave out.
+    Nothing is read yet, and later commits do not show. `leave_out` holds paths of files.
 
     Raises:
         ReportIncompatible: Another program has changed the table in a way that needs more than Parquet.
@@ -73,13 +68,11 @@ def committed_rows(
     _require_plain_files(table.log, table.uri)
     root = fs.SubTreeFileSystem(table.place.root, table.place.filesystem)
     parquet = ds.ParquetFileFormat()
-    expressions: dict[tuple[str | None, ...], ds.Expression] = {}
-    fragments = []
-    for file in committed_files(table.log, survey):
-        if file.path in leave_out:
-            continue
-        expression = expressions.setdefault(file.constants, _all_equal(file.constants))
-        fragments.append(parquet.make_fragment(file.path, root, partition_expression=expression))
+    fragments = [
+        parquet.make_fragment(file.path, root, partition_expression=_all_equal(file.constants))
+        for file in committed_files(table.log, survey)
+        if file.path not in leave_out
+    ]
     return ds.FileSystemDataset(fragments, REPORT_SCHEMA, parquet, root)
 
 
@@ -139,12 +132,7 @@ class CommittedFile:
 
 
 def committed_files(table: DeltaTable, survey: str | None = None) -> list[CommittedFile]:
-    """List the files in force of a loaded table.
-
-    Args:
-        table: The table at the version to show.
-        survey: Leave out the files of all other surveys.
-    """
+    """List the files in force of a loaded table, or of one of its surveys."""
     actions = pa.table(table.get_add_actions(flatten=True))
     if not actions.num_rows:
         return []
@@ -160,13 +148,10 @@ def committed_files(table: DeltaTable, survey: str | None = None) -> list[Commit
     return files if survey is None else [file for file in files if file.constants[0] == survey]
 
 
+@lru_cache
 def _all_equal(constants: tuple[str | None, ...]) -> ds.Expression:
-    known = [
-        ds.field(name) == value
-        for name, value in zip(_CONSTANT_COLUMNS, constants, strict=True)
-        if value is not None
-    ]
-    return reduce(and_, known)
+    known = zip(_CONSTANT_COLUMNS, constants, strict=True)
+    return reduce(and_, (ds.field(name) == value for name, value in known if value is not None))
 
 
 def _require_plain_files(table: DeltaTable, uri: str) -> None:

@@ -76,7 +76,6 @@ class ScoringKey:
     """What decides, besides the file, whether an image has been scored.
 
     Attributes:
-        survey: Name of the survey.
         model: The version that scores, `name@version`.
         model_sha256: Its file.
         preprocess: Fingerprint of its preprocessing.
@@ -139,13 +138,7 @@ def count_missing(table: ReportTable, listing: pa.Table, key: ScoringKey, run_id
     """Count the listed files without any row of this key.
 
     Unlike in `pending`, any row counts, also a rejection: right after a run this is what it lost or
-    postponed.
-
-    Args:
-        table: The report.
-        listing: As in `pending`.
-        key: What has scored.
-        run_id: Only rows of this run count; the files of all others are not opened.
+    postponed. With `run_id` only rows of that run count, and the files of all others are not opened.
 
     Raises:
         ReportError: A committed file cannot be read.
@@ -156,12 +149,7 @@ def count_missing(table: ReportTable, listing: pa.Table, key: ScoringKey, run_id
 
 
 def gone_images(table: ReportTable, listing: pa.Table, survey: str) -> pa.Table:
-    """Return the images of a report that a listing lacks, whatever model scored them.
-
-    Args:
-        table: The report.
-        listing: As in `pending`.
-        survey: Name of the survey that was listed.
+    """Return the images of a survey that its listing lacks, whatever model scored them.
 
     Returns:
         `image`, `bytes` and `modified_at` of its row in `latest`, and `now`: a listed image of the same
@@ -194,12 +182,7 @@ def _in_parts(
     """Run a query over a listing and the known rows, one range of names at a time.
 
     A million files at once would take hundreds of megabytes. Of a compacted file Arrow reads no more than the
-    range.
-
-    Args:
-        sql: A query over `listing`, which has a `position` besides, and `known`.
-        listing: Files, in any order.
-        known: Makes a scanner of the rows whose names are in a range.
+    range. The query sees `listing`, which has a `position` besides, and `known`.
 
     Yields:
         Each part of the sorted listing, and the answer about it; at least one.
@@ -210,7 +193,7 @@ def _in_parts(
     for start in range(0, max(listing.num_rows, 1), size):
         part = listing.slice(start, size)
         keys = part.select(KEY_COLUMNS).append_column("position", pa.array(np.arange(part.num_rows)))
-        yield part, _query_bounded(sql, keys, partial(known, within=_range(listing["image"], start, size)))
+        yield part, _query_bounded(sql, keys, partial(known, _range(listing["image"], start, size)))
 
 
 def _range(names: pa.ChunkedArray, start: int, size: int) -> ds.Expression:

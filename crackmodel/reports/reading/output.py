@@ -23,8 +23,6 @@ from rich.text import Text
 
 from crackmodel.text import printable
 
-__all__ = ["LONGEST_TABLE", "OutputFormat", "write_result"]
-
 OutputFormat = Literal["table", "json", "csv", "parquet"]
 
 LONGEST_TABLE: Final = 1000

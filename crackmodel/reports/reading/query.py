@@ -65,13 +65,10 @@ class Report:
         """Answer one SELECT over the views of `VIEWS`.
 
         The SQL is DuckDB's. Files, network, settings and extensions are out of its reach. Times are UTC.
+        With `limit` only so many rows of the answer are computed, the first ones.
 
         Example:
             >>> open_report("report").sql("SELECT verdict, count(*) AS images FROM latest GROUP BY verdict")
-
-        Args:
-            query: One SELECT.
-            limit: Compute only so many rows of the answer, the first ones; all by default.
 
         Raises:
             QueryError: Not one SELECT, a mistake in it, or something it may not do.

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import Any, Final
 
 import pyarrow.dataset as ds
@@ -18,15 +20,11 @@ from crackmodel.reports.table import ReportTable
 
 @dataclass(frozen=True, slots=True)
 class RunCounts:
-    """The rows of one run, counted.
+    """The rows of one run, counted by verdict.
 
     Attributes:
-        run_id: Name of the run.
         rows: All of its rows; what it listed and did not skip, if it lost nothing.
-        crack: Images with a crack.
-        clear: Images without.
-        rejected: Images that could not be scored.
-        reject_codes: How many of those for which reason, most frequent first.
+        reject_codes: How many were rejected for which reason, most frequent first.
     """
 
     run_id: str
@@ -47,12 +45,8 @@ class TopImage:
     """One of the images to look at first.
 
     Attributes:
-        survey: Name of the survey.
-        image: Path of the image within it.
         crack_probability: Probability of its worst tile.
         crack_fraction: Share of its tiles with a crack.
-        tile_rows: Rows of its tile grid.
-        tile_columns: Columns of its tile grid.
         worst_tile: Index of the worst tile, row-major from 0; None if the tiles were not kept.
     """
 
@@ -70,8 +64,6 @@ class UnfamiliarImage:
     """One of the images that look unlike the training images.
 
     Attributes:
-        survey: Name of the survey.
-        image: Path of the image within it.
         ood_score: Median over its tiles, about 1 for a training image.
         ood_fraction: Share of its tiles over the threshold.
         verdict: What the model said of it all the same.
@@ -112,10 +104,7 @@ _UNFAMILIAR: Final = """
 def count_rows(table: ReportTable, run_id: str, survey: str | None = None) -> RunCounts:
     """Count a run's rows by verdict and by reject code.
 
-    Args:
-        table: The report.
-        run_id: Name of the run.
-        survey: The run's survey, where it is known: the files of all others are not looked at.
+    Where the run's survey is given, the files of all others are not looked at.
 
     Raises:
         ReportError: A committed file cannot be read.
@@ -133,15 +122,9 @@ def count_rows(table: ReportTable, run_id: str, survey: str | None = None) -> Ru
 def top_images(
     table: ReportTable, run_id: str, n: int = 10, survey: str | None = None
 ) -> tuple[TopImage, ...]:
-    """Find the images of a run with the highest crack probability.
+    """Find the `n` images of a run with the highest crack probability.
 
     Rejected images are left out. Highest probability first; of equals the one with more cracked tiles.
-
-    Args:
-        table: The report.
-        run_id: Name of the run.
-        n: How many at most.
-        survey: As in `count_rows`.
 
     Raises:
         ReportError: A committed file cannot be read.
@@ -184,12 +167,9 @@ def _ask_run(
 
 
 def scan(
-    rows: ds.Dataset,
-    columns: Sequence[str] | Mapping[str, ds.Expression],
-    where: ds.Expression | None = None,
-    within: ds.Expression | None = None,
+    rows: ds.Dataset, columns: Sequence[str] | Mapping[str, ds.Expression], *where: ds.Expression
 ) -> ds.Scanner:
-    """Scan some columns once, without keeping the files' footers of 80 KB each."""
-    where = within if where is None else where if within is None else where & within
+    """Scan some columns of the rows that fulfil all conditions, without keeping footers of 80 KB each."""
     wanted = dict(columns) if isinstance(columns, Mapping) else list(columns)
-    return rows.scanner(columns=wanted, filter=where, cache_metadata=False, **_ROWS_AHEAD)
+    condition = reduce(and_, where) if where else None
+    return rows.scanner(columns=wanted, filter=condition, cache_metadata=False, **_ROWS_AHEAD)

@@ -14,8 +14,7 @@ from crackmodel.reports.reading.changes import (
     ChangedImage,
     Changes,
     compare_unannounced,
-    stability_index,
-    stability_limit,
+    measure_drift,
 )
 from crackmodel.reports.reading.run_statistics import rows_by_run
 from crackmodel.reports.table import ReportTable
@@ -231,7 +230,7 @@ def test_chance_alone_is_called_drift_once_in_a_hundred() -> None:
         for histogram, count in ((ours, 50), (before, 70)):
             for _ in range(count):
                 histogram[min(9, int(noise.betavariate(0.6, 1.2) * 10))] += 1
-        index, limit = stability_index(ours, before), stability_limit(ours, before)
+        index, limit = measure_drift(ours, before)
         assert index is not None
         assert limit is not None
         called += index >= limit
@@ -242,9 +241,9 @@ def test_chance_alone_is_called_drift_once_in_a_hundred() -> None:
 
 
 def test_drift_among_many_images_is_called_by_the_rule_of_thumb() -> None:
-    assert stability_limit([500] * 10, [5000] * 10) == 0.25
-    assert stability_limit([5] * 10, [5] * 10) == pytest.approx(21.666 / 25)
-    assert stability_limit([4] * 10, [500] * 10) is None
+    assert measure_drift([500] * 10, [5000] * 10)[1] == 0.25
+    assert measure_drift([5] * 10, [5] * 10)[1] == pytest.approx(21.666 / 25)
+    assert measure_drift([4] * 10, [500] * 10) == (None, None)
 
 
 def test_run_that_wrote_nothing_changes_nothing(table: ReportTable, commit: Commit) -> None:
@@ -256,8 +255,8 @@ def test_run_that_wrote_nothing_changes_nothing(table: ReportTable, commit: Comm
 
 
 def test_index_by_hand() -> None:
-    assert stability_index([60, 0], [60, 0]) == 0
-    assert stability_index([30, 30], [60, 0]) == pytest.approx(
+    assert measure_drift([60, 0], [60, 0])[0] == 0
+    assert measure_drift([30, 30], [60, 0])[0] == pytest.approx(
         (0.5 - 60.5 / 61) * (math.log(0.5 / (60.5 / 61))) + (0.5 - 0.5 / 61) * (math.log(0.5 / (0.5 / 61)))
     )
-    assert stability_index([49], [1000]) is None
+    assert measure_drift([49], [1000]) == (None, None)
