@@ -73,7 +73,7 @@ def check_report(settings: ReportSettings, as_json: JsonOption = False) -> None:
 
     checked = check(_open(settings))
     if as_json:
-        typer.echo(json.dumps(checked.as_dict()))
+        typer.echo(json.dumps(asdict(checked)))
     else:
         for finding in checked.findings:
             typer.echo(printable(f"{finding.kind}: {finding.problem} {finding.remedy}"))

@@ -77,10 +77,8 @@ def load(place: Location) -> DeltaTable:
 def add_later_columns(table: DeltaTable) -> None:
     """Add the columns that a report of an older crackmodel lacks.
 
-    The files stay as they are, and their rows have null there. Of several processes at once one does it.
-
-    Args:
-        table: A report as `load` returned it; it is brought up to date.
+    The files stay as they are, and their rows have null there. Of several processes at once one does it. The
+    table is brought up to date.
 
     Raises:
         DeltaError: The log cannot be read or written.

@@ -18,12 +18,7 @@ _TIME: Final = "%Y%m%dT%H%M%SZ"
 
 
 def name_run(newest: str | None, now: datetime | None = None) -> str:
-    """Name a new run so that it sorts behind the survey's newest run.
-
-    Args:
-        newest: Name of the survey's newest run; None if there is none.
-        now: The time; the clock's if None.
-    """
+    """Name a run that begins now so that it sorts behind the survey's newest run, if there is one."""
     began = now or datetime.now(UTC)
     if newest is not None:
         began = max(began, run_time(newest) + timedelta(seconds=1))

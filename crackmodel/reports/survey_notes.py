@@ -30,13 +30,8 @@ SURVEY_FOLDER: Final = "_surveys"
 def bind_source(report: Location, survey: str, uri: str, *, has_rows: bool = True) -> None:
     """Bind a survey's name to the folder of its photographs, or check that it still is.
 
-    Keys and options in the URI do not count and are not kept. The caller holds the survey's lock.
-
-    Args:
-        report: The report.
-        survey: Name of the survey.
-        uri: Absolute path or object store URI of its photographs.
-        has_rows: Whether the report has rows of the survey; without any, nothing has been announced.
+    Keys and options in the URI do not count and are not kept. The caller holds the survey's lock. Where the
+    report has no rows of the survey, nothing has been announced.
 
     Raises:
         ReportIncompatible: The report holds a survey of that name from another folder.

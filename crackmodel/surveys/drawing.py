@@ -38,13 +38,7 @@ class Crack:
 
 
 def draw_slab(rng: np.random.Generator, height: int, width: int, cement: int = 0) -> Pixels:
-    """Draw a bare concrete surface.
-
-    Args:
-        rng: Source of all randomness.
-        height: Pixels down.
-        width: Pixels across.
-        cement: Which of four colours, 0 to 3.
+    """Draw a bare concrete surface in one of four colours, 0 to 3.
 
     Returns:
         uint8 [height, width, 3] RGB.
@@ -62,13 +56,7 @@ def draw_slab(rng: np.random.Generator, height: int, width: int, cement: int = 0
 
 
 def draw_joint(rng: np.random.Generator, pixels: Pixels, at: int) -> None:
-    """Draw a horizontal formwork joint: two boards' slightly different shades, and the fin between them.
-
-    Args:
-        rng: Source of all randomness.
-        pixels: uint8 [height, width, 3] RGB, drawn on in place.
-        at: Row of the joint.
-    """
+    """Draw a horizontal formwork joint: two boards' slightly different shades, and the fin between them."""
     band = pixels[max(at - 90, 0) : at + 90]
     height, width = band.shape[:2]
     course = min(at, 90) + 2.0 * _wave(rng, width, 300)
@@ -111,13 +99,7 @@ def wander(
 
 
 def draw_crack(rng: np.random.Generator, pixels: Pixels, cracks: Sequence[Crack]) -> None:
-    """Draw cracks into a surface: a dark opening with a darker core, and the light of broken edges.
-
-    Args:
-        rng: Source of all randomness.
-        pixels: uint8 [height, width, 3] RGB, drawn on in place.
-        cracks: What to draw, from `wander`.
-    """
+    """Draw cracks into a surface: a dark opening with a darker core, and the light of broken edges."""
     height, width = pixels.shape[:2]
     opening = np.zeros((height, width), dtype=np.uint8)
     core = np.zeros_like(opening)

@@ -63,12 +63,8 @@ class ImageMetadata:
 def read_metadata(data: bytes, header: jpeg_structure.JpegHeader | None = None) -> ImageMetadata:
     """Read capture time, position and camera from a file's Exif tags; no pixel is decoded.
 
-    Args:
-        data: The bytes of a JPEG, PNG, TIFF or WebP file; anything else has no metadata.
-        header: A JPEG's, where it has been read already.
-
-    Returns:
-        What is there and possible. Broken tags are nulls, never an error.
+    JPEG, PNG, TIFF and WebP have them; a JPEG's header is read unless it is given. Broken tags are nulls,
+    never an error.
     """
     exif = _guarded(lambda: _read_exif(data, header))
     if exif is None:
@@ -87,10 +83,7 @@ def read_metadata(data: bytes, header: jpeg_structure.JpegHeader | None = None) 
 
 
 def read_orientation(block: bytes | None) -> int:
-    """Read the orientation of an Exif block, fast: every photograph needs it.
-
-    Args:
-        block: The TIFF block of an Exif segment, with or without its `Exif` prefix.
+    """Read the orientation of an Exif block, with or without its prefix, fast: every photograph needs it.
 
     Returns:
         1 to 8 as in Exif; 1 (upright) where the tag is missing or makes no sense.

@@ -94,14 +94,10 @@ def scan_end(data: bytes, scan: int) -> int:
 
 
 def walk_scans(data: bytes, scan: int) -> None:
-    """Check that a JPEG is complete to its end-of-image marker.
+    """Check that a JPEG is complete from its first scan to its end-of-image marker.
 
     Decoders fill what a broken scan does not deliver with grey and call it a success. What follows the
     end-of-image marker (a second picture of a stereo or multi-picture camera, padding) is not looked at.
-
-    Args:
-        data: The file.
-        scan: Offset of the first entropy-coded byte, from `read_header`.
 
     Raises:
         TruncatedJpegError: The data end before the end-of-image marker.

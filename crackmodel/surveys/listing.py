@@ -115,12 +115,8 @@ def list_survey(survey: Survey, apart: Iterable[Location] = ()) -> Listing:
 
     Files and folders whose names start with a dot are ignored and counted. Links to files within the tree
     are listed; links to folders within it are not followed, their files are listed already; links that lead
-    out of the tree are ignored and counted. So are folders of an object store whose name is empty.
-
-    Args:
-        survey: The survey.
-        apart: Folders that are no part of it where they lie in it, such as the report and the models; so a
-            link into one leads out of the survey.
+    out of the tree are ignored and counted. So are folders of an object store whose name is empty. Folders
+    `apart`, such as the report and the models, are no part of the survey, so a link into one leads out of it.
 
     Raises:
         SurveyError: There is no such folder, it is a file, it is empty, or part of it cannot be read.

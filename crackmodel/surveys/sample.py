@@ -54,13 +54,10 @@ def write_sample(directory: Path, seed: int = 7) -> SampleSurvey:
     """Draw the sample survey; one seed gives the same bytes every time.
 
     Files that are there already with the same content are not touched, so that a second scoring skips them.
-
-    Args:
-        directory: Folder to write to: missing, empty, or a sample written before.
-        seed: Another seed draws other pictures, with cracks in the same files.
+    Another seed draws other pictures, with cracks in the same files.
 
     Raises:
-        UsageError: The folder holds something else, or cannot be written.
+        UsageError: The folder is neither missing nor empty nor a sample, or cannot be written.
     """
     directory = Path(directory).expanduser()
     try:
@@ -101,15 +98,12 @@ class _Picture:
     """What is drawn into one file, in this order.
 
     Attributes:
-        height: Pixels down.
-        width: Pixels across.
         cement: The slab's colour.
         cracks: Start, heading, length and width of each.
         region: Rows and columns that the cracks lie in: a mask of twelve megapixels would take seconds.
         joint: Row of a formwork joint.
         station: Where the camera stood along the bridge; None leaves the tags out.
         lying: Stored turned by a quarter, with the tag that says so.
-        quality: Of the JPEG.
     """
 
     height: int

@@ -39,12 +39,7 @@ class Commit:
 
 
 def history(table: ReportTable, limit: int) -> list[Commit]:
-    """Return the last commits, newest first; Delta Lake forgets them after a month, at the earliest.
-
-    Args:
-        table: The report.
-        limit: How many at most.
-    """
+    """Return the last commits, newest first; Delta Lake forgets them after a month, at the earliest."""
     table.refresh()
     with table.reading_log():
         return [_commit(entry) for entry in table.log.history(limit)]

@@ -53,11 +53,6 @@ class Compaction:
     """The result of compacting one survey.
 
     Attributes:
-        survey: Name of the survey.
-        files_before: Its files before.
-        files_after: Its files after.
-        bytes_before: Their size before.
-        bytes_after: Their size after.
         deleted: Replaced files that were deleted, of all surveys.
     """
 
@@ -85,13 +80,9 @@ def compact(
     once stops, and runs go on. A reader that opened the report before may find files gone and has to open it
     again.
 
-    Args:
-        table: The report.
-        survey: Name of the survey.
-        target_bytes: Largest size of a compacted file, which is held in memory.
-        keep_hours: Keep files that were replaced in the last hours, at most 168: earlier versions can be read
-            so long, and plain readers of Parquet folders count their rows twice. After Delta's week the log
-            forgets replaced files, and nobody would delete them.
+    Files that were replaced in the last `keep_hours`, at most 168, are kept: earlier versions can be read so
+    long, and plain readers of Parquet folders count their rows twice. After Delta's week the log forgets
+    replaced files, and nobody would delete them.
 
     Raises:
         ReportBusy: Another process compacts the survey.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import duckdb
 import pyarrow as pa
@@ -68,7 +68,6 @@ class Check:
     """The result of a check.
 
     Attributes:
-        report: Where the report is.
         version: Number of the commit that was checked.
         files: Files in force.
         rows: Their rows, according to the log.
@@ -102,10 +101,6 @@ class Check:
                 f"{count:,} {are} wrong with the report {self.report}.",
                 "Do what the check says about each, and check again.",
             )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        return asdict(self)
 
 
 def check_report(table: ReportTable) -> Check:

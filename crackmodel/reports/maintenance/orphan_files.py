@@ -22,7 +22,7 @@ from crackmodel.reports.writing.fencing import Fence, commit_actions
 from crackmodel.reports.writing.shard_file import is_shard_name
 from crackmodel.storage.location import Location
 
-ORPHAN_AGE_WITHOUT_LOCK: Final = timedelta(days=1)
+_ORPHAN_AGE_WITHOUT_LOCK: Final = timedelta(days=1)
 """From this age on, a hidden file in an object store belongs to no run that is going on."""
 
 
@@ -31,7 +31,7 @@ def delete_orphans(table: ReportTable, survey: str) -> int:
 
     Files that a compaction replaced are in the log and stay until vacuum, and files of other programs are
     not touched. The caller holds the survey's lock; in an object store, where there is none, only files older
-    than `ORPHAN_AGE_WITHOUT_LOCK` go: see `sweep`.
+    than a day go: see `sweep`.
 
     Raises:
         ReportWriteFailed: A file cannot be deleted.
@@ -99,6 +99,5 @@ def _delete(place: Location, survey: str, orphans: Collection[str]) -> int:
 
 
 def _may_be_orphan(info: fs.FileInfo, place: Location) -> bool:
-    if place.local is not None:
-        return True
-    return bool(info.mtime is None or datetime.now(UTC) - info.mtime > ORPHAN_AGE_WITHOUT_LOCK)
+    local = place.local is not None
+    return local or info.mtime is None or bool(datetime.now(UTC) - info.mtime > _ORPHAN_AGE_WITHOUT_LOCK)

@@ -29,11 +29,7 @@ def hold_survey(report: Path, survey: str, run_id: str = "") -> Iterator[None]:
     """Hold the lock of a survey in a local report.
 
     The lock file stays when the lock is released: removing it would let two runs lock two files of one name.
-
-    Args:
-        report: The report's folder.
-        survey: Name of the survey.
-        run_id: Name of the run, for the message to others.
+    The run's name is for the message to others.
 
     Raises:
         ReportBusy: Another process holds it; the message says which, on which machine and since when.

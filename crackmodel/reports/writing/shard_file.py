@@ -54,8 +54,6 @@ class ShardFile:
 
     Attributes:
         path: Final path relative to the report, `survey=bridge/part-<run>-000007-<random>-<hash>.parquet`.
-        bytes: Size of the file.
-        rows: Number of rows in it, at least one.
         partition: The partition column and its value, `{"survey": "bridge"}`.
         stats: Delta Lake's file statistics as JSON: number of rows, smallest and largest values.
     """
@@ -98,20 +96,13 @@ def named_hash(name: str) -> str | None:
 
 
 def write_shard(report: str | Location, survey: str, run_id: str, shard: int, rows: pa.Table) -> ShardFile:
-    """Write the rows of one shard under a hidden name.
-
-    Args:
-        report: Where the report is; it must exist.
-        survey: Name of the survey that the rows belong to.
-        run_id: Name of the run.
-        shard: Number of the shard within the run.
-        rows: At least one row, with `REPORT_SCHEMA` or the same without `survey`.
+    """Write the rows of one shard, with or without the column `survey`, under a hidden name.
 
     Returns:
         What `publish_shard` and `ReportTable.commit` need. The file is on the disk, not only in a cache.
 
     Raises:
-        ReportWriteFailed: The storage did not take the file; nothing of it is left behind.
+        ReportWriteFailed: There is no report, or the storage did not take the file; nothing of it is left.
         UsageError: The name of the survey or the run cannot be part of a path.
         ValueError: There are no rows, or they have another schema or belong to another survey.
     """
