@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from crackmodel.surveys.tiling import TileGrid, cut_tiles
+
 Pixels = npt.NDArray[np.uint8]
 Encode = Callable[..., bytes]
 
@@ -36,3 +38,10 @@ def encode() -> Encode:
         return stream.getvalue()
 
     return encoded
+
+
+def boxes_of(grid: TileGrid) -> npt.NDArray[np.int64]:
+    """Return [rows * columns, 4]: x0, y0, x1, y1 of the tiles that are cut, row-major."""
+    places = np.moveaxis(np.indices((grid.height, grid.width), dtype=np.int32), 0, -1)
+    corners = [(tile[0, 0], tile[-1, -1]) for tile in cut_tiles(places, grid)]  # type: ignore[arg-type]
+    return np.array([[first[1], first[0], last[1] + 1, last[0] + 1] for first, last in corners])

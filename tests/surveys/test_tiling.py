@@ -6,7 +6,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,13 +14,7 @@ from PIL import Image
 from crackmodel.errors import ImageRejected
 from crackmodel.reports.schema import REJECT_CODES
 from crackmodel.surveys.tiling import MAX_TILES, TileGrid, cut_tiles, tile_grid
-
-
-def boxes_of(grid: TileGrid) -> npt.NDArray[np.int64]:
-    """[rows * columns, 4]: x0, y0, x1, y1 of the tiles that are cut, row-major."""
-    places = np.moveaxis(np.indices((grid.height, grid.width), dtype=np.int32), 0, -1)
-    corners = [(tile[0, 0], tile[-1, -1]) for tile in cut_tiles(places, grid)]  # type: ignore[arg-type]
-    return np.array([[first[1], first[0], last[1] + 1, last[0] + 1] for first, last in corners])
+from tests.surveys.conftest import boxes_of
 
 
 @st.composite

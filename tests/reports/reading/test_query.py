@@ -20,6 +20,7 @@ from crackmodel.reports.table import ReportTable
 from crackmodel.surveys.tiling import tile_grid
 from tests.reports.conftest import Commit
 from tests.reports.rows import KEY, NOON, make_listing, make_rejected, make_row, run_name
+from tests.surveys.conftest import boxes_of
 
 
 def rows(table: ReportTable, query: str) -> list[tuple[Any, ...]]:
@@ -157,7 +158,7 @@ def test_tile_boxes_are_the_windows_that_were_scored(
         table,
         "SELECT x0, y0, x1, y1, tile_row, tile_column, probability FROM tiles ORDER BY tile_row, tile_column",
     )
-    assert [tile[:4] for tile in tiles] == [tuple(box) for box in grid.boxes().tolist()]
+    assert [tile[:4] for tile in tiles] == [tuple(box) for box in boxes_of(grid).tolist()]
     assert [tile[4:6] for tile in tiles] == [(r, c) for r in range(grid.rows) for c in range(grid.columns)]
     assert np.array_equal(np.array([tile[6] for tile in tiles], np.float32), probabilities)
 
