@@ -20,10 +20,12 @@ METRIC_NAMES: Final[Mapping[str, str]] = {
 """Field of `Metrics` to its usual name, in the order of display."""
 
 
+def number_text(value: float | None) -> str:
+    """Write a count or a share; a dash for None."""
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
 def metric_text(metrics: Metrics, name: str) -> str:
     """Write a metric with its interval; a dash where it is undefined."""
-    value = getattr(metrics, name)
-    if value is None:
-        return "-"
-    interval = metrics.intervals.get(name)
-    return f"{value:.4f}" if interval is None else f"{value:.4f} ({interval.low:.4f} to {interval.high:.4f})"
+    text, interval = number_text(getattr(metrics, name)), metrics.intervals.get(name)
+    return text if interval is None else f"{text} ({interval.low:.4f} to {interval.high:.4f})"

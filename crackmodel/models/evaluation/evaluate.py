@@ -20,8 +20,8 @@ from crackmodel.models.datasets.duplicates import refuse_two_labels
 from crackmodel.models.datasets.grouped_split import groups_by
 from crackmodel.models.datasets.labelled import find_images, local_dataset
 from crackmodel.models.datasets.splits import SplitRule
-from crackmodel.models.evaluation.evaluation_page import PAGE, EvaluatedSet, write_evaluation_page
-from crackmodel.models.evaluation.metrics import measure, measure_groups
+from crackmodel.models.evaluation.evaluation_page import PAGE, write_evaluation_page
+from crackmodel.models.evaluation.metrics import EvaluatedSet, measure, measure_groups
 from crackmodel.models.evaluation.scored_images import score_images
 from crackmodel.models.inference.model_file import build_engine, read_model_file
 from crackmodel.models.network import require_installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,9 @@ import numpy.typing as npt
 
 from crackmodel.models.datasets.labelled import read_tiles
 from crackmodel.models.evaluation.activation_maps import activation_maps
-from crackmodel.models.evaluation.figures import new_figure, plain_text
+from crackmodel.models.evaluation.figures import file_name, new_figure, plain_text
+from crackmodel.models.evaluation.html_page import Picture
+from crackmodel.models.evaluation.metrics import EvaluatedSet
 from crackmodel.models.evaluation.scored_images import ScoredImages
 
 COLUMNS: Final = 6
@@ -61,21 +64,43 @@ def some_right(scored: ScoredImages, threshold: float, seed: int = 0) -> Rows:
     return np.concatenate([np.sort(rng.permutation(group)[:COLUMNS]) for group in rows])
 
 
-def draw_examples(path: Path, scored: ScoredImages, rows: Rows, threshold: float) -> Path | None:
-    """Draw images in a green frame, or red where the verdict is wrong.
+def draw_examples(directory: Path, name: str, found: EvaluatedSet, model: bytes) -> Iterator[Picture]:
+    """Draw mistakes, right verdicts and activation maps of a data set.
 
     Args:
-        path: The PNG to write.
-        scored: A data set.
-        rows: Its images to draw.
-        threshold: At or above it the verdict is `crack`.
+        directory: Where to write.
+        name: The data set's.
+        found: Its images and metrics.
+        model: The content of `model.tflite`, for the activation maps.
 
-    Returns:
-        The path; None where there is no image to draw.
+    Yields:
+        The pictures; none without an image to draw, and no maps of a model with another architecture.
     """
+    scored, threshold = found.scored, found.metrics.threshold
+    mistakes = found.metrics.false_positives + found.metrics.false_negatives
+    for kind, rows, words in (
+        ("wrong", most_wrong(scored, threshold), f"most wrong of {mistakes:,}"),
+        ("right", some_right(scored, threshold), "right, taken by chance"),
+    ):
+        path = directory / f"{kind}_{file_name(name)}.png"
+        if _draw_tiles(path, scored, rows, threshold):
+            caption = f"{name}: {words}. Above each image its label and the model's probability of a crack."
+            yield Picture(path, caption)
+    path = directory / f"looks_{file_name(name)}.png"
+    if _draw_attention(path, scored, threshold, model):
+        yield Picture(
+            path,
+            f"{name}: where the model looks, in cracks that it found and in its worst mistakes (class "
+            "activation map). Red places speak for a crack, blue ones against, "
+            "each map on its own scale of log-odds.",
+        )
+
+
+def _draw_tiles(path: Path, scored: ScoredImages, rows: Rows, threshold: float) -> bool:
+    """Draw images in a green frame, or red where the verdict is wrong; whether there was any."""
     chunk = read_tiles(scored.root, [scored.files[row] for row in rows])
     if not len(chunk.kept):
-        return None
+        return False
     figure = new_figure((1.75 * COLUMNS, 2.15 * -(-len(chunk.kept) // COLUMNS)))
     axes = figure.subplots(-(-len(chunk.kept) // COLUMNS), COLUMNS, squeeze=False).ravel()
     for axis in axes:
@@ -84,7 +109,7 @@ def draw_examples(path: Path, scored: ScoredImages, rows: Rows, threshold: float
         _draw_tile(axis, tile, scored, row, threshold)
         axis.set_xlabel(_short(scored.files[row]), fontsize=7, color="#555555", labelpad=3)
     figure.savefig(path)
-    return path
+    return True
 
 
 def shown_places(scored: ScoredImages, threshold: float) -> Rows:
@@ -100,18 +125,8 @@ def shown_places(scored: ScoredImages, threshold: float) -> Rows:
     return np.concatenate([first, others[: COLUMNS - len(first)]])
 
 
-def draw_attention(path: Path, scored: ScoredImages, threshold: float, model: bytes) -> Path | None:
-    """Draw the images of `shown_places` with their activation maps.
-
-    Args:
-        path: The PNG to write.
-        scored: A data set.
-        threshold: At or above it the verdict is `crack`.
-        model: The content of `model.tflite`.
-
-    Returns:
-        The path; None where there is no image or the model has another architecture.
-    """
+def _draw_attention(path: Path, scored: ScoredImages, threshold: float, model: bytes) -> bool:
+    """Draw the images of `shown_places` with their activation maps; whether there was any."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -119,7 +134,7 @@ def draw_attention(path: Path, scored: ScoredImages, threshold: float, model: by
     chunk = read_tiles(scored.root, [scored.files[row] for row in rows])
     maps = activation_maps(model, chunk.tiles)
     if maps is None or not len(maps):
-        return None
+        return False
     colours = ScalarMappable(Normalize(-1, 1), cmap="RdBu_r")
     figure = new_figure((1.75 * COLUMNS, 4.5))
     axes = figure.subplots(2, COLUMNS, squeeze=False)
@@ -143,7 +158,7 @@ def draw_attention(path: Path, scored: ScoredImages, threshold: float, model: by
     )
     bar.set_ticks([-1, 0, 1], labels=["against a crack", "0", "for a crack"], fontsize=8)
     figure.savefig(path)
-    return path
+    return True
 
 
 def _draw_tile(

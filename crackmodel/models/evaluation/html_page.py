@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from crackmodel.models.card.card import Metrics, SplitScore
-from crackmodel.models.card.metric_names import METRIC_NAMES, metric_text
+from crackmodel.models.card.metric_names import METRIC_NAMES, metric_text, number_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,41 +32,29 @@ class Table:
 
 def metrics_table(metrics: Mapping[str, Metrics]) -> Table:
     """Tabulate the metrics of sets with 95 % intervals."""
+    shown = {
+        "images": "images", "cracks": "of these cracks", **METRIC_NAMES,
+        "false_negatives": "cracks missed", "false_positives": "false alarms",
+    }  # fmt: skip
     rows = [
-        ["images", *(f"{found.images:,}" for found in metrics.values())],
-        ["of these cracks", *(f"{found.cracks:,}" for found in metrics.values())],
+        [words, *(metric_text(each, field) for each in metrics.values())] for field, words in shown.items()
     ]
-    rows += [
-        [shown, *(metric_text(found, name) for found in metrics.values())]
-        for name, shown in METRIC_NAMES.items()
-    ]
-    rows.append(["cracks missed", *(f"{found.false_negatives:,}" for found in metrics.values())])
-    rows.append(["false alarms", *(f"{found.false_positives:,}" for found in metrics.values())])
     return Table("Metrics, with 95 % bootstrap intervals", ["", *metrics], rows)
 
 
 def splits_table(splits: Sequence[SplitScore]) -> Table:
     """Tabulate the scores on both ways of splitting."""
     problems = "".join(f"; {each.kind}: {each.problem}" for each in splits if each.problem)
-    return Table(
-        f"Test part of either split{problems}",
-        ["split", *(f"{each.kind}: {each.model}" for each in splits)],
-        [
-            ["images", *("-" if each.test is None else f"{each.test.images:,}" for each in splits)],
-            ["groups", *("-" if each.groups is None else f"{each.groups:,}" for each in splits)],
-            [
-                "with a near-duplicate in training",
-                *("-" if each.near_duplicates is None else f"{each.near_duplicates:.1%}" for each in splits),
-            ],
-            *(
-                [
-                    METRIC_NAMES[key],
-                    *("-" if each.test is None else metric_text(each.test, key) for each in splits),
-                ]
-                for key in ("accuracy", "f1", "auroc")
-            ),
-        ],
+    images, *scores = (
+        [words, *("-" if each.test is None else metric_text(each.test, field) for each in splits)]
+        for field, words in (("images", "images"), *METRIC_NAMES.items())
+        if field in ("images", "accuracy", "f1", "auroc")
     )
+    groups = ["groups", *(number_text(each.groups) for each in splits)]
+    shares = ("-" if each.near_duplicates is None else f"{each.near_duplicates:.1%}" for each in splits)
+    head = ["split", *(f"{each.kind}: {each.model}" for each in splits)]
+    rows = [images, groups, ["with a near-duplicate in training", *shares], *scores]
+    return Table(f"Test part of either split{problems}", head, rows)
 
 
 def write_page(
@@ -75,7 +63,7 @@ def write_page(
     facts: Sequence[tuple[str, str]],
     tables: Iterable[Table],
     pictures: Iterable[Picture],
-) -> Path:
+) -> None:
     """Write the page, with styles and pictures in it and no script.
 
     Args:
@@ -84,9 +72,6 @@ def write_page(
         facts: What was evaluated, as name and value.
         tables: Numbers.
         pictures: PNG files, in this order.
-
-    Returns:
-        The path.
     """
     body = [f"<h1>{_text(title)}</h1>", "<dl>"]
     body += [f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts]
@@ -102,7 +87,6 @@ def write_page(
         f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{content}\n</body>\n</html>\n",
         encoding="utf-8",
     )
-    return path
 
 
 def _text(words: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,8 +13,6 @@ from crackmodel.models.card.card import Interval
 
 RESAMPLES: Final = 1000
 CALIBRATION_BINS: Final = 10
-
-Weights = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,43 +39,11 @@ class Reliability:
         return float(np.average(np.abs(self.predicted - self.observed), weights=self.images))
 
 
-def reliability(
-    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], bins: int = CALIBRATION_BINS
-) -> Reliability:
-    """Bin images by predicted probability, in bins of equal width.
-
-    Args:
-        labels: Integers [n], 1 for a crack; n > 0.
-        probabilities: Floats [n] within 0..1.
-        bins: How many.
-    """
-    # 1.0 belongs to the last bin.
-    places = np.minimum((np.asarray(probabilities, np.float64) * bins).astype(int), bins - 1)
-    images = np.bincount(places, minlength=bins)
-    filled = images > 0
-    predicted = np.bincount(places, weights=probabilities, minlength=bins)[filled] / images[filled]
-    observed = np.bincount(places, weights=labels, minlength=bins)[filled] / images[filled]
-    return Reliability(predicted, observed, images[filled])
-
-
-def wilson_interval(
-    shares: npt.NDArray[np.float64], images: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Compute 95 % Wilson intervals of shares.
-
-    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
-
-    Args:
-        shares: float64 [n] within 0..1.
-        images: int64 [n], how many each share is of; above 0.
-
-    Returns:
-        The lower and the upper ends.
-    """
-    z = 1.96
-    middle = (shares + z**2 / (2 * images)) / (1 + z**2 / images)
-    reach = z * np.sqrt(shares * (1 - shares) / images + z**2 / (4 * images**2)) / (1 + z**2 / images)
-    return np.maximum(middle - reach, 0), np.minimum(middle + reach, 1)
+def reliability(labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating]) -> Reliability:
+    """Bin images, 1 for a crack, by predicted probability within 0..1, in bins of equal width."""
+    _, places, images = np.unique(_bins(probabilities), return_inverse=True, return_counts=True)
+    predicted, observed = (np.bincount(places, weights=each) / images for each in (probabilities, labels))
+    return Reliability(predicted, observed, images)
 
 
 def bootstrap(
@@ -110,13 +76,13 @@ def bootstrap(
     count = int(members.max()) + 1
     if count < 2:
         return {}
-    ranking = _Ranking(labels, probabilities)
+    images = _Weighted(labels, probabilities, threshold)
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {}
     for _ in range(resamples):
         drawn = np.bincount(rng.integers(0, count, count), minlength=count)
         weights = drawn[members].astype(np.float64)
-        for name, value in _weighted_metrics(ranking, labels, probabilities, threshold, weights).items():
+        for name, value in images.metrics(weights).items():
             found.setdefault(name, []).append(value)
     intervals = {}
     for name, values in found.items():
@@ -127,20 +93,39 @@ def bootstrap(
     return intervals
 
 
-class _Ranking:
-    """Ranking metrics of many weightings of the same probabilities, sorted once."""
+class _Weighted:
+    """Metrics of many weightings of the same images, sorted once."""
 
-    def __init__(self, labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating]) -> None:
-        self.order = np.argsort(-np.asarray(probabilities), kind="stable")
-        ranked = np.asarray(probabilities)[self.order]
+    def __init__(
+        self, labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], threshold: float
+    ) -> None:
+        scores = np.asarray(probabilities, np.float64)
+        self.cracks, self.called = np.asarray(labels) == 1, np.asarray(probabilities) >= threshold
+        self.errors, self.bins = scores - labels, _bins(scores)
+        self.order = np.argsort(-scores, kind="stable")
+        ranked = scores[self.order]
         self.starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        self.cracks = np.asarray(labels)[self.order] == 1
 
-    def metrics(self, weights: Weights) -> tuple[float, float]:
-        """Return AUROC and average precision, NaN without both classes."""
-        ranked = weights[self.order]
-        hits = np.add.reduceat(ranked * self.cracks, self.starts)
-        alarms = np.add.reduceat(ranked * ~self.cracks, self.starts)
+    def metrics(self, weights: npt.NDArray[np.float64]) -> dict[str, float]:
+        """Return each metric, NaN where the weighted images do not define it."""
+        total, positives, verdicts = weights.sum(), weights[self.cracks].sum(), weights[self.called].sum()
+        hits = weights[self.cracks & self.called].sum()
+        apart = np.bincount(self.bins, weights=weights * self.errors)
+        auroc, average_precision = self._ranking(weights[self.order])
+        return {
+            "accuracy": float(weights[self.cracks == self.called].sum() / total),
+            "precision": float(hits / verdicts) if verdicts else 0.0,
+            "recall": float(hits / positives) if positives else np.nan,
+            "f1": float(2 * hits / (verdicts + positives)) if verdicts + positives else np.nan,
+            "auroc": auroc,
+            "average_precision": average_precision,
+            "brier": float((weights * self.errors**2).sum() / total),
+            "expected_calibration_error": float(np.abs(apart).sum() / total),
+        }
+
+    def _ranking(self, ranked: npt.NDArray[np.float64]) -> tuple[float, float]:
+        hits = np.add.reduceat(ranked * self.cracks[self.order], self.starts)
+        alarms = np.add.reduceat(ranked * ~self.cracks[self.order], self.starts)
         hits_above, alarms_above = np.cumsum(hits), np.cumsum(alarms)
         cracks, clear = hits_above[-1], alarms_above[-1]
         if not cracks or not clear:
@@ -151,29 +136,7 @@ class _Ranking:
         return auroc, float((hits * precision).sum() / cracks)
 
 
-def _weighted_metrics(
-    ranking: _Ranking,
-    labels: npt.NDArray[np.integer],
-    probabilities: npt.NDArray[np.floating],
-    threshold: float,
-    weights: Weights,
-) -> Mapping[str, float]:
-    cracks, called = np.asarray(labels) == 1, np.asarray(probabilities) >= threshold
-    total, positives, verdicts = weights.sum(), weights[cracks].sum(), weights[called].sum()
-    hits = weights[cracks & called].sum()
-    squares = (np.asarray(probabilities, np.float64) - labels) ** 2
-    places = np.minimum(
-        (np.asarray(probabilities, np.float64) * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1
-    )
-    apart = np.bincount(places, weights=weights * (probabilities - labels), minlength=CALIBRATION_BINS)
-    auroc, average_precision = ranking.metrics(weights)
-    return {
-        "accuracy": float(weights[cracks == called].sum() / total),
-        "precision": float(hits / verdicts) if verdicts else 0.0,
-        "recall": float(hits / positives) if positives else np.nan,
-        "f1": float(2 * hits / (verdicts + positives)) if verdicts + positives else np.nan,
-        "auroc": auroc,
-        "average_precision": average_precision,
-        "brier": float((weights * squares).sum() / total),
-        "expected_calibration_error": float(np.abs(apart).sum() / total),
-    }
+def _bins(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    # 1.0 belongs to the last bin.
+    places = (np.asarray(probabilities, np.float64) * CALIBRATION_BINS).astype(np.int64)
+    return np.minimum(places, CALIBRATION_BINS - 1)

@@ -16,6 +16,14 @@ Probabilities = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluatedSet:
+    """A scored data set with its metrics at the model's threshold."""
+
+    scored: ScoredImages
+    metrics: Metrics
+
+
 def measure(
     labels: Labels, probabilities: Probabilities, threshold: float, *, groups: Sequence[str] | None = None
 ) -> Metrics:
@@ -32,24 +40,21 @@ def measure(
     """
     from sklearn import metrics
 
-    verdicts = (probabilities >= threshold).astype(int)
-    (tn, fp), (fn, tp) = metrics.confusion_matrix(labels, verdicts, labels=[0, 1])
+    called = probabilities >= threshold
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+        labels, called.astype(int), average="binary", zero_division=0
+    )
     both = len(np.unique(labels)) == 2
     return Metrics(
-        images=len(labels),
-        cracks=int(labels.sum()),
+        **_counts(labels, called),
         threshold=threshold,
-        accuracy=float(metrics.accuracy_score(labels, verdicts)),
-        precision=float(metrics.precision_score(labels, verdicts, zero_division=0)),
-        recall=float(metrics.recall_score(labels, verdicts, zero_division=0)),
-        f1=float(metrics.f1_score(labels, verdicts, zero_division=0)),
+        accuracy=float(np.mean(called == (labels == 1))),
+        precision=float(precision),
+        recall=float(recall),
+        f1=float(f1),
         auroc=float(metrics.roc_auc_score(labels, probabilities)) if both else None,
         average_precision=float(metrics.average_precision_score(labels, probabilities)) if both else None,
         brier=float(np.mean((probabilities.astype(np.float64) - labels) ** 2)),
-        true_positives=int(tp),
-        false_positives=int(fp),
-        false_negatives=int(fn),
-        true_negatives=int(tn),
         expected_calibration_error=reliability(labels, probabilities).error,
         intervals=bootstrap(labels, probabilities, threshold, groups=groups),
     )
@@ -81,43 +86,40 @@ class GroupMetrics:
 
 
 def measure_groups(scored: ScoredImages, threshold: float) -> dict[str, GroupMetrics]:
-    """Measure every group of a data set that has groups.
-
-    Args:
-        scored: Labels, probabilities and groups.
-        threshold: At or above it the verdict is `crack`.
-
-    Returns:
-        By the group's name, sorted.
-    """
+    """Measure every group of a data set that has groups, by name in order."""
     if scored.groups is None:
         return {}
     names, members = np.unique(np.asarray(scored.groups), return_inverse=True)
-    order = np.argsort(members, kind="stable")
-    ends = np.cumsum(np.bincount(members))[:-1]
     return {
-        str(name): _measure(scored.labels[rows], scored.probabilities[rows], threshold)
-        for name, rows in zip(names, np.split(order, ends), strict=True)
+        str(name): _measure(
+            scored.labels[members == number], scored.probabilities[members == number], threshold
+        )
+        for number, name in enumerate(names)
     }
 
 
-def _measure(
-    labels: npt.NDArray[np.int8], probabilities: npt.NDArray[np.float32], threshold: float
-) -> GroupMetrics:
+def _measure(labels: Labels, probabilities: Probabilities, threshold: float) -> GroupMetrics:
     from sklearn.metrics import roc_auc_score
 
     cracks, called = labels == 1, probabilities >= threshold
-    tp, fp = int(np.sum(cracks & called)), int(np.sum(~cracks & called))
-    fn, tn = int(np.sum(cracks & ~called)), int(np.sum(~cracks & ~called))
     return GroupMetrics(
-        images=len(labels),
-        cracks=tp + fn,
-        accuracy=(tp + tn) / len(labels),
-        precision=tp / (tp + fp) if tp + fp else None,
-        recall=tp / (tp + fn) if tp + fn else None,
-        auroc=float(roc_auc_score(cracks, probabilities)) if tp + fn and fp + tn else None,
-        true_positives=tp,
-        false_positives=fp,
-        false_negatives=fn,
-        true_negatives=tn,
+        **_counts(labels, called),
+        accuracy=float(np.mean(called == cracks)),
+        precision=float(np.mean(cracks[called])) if called.any() else None,
+        recall=float(np.mean(called[cracks])) if cracks.any() else None,
+        auroc=float(roc_auc_score(cracks, probabilities)) if cracks.any() and not cracks.all() else None,
     )
+
+
+def _counts(labels: Labels, called: npt.NDArray[np.bool_]) -> dict[str, int]:
+    """Count images, cracks, and right and wrong verdicts, by the field of `Metrics`."""
+    cracks = labels == 1
+    counted = {
+        "images": np.ones_like(cracks),
+        "cracks": cracks,
+        "true_positives": cracks & called,
+        "false_positives": ~cracks & called,
+        "false_negatives": cracks & ~called,
+        "true_negatives": ~cracks & ~called,
+    }
+    return {name: int(rows.sum()) for name, rows in counted.items()}

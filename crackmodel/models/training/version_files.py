@@ -21,9 +21,9 @@ from crackmodel.models.datasets.labelled import LabelledImages, read_tiles
 from crackmodel.models.datasets.several import TrainingImages
 from crackmodel.models.datasets.splits import Division, write_split
 from crackmodel.models.evaluation.calibration import choose_threshold, fit_temperature
-from crackmodel.models.evaluation.evaluation_page import EvaluatedSet, write_evaluation_page
+from crackmodel.models.evaluation.evaluation_page import write_evaluation_page
 from crackmodel.models.evaluation.html_page import splits_table
-from crackmodel.models.evaluation.metrics import measure
+from crackmodel.models.evaluation.metrics import EvaluatedSet, measure
 from crackmodel.models.evaluation.scored_images import ScoredImages, score_images
 from crackmodel.models.export.int8 import NOT_ASKED, pick_representative, write_int8
 from crackmodel.models.inference.engines import LiteRTEngine, calibrate, log_odds

@@ -15,11 +15,11 @@ from crackmodel.errors import DatasetError, UsageError
 from crackmodel.models.card.card import Metrics
 from crackmodel.models.card.metric_names import metric_text
 from crackmodel.models.evaluation.evaluate import evaluate_model, name_datasets
-from crackmodel.models.evaluation.evaluation_page import EvaluatedSet, group_table
+from crackmodel.models.evaluation.evaluation_page import group_table
 from crackmodel.models.evaluation.examples import most_wrong, shown_places, some_right
 from crackmodel.models.evaluation.figures import file_name
 from crackmodel.models.evaluation.html_page import Picture, Table, write_page
-from crackmodel.models.evaluation.metrics import measure_groups
+from crackmodel.models.evaluation.metrics import EvaluatedSet, measure_groups
 from crackmodel.models.evaluation.scored_images import ScoredImages
 from crackmodel.models.registry.registry import Registry
 from crackmodel.models.registry.versions import ModelVersion
@@ -252,12 +252,12 @@ def test_page_escapes_whatever_it_is_told(tmp_path: Path) -> None:
     nasty = '<script>alert(1)</script>\udcff&"'
     (tmp_path / "a.png").write_bytes(b"png")
 
-    page = _read(
-        write_page(
-            tmp_path / "index.html", nasty, [(nasty, nasty)], [Table(nasty, [nasty], [[nasty, nasty]])],
-            [Picture(tmp_path / "a.png", nasty)],
-        )
+    write_page(
+        tmp_path / "index.html", nasty, [(nasty, nasty)], [Table(nasty, [nasty], [[nasty, nasty]])],
+        [Picture(tmp_path / "a.png", nasty)],
     )  # fmt: skip
+
+    page = _read(tmp_path / "index.html")
 
     assert "script" not in page.tags
     assert page.sources == ["data:image/png;base64,cG5n"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from crackmodel.models.evaluation.intervals import _Ranking, bootstrap, reliability
+from crackmodel.models.evaluation.intervals import _Weighted, bootstrap, reliability
 
 
 @pytest.fixture
@@ -19,10 +19,12 @@ def test_weighted_ranking_is_scikit_learns(answers: tuple[np.ndarray, np.ndarray
     labels, probabilities = answers
     weights = np.random.default_rng(1).integers(0, 4, 300).astype(float)
 
-    auroc, average_precision = _Ranking(labels, probabilities).metrics(weights)
+    found = _Weighted(labels, probabilities, 0.5).metrics(weights)
 
-    assert auroc == pytest.approx(metrics.roc_auc_score(labels, probabilities, sample_weight=weights))
-    assert average_precision == pytest.approx(
+    assert found["auroc"] == pytest.approx(
+        metrics.roc_auc_score(labels, probabilities, sample_weight=weights)
+    )
+    assert found["average_precision"] == pytest.approx(
         metrics.average_precision_score(labels, probabilities, sample_weight=weights)
     )
 

@@ -9,8 +9,8 @@ from crackmodel.errors import DatasetError
 from crackmodel.models.card.card import Epoch
 from crackmodel.models.datasets.labelled import find_images
 from crackmodel.models.evaluation.figures import draw_evaluation
-from crackmodel.models.evaluation.metrics import measure
-from crackmodel.models.evaluation.scored_images import score_images
+from crackmodel.models.evaluation.metrics import EvaluatedSet, measure
+from crackmodel.models.evaluation.scored_images import ScoredImages, score_images
 
 
 class Darkness:
@@ -92,10 +92,13 @@ def test_pictures_of_a_training_are_drawn(tmp_path: Path) -> None:
         "metu/test": (labels, np.clip(labels * 0.6 + rng.uniform(0, 0.5, 200), 0, 1)),
         "drone": (np.zeros(5, int), np.zeros(5)),
     }
-    metrics = {name: measure(*pair, 0.5) for name, pair in scored.items()}
+    sets = {
+        name: EvaluatedSet(ScoredImages(Path(), (), *pair, bad=()), measure(*pair, 0.5))
+        for name, pair in scored.items()
+    }
     history = [Epoch(epoch, 1 / epoch, 0.8, 1.1 / epoch, 0.7) for epoch in (1, 2, 3)]
 
-    written = draw_evaluation(tmp_path / "evaluation", history=history, scored=scored, metrics=metrics)
+    written = [picture.path for picture in draw_evaluation(tmp_path / "evaluation", sets, history)]
 
     assert sorted(path.name for path in written) == [
         "confusion_drone.png",
