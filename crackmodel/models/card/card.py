@@ -29,9 +29,18 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class SetRecord:
-    """One of several training sets; see `DataRecord` for the fields.
+    """One of several training sets.
 
-    `fingerprint` is over the paths within this set, so it is the same whatever it was combined with.
+    Attributes:
+        name: The data set's name; never a path of the machine it was trained on.
+        fingerprint: Over file names within this set, contents and labels, so it is the same whatever the set
+            was combined with: see `labelled.fingerprint`.
+        positive: Name of the class of cracks.
+        negative: Name of the other class.
+        unusable: Files that are not pictures and were left out.
+        train: Images the weights were fitted to.
+        validation: Images that chose epoch, temperature and threshold.
+        test: Images that chose nothing.
     """
 
     name: str
@@ -44,39 +53,23 @@ class SetRecord:
     test: Part
 
 
-@dataclass(frozen=True, slots=True)
-class DataRecord:
-    """The data that a model was trained on.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRecord(SetRecord):
+    """The data that a model was trained on; of several sets, class names have commas between.
 
     Attributes:
-        name: The data set's name; never a path of the machine it was trained on.
-        fingerprint: Over file names, contents and labels: see `labelled.fingerprint`.
-        positive: Name of the class of cracks; of several sets, their names with commas between.
-        negative: Name of the other class, likewise.
-        unusable: Files that are not pictures and were left out.
         duplicates: Files whose bytes equal an earlier file's; they are kept.
         split: How the parts were made.
         seed: Of the split.
-        train: Images the weights were fitted to.
-        validation: Images that chose epoch, temperature and threshold.
-        test: Images that chose nothing.
         groups: How many groups the split kept whole; null where images were divided one by one.
         near_duplicates: Share of the test images with a near-duplicate in the training part; null in
             cards from before it was measured.
         sets: The single data sets; empty in cards from before there could be several.
     """
 
-    name: str
-    fingerprint: str
-    positive: str
-    negative: str
-    unusable: int
     duplicates: int
     split: str
     seed: int
-    train: Part
-    validation: Part
-    test: Part
     groups: int | None = None
     near_duplicates: float | None = None
     sets: tuple[SetRecord, ...] = ()
@@ -102,9 +95,7 @@ class TrainingRecord:
         command: The call that made it, with the data set's name for its place.
         hyperparameters: Everything that a second training needs to come out alike.
         weights: File name of the backbone's ImageNet weights.
-        weights_sha256: Their hash.
         best_epoch: The epoch whose weights were kept.
-        history: Every epoch.
         seconds: Wall time of everything, reading and evaluation included.
         parameters: Numbers in the network.
         recipe: A `recipe.Recipe`, for `crackmodel train --like`; empty in cards from before there was any.
@@ -268,12 +259,8 @@ class Card:
         class_names: Order of the network's outputs.
         input_edge: Edge in pixels of the tile that the network sees.
         preprocess: The preprocessing's fingerprint.
-        data: What it was trained on.
-        training: How.
         metrics: By set: `validation`, `test`, `test:NAME` for each of several data sets' images in the test
             part, and the names of further sets.
-        calibration: Of the probabilities.
-        threshold: Of the verdict.
         export_difference: Largest difference in probability between LiteRT and Keras on real tiles.
         software: Versions of what made it.
         attribution: Whom to credit for data and weights.
@@ -284,7 +271,6 @@ class Card:
         files: Every file of the version but the card itself.
         ood: The out-of-distribution threshold, which goes with `ood.npz`; null in cards from before it
             was measured.
-        format: Of this card.
     """
 
     name: str

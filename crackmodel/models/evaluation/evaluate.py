@@ -21,7 +21,7 @@ from crackmodel.models.datasets.grouped_split import groups_by
 from crackmodel.models.datasets.labelled import find_images, local_dataset
 from crackmodel.models.datasets.splits import SplitRule
 from crackmodel.models.evaluation.evaluation_page import PAGE, write_evaluation_page
-from crackmodel.models.evaluation.metrics import EvaluatedSet, measure, measure_groups
+from crackmodel.models.evaluation.metrics import EvaluatedSet, measure_groups, measure_set
 from crackmodel.models.evaluation.scored_images import score_images
 from crackmodel.models.inference.model_file import build_engine, read_model_file
 from crackmodel.models.network import require_installed
@@ -121,8 +121,7 @@ def evaluate_model(
         if group_by is not None:
             scored = dataclasses.replace(scored, groups=tuple(groups_by(group_by, scored.files)))
         refuse_two_labels(scored.files, scored.sha256, scored.labels)
-        metrics = measure(scored.labels, scored.probabilities, version.threshold, groups=scored.groups)
-        sets[name] = EvaluatedSet(scored, metrics)
+        sets[name] = measure_set(scored, version.threshold)
     found = Evaluation(version.reference, version.sha256, version.threshold, sets, directory)
     _write(found, version.read_file(LITERT_MODEL))
     return found

@@ -60,6 +60,12 @@ def measure(
     )
 
 
+def measure_set(scored: ScoredImages, threshold: float) -> EvaluatedSet:
+    """Measure a scored data set, with intervals over its groups."""
+    metrics = measure(scored.labels, scored.probabilities, threshold, groups=scored.groups)
+    return EvaluatedSet(scored, metrics)
+
+
 @dataclass(frozen=True, slots=True)
 class GroupMetrics:
     """Metrics of one group at the model's threshold.

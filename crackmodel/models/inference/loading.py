@@ -32,14 +32,7 @@ class LoadedModel:
     distribution: TrainingDistribution | None = None
 
     def predict(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Score prepared tiles.
-
-        Args:
-            tiles: uint8 [n, 160, 160, 3] RGB, from `prepare_tile`.
-
-        Returns:
-            float32 [n], the calibrated probability of a crack in each.
-        """
+        """Score prepared tiles: see `Engine.predict`."""
         return self.engine.predict(tiles)
 
     def ood_scores(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32] | None:

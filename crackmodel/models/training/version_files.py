@@ -23,7 +23,7 @@ from crackmodel.models.datasets.splits import Division, write_split
 from crackmodel.models.evaluation.calibration import choose_threshold, fit_temperature
 from crackmodel.models.evaluation.evaluation_page import write_evaluation_page
 from crackmodel.models.evaluation.html_page import splits_table
-from crackmodel.models.evaluation.metrics import EvaluatedSet, measure
+from crackmodel.models.evaluation.metrics import EvaluatedSet, measure_set
 from crackmodel.models.evaluation.scored_images import ScoredImages, score_images
 from crackmodel.models.export.int8 import NOT_ASKED, pick_representative, write_int8
 from crackmodel.models.inference.engines import LiteRTEngine, calibrate, log_odds
@@ -111,12 +111,7 @@ def write_version(
         found = score_images(engine, images)
         refuse_two_labels(found.files, found.sha256, found.labels)
         scored[name] = found
-    sets = {
-        name: EvaluatedSet(
-            found, measure(found.labels, found.probabilities, threshold.value, groups=found.groups)
-        )
-        for name, found in scored.items()
-    }
+    sets = {name: measure_set(found, threshold.value) for name, found in scored.items()}
     metrics = {name: found.metrics for name, found in sets.items()}
     quantised = Int8Record(False, NOT_ASKED)
     if int8:
