@@ -56,10 +56,9 @@ def _measure(tiles: Any, labels: Any, ahead: int) -> tuple[float, float]:
 
     finetuning.prefetched = timed  # type: ignore[assignment]
     rows = np.arange(len(tiles))
-    finetuning.finetune(
-        build_network(None), tiles, labels, train=rows, validation=rows[:2],
-        recipe=finetuning.FinetuneRecipe(epochs=1, batch_size=BATCH), seed=0, on_epoch=lambda _: None,
-    )  # fmt: skip
+    recipe = finetuning.FinetuneRecipe(epochs=1, batch_size=BATCH)
+    examples = finetuning.Examples(tiles, labels, rows, rows[:2], recipe, seed=0)
+    finetuning.finetune(build_network(None), examples, lambda _: None)
     counted = moments[WARM_UP:STEPS]
     whole = counted[-1][0] - counted[0][0]
     return sum(got - asked for asked, got in counted[:-1]) / whole, whole / (len(counted) - 1)

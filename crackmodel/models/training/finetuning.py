@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Tiles = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.integer]
+Rows = npt.NDArray[np.int64]
 
 VALIDATION_BATCH: Final = 32
 """Validation tiles that go through the network at once, as they are and varied."""
@@ -62,17 +63,74 @@ class FinetuneRecipe:
         return {"optimizer": "Adam", "trainable": "batch statistics fixed", **asdict(self)}
 
 
-def finetune(
-    network: keras.Model,
-    tiles: Tiles,
-    labels: Labels,
-    *,
-    train: npt.NDArray[np.int64],
-    validation: npt.NDArray[np.int64],
-    recipe: FinetuneRecipe,
-    seed: int,
-    on_epoch: Callable[[EpochFinished], None],
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """The tiles of a fine-tuning, its two parts, and how batches are made of them.
+
+    Attributes:
+        tiles: uint8 [n, 160, 160, 3], the whole data set; only the rows of the two parts are read.
+        labels: Integers [n], 1 for a crack.
+        train: Rows to learn from.
+        validation: Rows to stop by.
+        recipe: The hyper-parameters.
+        seed: Decides order and augmentation.
+    """
+
+    tiles: Tiles
+    labels: Labels
+    train: Rows
+    validation: Rows
+    recipe: FinetuneRecipe
+    seed: int
+
+    def order(self, epoch: int) -> Rows:
+        """Shuffle the training rows for an epoch, counted from 0."""
+        return np.random.default_rng((self.seed, epoch)).permutation(self.train)
+
+    def augmented(self, rows: Rows, part: Rows, epoch: int) -> tuple[Tiles, npt.NDArray[np.float32]]:
+        """Make an augmented batch of some rows.
+
+        Args:
+            rows: The rows of the batch.
+            part: The rows' own part: where the companions of collages come from.
+            epoch: With the seed and the row, decides each sample's variation; counted from 0.
+
+        Returns:
+            uint8 [len(rows), 160, 160, 3] and float32 [len(rows), 2], one-hot.
+        """
+        tiles, labels, how = self.tiles, self.labels, self.recipe.augmentation
+        clear = part[labels[part] == 0]
+        made = np.empty((len(rows), *tiles.shape[1:]), np.uint8)
+        for place, row in enumerate(rows):
+            rng = np.random.default_rng((self.seed, epoch, int(row)))
+            # A crack stays one in any company; two in three companions are clear so that it is seldom easy.
+            cracked = bool(labels[row] == 1)
+            anything = cracked and rng.random() < 0.33
+            companions = rng.choice(part if anything else clear, 3)
+            tile = replace_tile(tiles[row], cracked, rng, [tiles[rng.choice(clear)]], how)
+            made[place] = augment_tile(tile, rng, [tiles[other] for other in companions], how)
+        return made, one_hot(labels[rows])
+
+    def validation_batch(self, rows: Rows) -> tuple[Tiles, npt.NDArray[np.float32]]:
+        """Make a batch of original tiles, then varied ones, as `augmented` does."""
+        varied, wanted = self.augmented(rows, self.validation, _VALIDATION_EPOCH)
+        return np.concatenate([self.tiles[rows], varied]), np.concatenate([wanted, wanted])
+
+    def measure(self, network: keras.Model, rows: Rows) -> tuple[float, int]:
+        """Sum smoothed loss and hits over validation rows, each original and varied."""
+        import keras
+
+        smoothing = self.recipe.label_smoothing
+        entropy = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing, reduction=None)
+        loss, hits = 0.0, 0
+        for batch, wanted in prefetched(self.validation_batch, in_batches(rows, VALIDATION_BATCH)):
+            outputs = network(batch.astype(np.float32), training=False)
+            loss += float(np.sum(entropy(wanted, outputs)))
+            hits += int(np.sum(np.argmax(outputs, axis=1) == np.argmax(wanted, axis=1)))
+        return loss, hits
+
+
+def finetune(network: keras.Model, examples: Examples, on_epoch: Callable[[EpochFinished], None]) -> int:
     """Train the layers; keep the epoch with the smallest validation loss.
 
     Validation uses each tile twice: as it is, and varied like the training part, the same in every epoch. On
@@ -80,24 +138,19 @@ def finetune(
 
     Args:
         network: From `build_network`, best with a head that has been fitted to frozen features.
-        tiles: uint8 [n, 160, 160, 3], the whole data set; only the rows of the two parts are read.
-        labels: Integers [n], 1 for a crack.
-        train: Rows to learn from.
-        validation: Rows to stop by.
-        recipe: The hyper-parameters.
-        seed: Decides order and augmentation.
+        examples: What it learns from.
         on_epoch: Called after every epoch.
 
     Returns:
         The epoch, counted from 1, whose weights the network now has; 0 for those it came with, where
         no epoch had a finite validation loss.
     """
+    recipe = examples.recipe
     learner = in_precision(network, recipe.precision)
-    step = _training_step(learner, build_optimizer(learner, recipe, len(train)), recipe)
+    step = _training_step(learner, build_optimizer(learner, recipe, len(examples.train)), recipe)
     state = State.first(network.get_weights())
     while not state.is_last(recipe.epochs, recipe.patience):
-        learnt = _train_epoch(step, tiles, labels, train, recipe, seed, state.epoch)
-        seen = _validate(learner, tiles, labels, validation, recipe, seed)
+        learnt, seen = _train_epoch(step, examples, state.epoch), _validate(learner, examples)
         done = EpochFinished(state.epoch + 1, recipe.epochs, *learnt, *seen)
         on_epoch(done)
         state = state.after(done, learner.get_weights(), [])
@@ -163,111 +216,24 @@ def _training_step(
     return step
 
 
-def epoch_order(train: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """Shuffle the training rows for an epoch, counted from 0."""
-    return np.random.default_rng((seed, epoch)).permutation(train)
-
-
-def _train_epoch(
-    step: Any,
-    tiles: Tiles,
-    labels: Labels,
-    train: npt.NDArray[np.int64],
-    recipe: FinetuneRecipe,
-    seed: int,
-    epoch: int,
-) -> tuple[float, float]:
-    def make(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        batch, wanted = augmented_batch(
-            tiles, labels, rows, train, how=recipe.augmentation, seed=seed, epoch=epoch
-        )
+def _train_epoch(step: Any, examples: Examples, epoch: int) -> tuple[float, float]:
+    def make(rows: Rows) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        batch, wanted = examples.augmented(rows, examples.train, epoch)
         return batch.astype(np.float32), wanted
 
+    order = examples.order(epoch)
     loss, hits = 0.0, 0
-    for batch, wanted in prefetched(make, in_batches(epoch_order(train, seed, epoch), recipe.batch_size)):
+    for batch, wanted in prefetched(make, in_batches(order, examples.recipe.batch_size)):
         batch_loss, outputs = step(batch, wanted)
         loss += float(batch_loss) * len(batch)
         hits += int(np.sum(np.argmax(outputs, axis=1) == np.argmax(wanted, axis=1)))
-    return loss / len(train), hits / len(train)
+    return loss / len(order), hits / len(order)
 
 
-def _validate(
-    network: keras.Model,
-    tiles: Tiles,
-    labels: Labels,
-    rows: npt.NDArray[np.int64],
-    recipe: FinetuneRecipe,
-    seed: int,
-) -> tuple[float, float]:
-    """Measure smoothed loss and accuracy on original and varied tiles."""
-    import keras
-
-    entropy = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing, reduction=None)
-
-    def make(some: npt.NDArray[np.int64]) -> tuple[Tiles, npt.NDArray[np.float32]]:
-        return validation_batch(tiles, labels, some, rows, how=recipe.augmentation, seed=seed)
-
-    loss, hits = 0.0, 0
-    for batch, wanted in prefetched(make, in_batches(rows, VALIDATION_BATCH)):
-        outputs = network(batch.astype(np.float32), training=False)
-        loss += float(np.sum(entropy(wanted, outputs)))
-        hits += int(np.sum(np.argmax(outputs, axis=1) == np.argmax(wanted, axis=1)))
-    return loss / (2 * len(rows)), hits / (2 * len(rows))
-
-
-def augmented_batch(
-    tiles: Tiles,
-    labels: Labels,
-    rows: npt.NDArray[np.int64],
-    part: npt.NDArray[np.int64],
-    *,
-    how: Augmentation,
-    seed: int,
-    epoch: int,
-) -> tuple[Tiles, npt.NDArray[np.float32]]:
-    """Make an augmented batch of some rows.
-
-    Args:
-        tiles: uint8 [n, 160, 160, 3].
-        labels: Integers [n].
-        rows: The rows of the batch.
-        part: The rows' own part: where the companions of collages come from.
-        how: The probabilities.
-        seed: With `epoch` and the row, decides each sample's variation.
-        epoch: Counted from 0.
-
-    Returns:
-        uint8 [len(rows), 160, 160, 3] and float32 [len(rows), 2], one-hot.
-    """
-    clear = part[labels[part] == 0]
-    made = np.empty((len(rows), *tiles.shape[1:]), np.uint8)
-    for place, row in enumerate(rows):
-        rng = np.random.default_rng((seed, epoch, int(row)))
-        # A crack stays one in any company; two in three companions are clear so that it is seldom easy.
-        cracked = bool(labels[row] == 1)
-        anything = cracked and rng.random() < 0.33
-        companions = rng.choice(part if anything else clear, 3)
-        tile = replace_tile(tiles[row], cracked, rng, [tiles[rng.choice(clear)]], how)
-        made[place] = augment_tile(tile, rng, [tiles[other] for other in companions], how)
-    return made, one_hot(labels[rows])
-
-
-def validation_batch(
-    tiles: Tiles,
-    labels: Labels,
-    rows: npt.NDArray[np.int64],
-    part: npt.NDArray[np.int64],
-    *,
-    how: Augmentation,
-    seed: int,
-) -> tuple[Tiles, npt.NDArray[np.float32]]:
-    """Make a validation batch: original tiles, then varied ones.
-
-    Returns:
-        uint8 [2 * len(rows), 160, 160, 3] and float32 [2 * len(rows), 2], one-hot.
-    """
-    varied, wanted = augmented_batch(tiles, labels, rows, part, how=how, seed=seed, epoch=_VALIDATION_EPOCH)
-    return np.concatenate([tiles[rows], varied]), np.concatenate([wanted, wanted])
+def _validate(network: keras.Model, examples: Examples) -> tuple[float, float]:
+    loss, hits = examples.measure(network, examples.validation)
+    count = 2 * len(examples.validation)
+    return loss / count, hits / count
 
 
 def one_hot(labels: Labels) -> npt.NDArray[np.float32]:

@@ -22,7 +22,7 @@ from crackmodel.models.inference.engines import LiteRTModel
 from crackmodel.models.network import attach_head, build_backbone, with_features
 from crackmodel.models.training.checkpoints import TILES_FILE
 from crackmodel.models.training.features import Features, extract_features, tile_features
-from crackmodel.models.training.finetuning import FinetuneRecipe, finetune
+from crackmodel.models.training.finetuning import Examples, FinetuneRecipe, finetune
 from crackmodel.models.training.frozen_head import fit_head
 from crackmodel.models.training.recipe import Recipe
 from crackmodel.models.training.split_comparison import SplitFit, fit_split, other_rule
@@ -196,19 +196,16 @@ def _fit_all_layers(
         history.append(Epoch(event.epoch, event.loss, event.accuracy, event.val_loss, event.val_accuracy))
         on_event(event)
 
-    rows = {"train": split.train, "validation": split.validation}
-    given: dict[str, Any] = {**rows, "recipe": recipe, "seed": rule.seed, "on_epoch": on_epoch}
+    examples = Examples(chunk.tiles, labels, split.train, split.validation, recipe, rule.seed)
     hyperparameters = recipe.as_record()
     if workers := settings.train_workers:
         from crackmodel.models.training.distributed.coordinator import finetune_on_ray
 
         hyperparameters["train_workers"] = workers
         gpus = settings.gpus_per_worker
-        best = finetune_on_ray(
-            network, chunk.tiles, labels, workers=workers, gpus=gpus, folder=folder, **given
-        )
+        best = finetune_on_ray(network, examples, on_epoch, workers=workers, gpus=gpus, folder=folder)
     else:
-        best = finetune(network, chunk.tiles, labels, **given)
+        best = finetune(network, examples, on_epoch)
     litert = to_litert(with_features(network))
     outputs, moved = LiteRTModel(litert).run_with_features(chunk.tiles)
     return Fitted(

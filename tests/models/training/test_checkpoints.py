@@ -10,7 +10,7 @@ import pytest
 
 from crackmodel.models.training import finetuning
 from crackmodel.models.training.checkpoints import State
-from crackmodel.models.training.finetuning import FinetuneRecipe, finetune
+from crackmodel.models.training.finetuning import Examples, FinetuneRecipe, finetune
 from crackmodel.models.training.training_events import EpochFinished
 
 
@@ -79,10 +79,9 @@ def test_fine_tuning_stops_early_and_leaves_the_best_epochs_weights(monkeypatch:
     monkeypatch.setattr(finetuning, "_train_epoch", train_epoch)
     monkeypatch.setattr(finetuning, "_validate", lambda *_: (losses[network.epochs - 1], 0.5))
 
-    best = finetune(
-        network, np.empty(0), np.empty(0), train=np.arange(1), validation=np.arange(1),
-        recipe=FinetuneRecipe(epochs=10, patience=2), seed=0, on_epoch=told.append,
-    )  # fmt: skip
+    recipe, one = FinetuneRecipe(epochs=10, patience=2), np.arange(1)
+
+    best = finetune(network, Examples(np.empty(0), np.empty(0), one, one, recipe, seed=0), told.append)
 
     assert best == network.epochs == 2
     assert [(event.epoch, event.val_loss) for event in told] == [(1, 0.5), (2, 0.3), (3, 0.4), (4, 0.35)]

@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow")
 from crackmodel.models.datasets.labelled import find_images, read_tiles
 from crackmodel.models.export.litert import largest_difference, to_litert
 from crackmodel.models.network import BACKBONE, build_network
-from crackmodel.models.training.finetuning import FinetuneRecipe, finetune
+from crackmodel.models.training.finetuning import Examples, FinetuneRecipe, finetune
 from crackmodel.models.training.precision import in_precision
 from crackmodel.models.training.training_events import EpochFinished
 
@@ -33,10 +33,10 @@ def test_mixed_training_moves_float32_weights_and_exports(drawn_dataset: Path, w
     twin = in_precision(network, "mixed")
     layers = {layer.name: layer.compute_dtype for layer in twin.layers}
 
-    best = finetune(
-        network, tiles, labels, train=np.arange(0, 16, 2), validation=np.arange(1, 16, 2),
-        recipe=FinetuneRecipe(epochs=1, batch_size=8, precision="mixed"), seed=0, on_epoch=events.append,
-    )  # fmt: skip
+    recipe = FinetuneRecipe(epochs=1, batch_size=8, precision="mixed")
+    examples = Examples(tiles, labels, np.arange(0, 16, 2), np.arange(1, 16, 2), recipe, seed=0)
+
+    best = finetune(network, examples, events.append)
 
     assert twin.get_layer(BACKBONE).layers[-1].compute_dtype == "bfloat16"
     assert layers["rescaling"] == layers["features"] == layers["verdict"] == "float32"

@@ -29,7 +29,7 @@ from crackmodel.models.network import build_backbone, build_network
 from crackmodel.models.registry.registry import Registry
 from crackmodel.models.registry.versions import ModelVersion
 from crackmodel.models.training.features import Features, chunk_features, extract_features
-from crackmodel.models.training.finetuning import augmented_batch
+from crackmodel.models.training.finetuning import Examples, FinetuneRecipe
 from crackmodel.models.training.split_comparison import HEAD
 from crackmodel.models.training.train import train_model
 from crackmodel.models.training.training_events import (
@@ -316,10 +316,11 @@ def test_augmented_batch_follows_row_and_epoch_not_the_batch(drawn_dataset: Path
     part = np.arange(0, 80, 2)
     from crackmodel.models.augmentation.variations import Augmentation
 
+    recipe = FinetuneRecipe(augmentation=Augmentation(plain=0))
+    examples = Examples(tiles, images.labels, part, part, recipe, seed=1)
+
     def batch(rows: list[int], epoch: int) -> np.ndarray:
-        made, wanted = augmented_batch(
-            tiles, images.labels, np.array(rows), part, how=Augmentation(plain=0), seed=1, epoch=epoch
-        )
+        made, wanted = examples.augmented(np.array(rows), part, epoch)
         np.testing.assert_array_equal(wanted.argmax(axis=1), images.labels[rows])
         return made
 

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from crackmodel.cluster.nodes import require_on_every_node
 from crackmodel.cluster.session import ray_session
 from crackmodel.errors import ClusterError
 from crackmodel.models.training.checkpoints import STATE_FILE, TILES_FILE, State
-from crackmodel.models.training.finetuning import FinetuneRecipe, Labels, Tiles
+from crackmodel.models.training.finetuning import Examples, FinetuneRecipe
 from crackmodel.models.training.precision import in_precision
 from crackmodel.models.training.training_events import EpochFinished
 
@@ -38,17 +37,12 @@ _SECONDS_TO_END: Final = 30.0
 
 def finetune_on_ray(
     network: keras.Model,
-    tiles: Tiles,
-    labels: Labels,
+    examples: Examples,
+    on_epoch: Callable[[EpochFinished], None],
     *,
-    train: npt.NDArray[np.int64],
-    validation: npt.NDArray[np.int64],
-    recipe: FinetuneRecipe,
-    seed: int,
     workers: int,
     gpus: int = 0,
     folder: Path,
-    on_epoch: Callable[[EpochFinished], None],
 ) -> int:
     """Fine-tune by several workers, equal to `finetune` up to float error.
 
@@ -56,18 +50,14 @@ def finetune_on_ray(
 
     Args:
         network: As for `finetune`.
-        tiles: As for `finetune`; written to `folder`, where the workers map them into memory, unless they are
-            there already, as `TILES_FILE`.
-        labels: As for `finetune`.
-        train: As for `finetune`.
-        validation: As for `finetune`.
-        recipe: As for `finetune`; `batch_size` is that of all workers together.
-        seed: As for `finetune`.
+        examples: As for `finetune`. The tiles are written to `folder`, where the workers map them into
+            memory, unless they are there already, as `TILES_FILE`. The recipe's `batch_size` is that of all
+            workers together.
+        on_epoch: Called once for every epoch, in order, in the calling thread.
         workers: Processes that share every batch, a CPU and a thread each.
         gpus: Of each worker, 0 or 1.
         folder: A folder that every node of the cluster can write to, with nothing else in it; the caller's
             to remove.
-        on_epoch: Called once for every epoch, in order, in the calling thread.
 
     Returns:
         As `finetune`.
@@ -81,9 +71,11 @@ def finetune_on_ray(
         import ray
 
         _require_processors(workers, gpus)
-        _write_job(folder, in_precision(network, recipe.precision), tiles, labels, train, validation)
+        _write_job(folder, in_precision(network, examples.recipe.precision), examples)
         require_shared(folder)
-        fit = ray.remote(num_cpus=0, max_retries=0)(_fit).remote(folder, workers, gpus, recipe, seed)
+        fit = ray.remote(num_cpus=0, max_retries=0)(_fit).remote(
+            folder, workers, gpus, examples.recipe, examples.seed
+        )
         reported = 0
         try:
             while not ray.wait([fit], timeout=_POLL_SECONDS)[0]:
@@ -155,24 +147,19 @@ def _require_processors(workers: int, gpus: int) -> None:
         )
 
 
-def _write_job(
-    folder: Path,
-    network: keras.Model,
-    tiles: Tiles,
-    labels: Labels,
-    train: npt.NDArray[np.int64],
-    validation: npt.NDArray[np.int64],
-) -> None:
+def _write_job(folder: Path, network: keras.Model, examples: Examples) -> None:
     try:
         if not (folder / TILES_FILE).exists():
-            np.save(folder / TILES_FILE, tiles)
-        np.savez(folder / "rows.npz", labels=labels, train=train, validation=validation)
+            np.save(folder / TILES_FILE, examples.tiles)
+        names = ("labels", "train", "validation")
+        rows: dict[str, Any] = {name: getattr(examples, name) for name in names}
+        np.savez(folder / "rows.npz", **rows)
         (folder / "network.json").write_text(network.to_json())
         State.first(network.get_weights()).write(folder / STATE_FILE)
     except OSError as fault:
         raise ClusterError(
             f"The tiles cannot be written for the training workers below {folder}: {fault.strerror}.",
-            f"Free {tiles.nbytes / 2**20:,.0f} MiB there, or choose another folder with --models.",
+            f"Free {examples.tiles.nbytes / 2**20:,.0f} MiB there, or choose another folder with --models.",
         ) from fault
 
 

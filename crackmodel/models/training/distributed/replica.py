@@ -32,15 +32,7 @@ import ray.train
 from ray.train.backend import Backend, BackendConfig
 
 from crackmodel.models.training.checkpoints import STATE_FILE, TILES_FILE, State
-from crackmodel.models.training.finetuning import (
-    VALIDATION_BATCH,
-    FinetuneRecipe,
-    augmented_batch,
-    build_optimizer,
-    epoch_order,
-    one_hot,
-    validation_batch,
-)
+from crackmodel.models.training.finetuning import Examples, FinetuneRecipe, build_optimizer, one_hot
 from crackmodel.models.training.tile_batches import in_batches, prefetched
 from crackmodel.models.training.training_events import EpochFinished
 from crackmodel.storage.files import replacing
@@ -166,17 +158,14 @@ class Replica:
         import keras
 
         self.recipe, self.rank = recipe, rank
-        self._seed, self._strategy, self._workers = seed, strategy, workers
-        self._tiles = np.load(folder / TILES_FILE, mmap_mode="r")
+        self._strategy, self._workers = strategy, workers
+        tiles = np.load(folder / TILES_FILE, mmap_mode="r")
         with np.load(folder / "rows.npz") as rows:
-            self._labels, self._train, self._validation = rows["labels"], rows["train"], rows["validation"]
+            self._examples = Examples(tiles, **rows, recipe=recipe, seed=seed)
         with strategy.scope():
             self._network = keras.models.model_from_json((folder / "network.json").read_text())
-            self._optimizer = build_optimizer(self._network, recipe, len(self._train))
-        self._entropy = keras.losses.CategoricalCrossentropy(
-            label_smoothing=recipe.label_smoothing, reduction=None
-        )
-        self._step = _training_step(self._network, self._optimizer, self._entropy, strategy)
+            self._optimizer = build_optimizer(self._network, recipe, len(self._examples.train))
+        self._step = _training_step(self._network, self._optimizer, recipe, strategy)
         self._sum = _summation(strategy)
 
     def restore(self, state: State) -> None:
@@ -201,7 +190,7 @@ class Replica:
         return state.after(done, self._network.get_weights(), optimizer)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
-        order = epoch_order(self._train, self._seed, epoch)
+        order = self._examples.order(epoch)
         loss, hits = 0.0, 0
         batches = list(in_batches(order, self.recipe.batch_size))
         slices = prefetched(partial(self._share, epoch), batches)
@@ -216,10 +205,7 @@ class Replica:
     def _share(self, epoch: int, everyones: npt.NDArray[np.int64]) -> tuple[Array, Array, Array]:
         """Make this worker's slice of a batch, with the rows' weights."""
         rows = np.array_split(everyones, self._workers)[self.rank]
-        made, wanted = augmented_batch(
-            self._tiles, self._labels, rows, self._train,
-            how=self.recipe.augmentation, seed=self._seed, epoch=epoch,
-        )  # fmt: skip
+        made, wanted = self._examples.augmented(rows, self._examples.train, epoch)
         # Rows that weigh nothing fill the last batch: no worker's share is ever empty.
         most = math.ceil(self.recipe.batch_size / self._workers)
         batch = np.zeros((most, *made.shape[1:]), np.float32)
@@ -230,30 +216,22 @@ class Replica:
         return batch, targets, shares
 
     def _validate(self) -> tuple[float, float]:
-        def make(some: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], Array]:
-            return validation_batch(
-                self._tiles, self._labels, some, self._validation,
-                how=self.recipe.augmentation, seed=self._seed,
-            )  # fmt: skip
-
-        loss, hits = 0.0, 0
-        mine = np.array_split(self._validation, self._workers)[self.rank]
-        for batch, wanted in prefetched(make, in_batches(mine, VALIDATION_BATCH)):
-            outputs = self._network(batch.astype(np.float32), training=False)
-            loss += float(np.sum(self._entropy(wanted, outputs)))
-            hits += int(np.sum(np.argmax(outputs, axis=1) == np.argmax(wanted, axis=1)))
-        loss, accuracy = self._sum((loss, hits)) / (2 * len(self._validation))
+        rows = self._examples.validation
+        mine = np.array_split(rows, self._workers)[self.rank]
+        loss, accuracy = self._sum(self._examples.measure(self._network, mine)) / (2 * len(rows))
         return float(loss), float(accuracy)
 
 
 def _training_step(
     network: keras.Model,
     optimizer: keras.optimizers.Optimizer,
-    entropy: keras.losses.Loss,
+    recipe: FinetuneRecipe,
     strategy: tf.distribute.Strategy,
 ) -> Any:
+    import keras
     import tensorflow as tf
 
+    entropy = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing, reduction=None)
     weights = network.trainable_variables
 
     def replica_step(batch: tf.Tensor, wanted: tf.Tensor, shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -28,7 +28,7 @@ from crackmodel.models.datasets.labelled import Split, find_images, read_tiles
 from crackmodel.models.network import BACKBONE, attach_head, build_backbone
 from crackmodel.models.training.checkpoints import State
 from crackmodel.models.training.distributed.coordinator import finetune_on_ray, require_shared
-from crackmodel.models.training.finetuning import FinetuneRecipe, finetune
+from crackmodel.models.training.finetuning import Examples, FinetuneRecipe, finetune
 from crackmodel.models.training.frozen_head import fit_head
 from crackmodel.models.training.train import train_model
 from crackmodel.models.training.training_events import EpochFinished
@@ -51,11 +51,8 @@ class Problem:
     validation: npt.NDArray[np.int64]
     recipe: FinetuneRecipe = _RECIPE
 
-    def data(self) -> dict[str, Any]:
-        return {
-            "tiles": self.tiles, "labels": self.labels, "train": self.train, "validation": self.validation,
-            "recipe": self.recipe, "seed": _SEED,
-        }  # fmt: skip
+    def examples(self) -> Examples:
+        return Examples(self.tiles, self.labels, self.train, self.validation, self.recipe, _SEED)
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def _train(problem: Problem, folder: Path, on_epoch: Any = lambda _: None) -> Tr
         events.append(event)
         on_epoch(event)
 
-    best = finetune_on_ray(network, **problem.data(), workers=2, folder=folder, on_epoch=listen)
+    best = finetune_on_ray(network, problem.examples(), listen, workers=2, folder=folder)
     state = State.read(folder / "state.npz")
     return Trained(best, _starts(folder), network.get_weights(), state.optimizer, events)
 
@@ -153,7 +150,7 @@ def test_two_workers_take_the_steps_of_one_process(
     network, events = problem.network(), []
     before = _flat(network.get_weights())
 
-    best = finetune(network, **problem.data(), on_epoch=events.append)
+    best = finetune(network, problem.examples(), events.append)
 
     alone, shared = _flat(network.get_weights()), _flat(together.weights)
     apart, moved = np.abs(alone - shared), np.abs(alone - before)
@@ -201,14 +198,14 @@ def test_killed_worker_costs_an_epoch_and_changes_nothing(
     np.testing.assert_allclose(_flat(survived.weights), _flat(together.weights), rtol=0, atol=1e-7)
 
 
-ONE_STEP = {
-    "tiles": np.random.default_rng(0).integers(0, 256, (12, 160, 160, 3), np.uint8),
-    "labels": np.arange(12) % 2,
-    "train": np.arange(7),
-    "validation": np.arange(8, 12),
-    "recipe": FinetuneRecipe(epochs=1, batch_size=8, first_trained=""),
-    "seed": 0,
-}
+ONE_STEP = Examples(
+    tiles=np.random.default_rng(0).integers(0, 256, (12, 160, 160, 3), np.uint8),
+    labels=np.arange(12) % 2,
+    train=np.arange(7),
+    validation=np.arange(8, 12),
+    recipe=FinetuneRecipe(epochs=1, batch_size=8, first_trained=""),
+    seed=0,
+)
 
 _TWO_NODES = """
 import sys
@@ -225,9 +222,7 @@ try:
     from crackmodel.models.training.distributed.coordinator import finetune_on_ray
     from tests.models.training.distributed.test_distributed import ONE_STEP, build_small_network
 
-    finetune_on_ray(
-        build_small_network(), **ONE_STEP, workers=2, folder=Path(sys.argv[1]), on_epoch=lambda _: None
-    )
+    finetune_on_ray(build_small_network(), ONE_STEP, lambda _: None, workers=2, folder=Path(sys.argv[1]))
 finally:
     ray.shutdown()
     cluster.shutdown()
@@ -247,7 +242,7 @@ def test_workers_on_two_nodes_add_up_the_gradient_of_one_process(
     assert len({start["node"] for start in _starts(tmp_path)}) == 2
     # After one step Adam's averages are the gradient and its square, each times a constant.
     optimizers = _keep_optimizers(monkeypatch)
-    finetune(build_small_network(), **ONE_STEP, on_epoch=lambda _: None)
+    finetune(build_small_network(), ONE_STEP, lambda _: None)
     alone, together = optimizers[0].variables[1:], State.read(tmp_path / "state.npz").optimizer[1:]
     one, two = _flat(alone), _flat(together)
     assert np.linalg.norm(one) > 0.01
@@ -308,8 +303,8 @@ def test_more_workers_than_cpus_are_refused_at_once(
 ) -> None:
     with pytest.raises(ClusterError, match="3 training workers need a CPU each, and Ray has 2"):
         finetune_on_ray(
-            small_problem.network(), **small_problem.data(),
-            workers=3, folder=tmp_path, on_epoch=lambda _: None,
+            small_problem.network(), small_problem.examples(), lambda _: None,
+            workers=3, folder=tmp_path,
         )  # fmt: skip
 
 
@@ -318,8 +313,8 @@ def test_gpus_that_ray_does_not_have_are_refused_at_once(
 ) -> None:
     with pytest.raises(ClusterError, match="2 training workers need a GPU each, and Ray has none"):
         finetune_on_ray(
-            small_problem.network(), **small_problem.data(),
-            workers=2, gpus=1, folder=tmp_path, on_epoch=lambda _: None,
+            small_problem.network(), small_problem.examples(), lambda _: None,
+            workers=2, gpus=1, folder=tmp_path,
         )  # fmt: skip
 
 
