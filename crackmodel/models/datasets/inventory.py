@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,17 +80,18 @@ def summarise_dataset(
             f"{inside[0]}: {reason}.",
             "Give each class some JPEG, PNG, TIFF, BMP or WebP images.",
         )
-    hashes = {
-        member.name: fingerprint(*_content(images, kept, sha256, number))
-        for number, member in enumerate(images.members)
-    }
-    return DatasetRead(len(kept), left_out, hashes)
+    good, fingerprints = images.take(kept), {}
+    for number, each in enumerate(images.members):
+        rows = np.flatnonzero(good.member == number).tolist()
+        prefix = f"{each.name}/" if len(images.members) > 1 else ""
+        files = [good.names[row].removeprefix(prefix) for row in rows]
+        fingerprints[each.name] = fingerprint(files, [sha256[row] for row in rows], good.labels[rows])
+    return DatasetRead(len(kept), left_out, fingerprints)
 
 
 def describe_data(
     name: str,
     images: TrainingImages,
-    kept: Rows,
     sha256: Sequence[str],
     division: Division,
     seed: int,
@@ -101,28 +101,24 @@ def describe_data(
 
     Args:
         name: What the data are called.
-        images: All that were listed.
-        kept: int64 [n], places of the usable ones.
+        images: The usable ones.
         sha256: The hash of each of these.
         division: How these were divided.
         seed: Of the split.
         dataset: From `summarise_dataset`.
     """
-    split = division.split
-    labels, member = images.labels[kept], images.member[kept]
+    split, labels, member = division.split, images.labels, images.member
 
     def part(rows: Rows) -> Part:
         return Part(len(rows), int(labels[rows].sum()))
 
-    member_of = dict(zip(images.names, images.member, strict=True))
-    left_out = Counter(int(member_of[file.file]) for file in dataset.bad)
     sets = tuple(
         SetRecord(
             name=each.name,
             fingerprint=dataset.fingerprints[each.name],
             positive=each.positive,
             negative=each.negative,
-            unusable=left_out[number],
+            unusable=each.listed - int((member == number).sum()),
             train=part(split.train[member[split.train] == number]),
             validation=part(split.validation[member[split.validation] == number]),
             test=part(split.test[member[split.test] == number]),
@@ -131,7 +127,7 @@ def describe_data(
     )
     return DataRecord(
         name=name,
-        fingerprint=fingerprint([images.names[place] for place in kept], sha256, labels),
+        fingerprint=fingerprint(images.names, sha256, labels),
         positive=images.positive,
         negative=images.negative,
         unusable=len(dataset.bad),
@@ -153,14 +149,3 @@ def write_bad_files(path: Path, bad: Sequence[BadFile]) -> None:
         rows = csv.writer(file)
         rows.writerow(["image", "reason"])
         rows.writerows([each.file, each.reason] for each in bad)
-
-
-def _content(
-    images: TrainingImages, kept: Rows, sha256: Sequence[str], number: int
-) -> tuple[list[str], list[str], npt.NDArray[np.int8]]:
-    rows = [row for row, place in enumerate(kept) if images.member[place] == number]
-    return (
-        [images.own_files[place] for place in kept[rows]],
-        [sha256[row] for row in rows],
-        images.labels[kept[rows]],
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,14 @@ class Member:
         positive: Its class of cracks.
         negative: Its other class.
         grouped: Whether it says which images belong together.
+        listed: How many files it lists, usable or not.
     """
 
     name: str
     positive: str
     negative: str
     grouped: bool
+    listed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +44,11 @@ class TrainingImages(LabelledImages):
     Attributes:
         members: The data sets, by name.
         member: int64 [n], each file's data set.
-        own_files: Each file's path within its data set.
         names: What to call each file: its own path, after its data set's name where there are several.
     """
 
     members: tuple[Member, ...]
     member: npt.NDArray[np.int64]
-    own_files: tuple[str, ...]
     names: tuple[str, ...]
 
     @property
@@ -60,6 +60,21 @@ class TrainingImages(LabelledImages):
     def ungrouped(self) -> npt.NDArray[np.bool_]:
         """Mark the files whose data set has no groups, bool [n]."""
         return np.array([not member.grouped for member in self.members])[self.member]
+
+    def take(self, places: npt.NDArray[np.int64]) -> TrainingImages:
+        """Return the files at some places."""
+
+        def some(values: Sequence[str]) -> tuple[str, ...]:
+            return tuple(values[place] for place in places)
+
+        return replace(
+            self,
+            files=some(self.files),
+            labels=self.labels[places],
+            groups=None if self.groups is None else some(self.groups),
+            member=self.member[places],
+            names=some(self.names),
+        )
 
 
 def find_datasets(
@@ -138,7 +153,8 @@ def combine(sets: Mapping[str, LabelledImages]) -> TrainingImages:
         twice, _ = Counter(files).most_common(1)[0]
         raise DatasetError(f"The file {twice} is in two data sets.", "Give each data set once.")
     members = tuple(
-        Member(name, images.positive, images.negative, images.groups is not None) for name, images in ordered
+        Member(name, images.positive, images.negative, images.groups is not None, len(images.files))
+        for name, images in ordered
     )
     return TrainingImages(
         root=root,
@@ -148,7 +164,6 @@ def combine(sets: Mapping[str, LabelledImages]) -> TrainingImages:
         negative=", ".join(dict.fromkeys(member.negative for member in members)),
         groups=tuple(groups) if any(member.grouped for member in members) else None,
         members=members,
-        member=np.repeat(np.arange(len(ordered)), [len(images.files) for _, images in ordered]),
-        own_files=tuple(file for _, images in ordered for file in images.files),
+        member=np.repeat(np.arange(len(ordered)), [each.listed for each in members]),
         names=tuple(names),
     )

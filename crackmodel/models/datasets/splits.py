@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 PARTS: Final = ("train", "validation", "test")
 
-Rows = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class SplitRule:
@@ -133,11 +131,8 @@ def divide(
     """
     refuse_two_labels(files, sha256, labels)
     if rule.kind == "random":
-        split, described, named = (
-            _split_random(sha256, labels, rule.seed, strata),
-            "random, stratified, 70:24:6",
-            None,
-        )
+        named, described = None, "random, stratified, 70:24:6"
+        split = _split_random(sha256, labels, rule.seed, strata)
     else:
         named, described = name_groups(rule.group_by, files, sha256, features, groups, ungrouped)
         described = f"grouped {described}, 70:24:6"
@@ -147,33 +142,18 @@ def divide(
 
 
 def divide_images(
-    rule: SplitRule,
-    images: TrainingImages,
-    kept: Rows,
-    sha256: Sequence[str],
-    features: npt.NDArray[np.float32],
+    rule: SplitRule, images: TrainingImages, sha256: Sequence[str], features: npt.NDArray[np.float32]
 ) -> Division:
-    """Divide the usable images of one or several data sets: see `divide`.
-
-    Args:
-        rule: How.
-        images: All that were listed.
-        kept: int64 [n], places of the usable ones.
-        sha256: The hash of each of these.
-        features: float32 [n, 1280] of each of these.
-
-    Raises:
-        DatasetError: As `divide`.
-    """
+    """Divide the usable images of one or several data sets: see `divide`."""
     return divide(
         rule,
-        [images.names[place] for place in kept],
+        images.names,
         sha256,
-        images.labels[kept],
+        images.labels,
         features,
-        None if images.groups is None else [images.groups[place] for place in kept],
-        strata=images.strata[kept],
-        ungrouped=images.ungrouped[kept],
+        images.groups,
+        strata=images.strata,
+        ungrouped=images.ungrouped,
     )
 
 

@@ -133,7 +133,6 @@ def train_model(
         fitted = fit_network(images, recipe, weights_file, chosen, staged, cache, listen)
         origin = Origin(
             data=data_name,
-            images=images,
             recipe=recipe,
             weights=weights_file,
             weights_sha256=weights_sha256,

@@ -18,7 +18,6 @@ from crackmodel.models.card.card import TEST_OF, Card, Int8Record, SplitScore, T
 from crackmodel.models.datasets.duplicates import NEAR_DUPLICATE, refuse_two_labels
 from crackmodel.models.datasets.inventory import describe_data, write_bad_files
 from crackmodel.models.datasets.labelled import LabelledImages, read_tiles
-from crackmodel.models.datasets.several import TrainingImages
 from crackmodel.models.datasets.splits import Division, write_split
 from crackmodel.models.evaluation.calibration import choose_threshold, fit_temperature
 from crackmodel.models.evaluation.evaluation_page import write_evaluation_page
@@ -33,7 +32,7 @@ from crackmodel.models.preprocessing import RESIZE, TILE_EDGE
 from crackmodel.models.registry.versions import INT8_MODEL, KERAS_MODEL, LITERT_MODEL, OOD_STATISTICS
 from crackmodel.models.training.fit import Fitted
 from crackmodel.models.training.recipe import Recipe
-from crackmodel.models.training.split_comparison import score_splits
+from crackmodel.models.training.split_comparison import beside_own
 
 SPLIT: Final = "split.parquet"
 BAD_FILES: Final = "bad_files.csv"
@@ -56,7 +55,6 @@ class Origin:
     """What a training started from, for its card."""
 
     data: str
-    images: TrainingImages
     recipe: Recipe
     weights: Path
     weights_sha256: str
@@ -96,15 +94,16 @@ def write_version(
     fitted.network.save(staged / KERAS_MODEL)
     (staged / LITERT_MODEL).write_bytes(fitted.litert)
 
-    labels, validation = fitted.labels, fitted.split.validation
+    labels, split = fitted.images.labels, fitted.division.split
+    validation = split.validation
     calibration = fit_temperature(log_odds(fitted.outputs[validation]), labels[validation])
     probabilities = calibrate(fitted.outputs, calibration.temperature)
     target_recall = origin.recipe.target_recall
     threshold = choose_threshold(labels[validation], probabilities[validation], target_recall=target_recall)
 
     scored = {
-        part: _scored_part(fitted, origin, rows, probabilities)
-        for part, rows in _parts(fitted, origin.images).items()
+        part: _scored_part(fitted, origin.recipe, rows, probabilities)
+        for part, rows in _parts(fitted).items()
     }
     engine = LiteRTEngine(fitted.litert, temperature=calibration.temperature)
     for name, images in test_sets.items():
@@ -118,19 +117,17 @@ def write_version(
         quantised = write_int8(
             staged / INT8_MODEL,
             with_features(fitted.network),
-            _representative_tiles(fitted, origin),
+            _representative_tiles(fitted, origin.recipe.seed),
             _whole_tests(scored),
             calibration.temperature,
             threshold.value,
         )
-    splits = score_splits(
-        fitted.split_fits, labels, fitted.division, origin.recipe.split, metrics["test"], target_recall
-    )
+    splits = beside_own(fitted.splits, origin.recipe.split, fitted.division, metrics["test"])
     _write_evaluation(staged / "evaluation", origin, fitted, sets, threshold, quantised, splits)
-    _write_split(staged / SPLIT, fitted, origin.images)
+    _write_split(staged / SPLIT, fitted)
     if fitted.dataset.bad:
         write_bad_files(staged / BAD_FILES, fitted.dataset.bad)
-    distribution, ood = describe_training(fitted.features[fitted.split.train], fitted.features[validation])
+    distribution, ood = describe_training(fitted.features[split.train], fitted.features[validation])
     (staged / OOD_STATISTICS).write_bytes(distribution.to_bytes())
 
     return Card(
@@ -143,8 +140,7 @@ def write_version(
         preprocess=RESIZE,
         data=describe_data(
             origin.data,
-            origin.images,
-            fitted.kept,
+            fitted.images,
             fitted.sha256,
             fitted.division,
             origin.recipe.seed,
@@ -175,20 +171,21 @@ def write_version(
     )
 
 
-def _parts(fitted: Fitted, images: TrainingImages) -> dict[str, npt.NDArray[np.int64]]:
+def _parts(fitted: Fitted) -> dict[str, npt.NDArray[np.int64]]:
     """Name the rows to evaluate, by part and by data set."""
-    test = fitted.split.test
-    parts = {"validation": fitted.split.validation, "test": test}
+    images, split = fitted.images, fitted.division.split
+    parts = {"validation": split.validation, "test": split.test}
     if len(images.members) > 1:
-        member = images.member[fitted.kept[test]]
-        own = {f"{TEST_OF}{each.name}": test[member == n] for n, each in enumerate(images.members)}
+        member = images.member[split.test]
+        own = {f"{TEST_OF}{each.name}": split.test[member == n] for n, each in enumerate(images.members)}
         parts |= {name: rows for name, rows in own.items() if len(rows)}
     return parts
 
 
-def _representative_tiles(fitted: Fitted, origin: Origin) -> npt.NDArray[np.uint8]:
-    rows = pick_representative(fitted.labels, fitted.split.train, origin.recipe.seed)
-    return read_tiles(origin.images.root, [origin.images.files[fitted.kept[row]] for row in rows]).tiles
+def _representative_tiles(fitted: Fitted, seed: int) -> npt.NDArray[np.uint8]:
+    images = fitted.images
+    rows = pick_representative(images.labels, fitted.division.split.train, seed)
+    return read_tiles(images.root, [images.files[row] for row in rows]).tiles
 
 
 def _whole_tests(sets: Mapping[str, ScoredImages]) -> dict[str, ScoredImages]:
@@ -197,19 +194,18 @@ def _whole_tests(sets: Mapping[str, ScoredImages]) -> dict[str, ScoredImages]:
 
 
 def _scored_part(
-    fitted: Fitted, origin: Origin, rows: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]
+    fitted: Fitted, recipe: Recipe, rows: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]
 ) -> ScoredImages:
-    images = origin.images
-    places = fitted.kept[rows]
+    images = fitted.images
     groups = None
-    if origin.recipe.group_by is not None:
+    if recipe.group_by is not None:
         groups = fitted.division.groups
-    elif images.groups is not None and not images.ungrouped[places].all():
-        groups = tuple(images.groups[place] for place in fitted.kept)
+    elif not images.ungrouped[rows].all():
+        groups = images.groups
     return ScoredImages(
         images.root,
-        tuple(images.files[place] for place in places),
-        fitted.labels[rows],
+        tuple(images.files[row] for row in rows),
+        images.labels[rows],
         probabilities[rows],
         (),
         tuple(fitted.sha256[row] for row in rows),
@@ -228,7 +224,7 @@ def _write_evaluation(
 ) -> None:
     facts = [
         ("Training", origin.command),
-        ("Images", f"{len(fitted.split.train):,} to learn from, of {len(fitted.labels):,}"),
+        ("Images", f"{len(fitted.division.split.train):,} to learn from, of {len(fitted.sha256):,}"),
         *(("Left out", f"{len(bad):,} files, listed in {BAD_FILES}") for bad in [fitted.dataset.bad] if bad),
         ("Threshold", f"{threshold.value:g}: {threshold.chosen}"),
         ("int8", f"{'published' if int8.published else 'not published'}: {int8.reason}"),
@@ -237,14 +233,14 @@ def _write_evaluation(
     write_evaluation_page(directory, title, facts, sets, fitted.litert, history=fitted.history, tables=tables)
 
 
-def _write_split(path: Path, fitted: Fitted, images: TrainingImages) -> None:
-    files = [images.names[place] for place in fitted.kept]
-    owners = [images.members[number] for number in images.member[fitted.kept]]
+def _write_split(path: Path, fitted: Fitted) -> None:
+    images = fitted.images
+    owners = [images.members[number] for number in images.member]
     labels = [
         owner.positive if label else owner.negative
-        for owner, label in zip(owners, fitted.labels, strict=True)
+        for owner, label in zip(owners, images.labels, strict=True)
     ]
-    write_split(path, fitted.division, files, fitted.sha256, labels)
+    write_split(path, fitted.division, images.names, fitted.sha256, labels)
 
 
 def _limits(division: Division) -> tuple[str, ...]:

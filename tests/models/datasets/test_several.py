@@ -13,7 +13,7 @@ import pytest
 
 from crackmodel.errors import DatasetError, UsageError
 from crackmodel.models.datasets.inventory import summarise_dataset
-from crackmodel.models.datasets.labelled import BadFile, find_images, fingerprint, read_tiles
+from crackmodel.models.datasets.labelled import BadFile, LabelledImages, find_images, fingerprint, read_tiles
 from crackmodel.models.datasets.several import combine, find_datasets
 from crackmodel.models.datasets.splits import SplitRule, divide_images
 
@@ -97,7 +97,6 @@ def test_images_are_named_by_their_set_whatever_the_order(walls: Path, deck: Pat
     assert images.root == Path(os.path.realpath(tmp_path))
     assert images.names[-1] == "walls/intact/059.jpg"
     assert (images.root / images.files[-1]).is_file()
-    assert images.own_files[-1] == "intact/059.jpg"
     assert images.groups is not None
     assert images.groups[0] == "deck: span 0"
     assert images.ungrouped.sum() == 100
@@ -117,17 +116,16 @@ def test_folder_given_twice_is_refused(walls: Path) -> None:
         combine(find_datasets({"walls": walls, "again": walls}))
 
 
-def _read(images: object) -> tuple[np.ndarray, list[str]]:
-    count = len(images.files)  # type: ignore[attr-defined]
-    return np.arange(count), [f"{row:064x}" for row in range(count)]
+def _hashes(images: LabelledImages) -> list[str]:
+    return [f"{row:064x}" for row in range(len(images.files))]
 
 
 def test_random_split_is_alike_in_classes_of_every_set(tmp_path: Path) -> None:
     one, two = _folder(tmp_path, "a", crack=100, clear=300), _folder(tmp_path, "b", crack=200, clear=50)
     images = combine(find_datasets({"a": one, "b": two}))
-    kept, hashes = _read(images)
+    hashes = _hashes(images)
 
-    split = divide_images(SplitRule(), images, kept, hashes, np.eye(650, dtype=np.float32)).split
+    split = divide_images(SplitRule(), images, hashes, np.eye(650, dtype=np.float32)).split
 
     for rows, share in ((split.train, 0.7), (split.validation, 0.24), (split.test, 0.06)):
         counts = np.bincount(images.strata[rows], minlength=4)
@@ -137,20 +135,20 @@ def test_random_split_is_alike_in_classes_of_every_set(tmp_path: Path) -> None:
 def test_small_set_beside_a_large_one_does_not_stop_the_split(tmp_path: Path) -> None:
     large, small = _folder(tmp_path, "a", crack=100, clear=100), _folder(tmp_path, "b", crack=1, clear=2)
     images = combine(find_datasets({"a": large, "b": small}))
-    kept, hashes = _read(images)
+    hashes = _hashes(images)
 
-    split = divide_images(SplitRule(), images, kept, hashes, np.eye(203, dtype=np.float32)).split
+    split = divide_images(SplitRule(), images, hashes, np.eye(203, dtype=np.float32)).split
 
     assert sorted([*split.train, *split.validation, *split.test]) == list(range(203))
 
 
 def test_grouped_split_takes_groups_where_there_are_some_and_looks_elsewhere(walls: Path, deck: Path) -> None:
     images = combine(find_datasets({"walls": walls, "deck": deck}, ["riss"]))
-    kept, hashes = _read(images)
+    hashes = _hashes(images)
     features = np.eye(180, dtype=np.float32)
     features[[100, 101, 102]] = features[0]  # three walls look like a deck: groups are known there
 
-    found = divide_images(SplitRule("grouped"), images, kept, hashes, features)
+    found = divide_images(SplitRule("grouped"), images, hashes, features)
 
     assert found.group_count == 20 + 98
     parts = np.array(found.parts())
@@ -165,11 +163,11 @@ def test_grouped_split_takes_groups_where_there_are_some_and_looks_elsewhere(wal
 def test_same_bytes_under_two_labels_in_two_sets_are_refused_by_name(walls: Path, tmp_path: Path) -> None:
     other = _folder(tmp_path, "more", crack=30, clear=30)
     images = combine(find_datasets({"walls": walls, "more": other}))
-    kept, hashes = _read(images)
+    hashes = _hashes(images)
     hashes[images.names.index("walls/cracked/003.jpg")] = hashes[images.names.index("more/clear/005.jpg")]
 
     with pytest.raises(DatasetError, match=r"more/clear/005\.jpg = walls/cracked/003\.jpg"):
-        divide_images(SplitRule(), images, kept, hashes, np.eye(160, dtype=np.float32))
+        divide_images(SplitRule(), images, hashes, np.eye(160, dtype=np.float32))
 
 
 def test_class_without_a_picture_is_named_with_a_reason(walls: Path, tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import re
 import numpy as np
 import pytest
 
-from crackmodel.models.card.card import Card, Metrics, card_from_json, card_to_json
+from crackmodel.models.card.card import Card, Metrics, SplitScore, card_from_json, card_to_json
 from crackmodel.models.card.markdown import card_to_markdown
 from crackmodel.models.datasets.splits import SplitRule, divide
 from crackmodel.models.evaluation.html_page import splits_table
-from crackmodel.models.training.split_comparison import HEAD, THIS_MODEL, SplitFit, other_rule, score_splits
+from crackmodel.models.training.split_comparison import HEAD, THIS_MODEL, beside_own, other_rule, score_head
 
 LABELS = np.arange(600, dtype=np.int8) % 2
 HASHES = [f"{row:064x}" for row in range(600)]
@@ -36,7 +36,8 @@ def test_other_heads_score_stands_beside_the_models() -> None:
     right = np.where(np.arange(600) % 10 == 0, 1 - LABELS, LABELS)
     outputs = np.where(np.eye(2)[right] == 1, 0.99, 0.01).astype(np.float32)
 
-    ours, other = score_splits([SplitFit("grouped", grouped, outputs)], LABELS, own, "random", OWN)
+    head = score_head("grouped", grouped, outputs, LABELS, None)
+    ours, other = beside_own([head], "random", own, OWN)
 
     assert (ours.kind, ours.model, ours.test, ours.groups) == ("random", THIS_MODEL, OWN, None)
     assert (other.kind, other.model, other.groups) == ("grouped", HEAD, 60)
@@ -50,17 +51,20 @@ def test_where_all_layers_are_trained_two_heads_are_compared() -> None:
     own, grouped = _division(SplitRule()), _division(SplitRule("grouped", r"^(\d+)_"))
     outputs = np.eye(2, dtype=np.float32)[LABELS] * 0.98 + 0.01
 
-    scores = score_splits(
-        [SplitFit("random", own, outputs), SplitFit("grouped", grouped, outputs)], LABELS, own, "random", OWN
-    )
+    heads = [
+        score_head(kind, division, outputs, LABELS, None)
+        for kind, division in (("random", own), ("grouped", grouped))
+    ]
+
+    scores = beside_own(heads, "random", own, OWN)
 
     assert [(each.kind, each.model) for each in scores] == [("random", HEAD), ("grouped", HEAD)]
 
 
 def test_card_and_page_show_both_or_why_there_is_one_only(card: Card) -> None:
     own = _division(SplitRule())
-    fit = SplitFit("grouped", problem="600 images in 1 group cannot be split.")
-    scores = score_splits([fit], LABELS, own, "random", OWN)
+    head = SplitScore("grouped", HEAD, problem="600 images in 1 group cannot be split.")
+    scores = beside_own([head], "random", own, OWN)
     told = dataclasses.replace(card, splits=scores)
 
     assert card_from_json(card_to_json(told)) == told
