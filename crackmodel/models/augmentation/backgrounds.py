@@ -8,13 +8,11 @@ function of the generator that is passed in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-
-__all__ = ["SCENES", "clouds", "draw_scene", "litter"]
 
 Pixels = npt.NDArray[np.uint8]
 Field = npt.NDArray[np.float32]
@@ -62,10 +60,26 @@ def clouds(rng: np.random.Generator, edge: int, cell: float, stretch: float = 1.
 
 def half_plane(rng: np.random.Generator, edge: int, softness: float) -> Field:
     """Return a ramp from 0 to 1 over a random straight edge, `softness` pixels wide."""
+    return ramp(from_line(rng, edge), softness).astype(np.float32)
+
+
+def from_line(rng: np.random.Generator, edge: int) -> npt.NDArray[np.float64]:
+    """Return every pixel's signed distance from a random straight line, [edge, edge]."""
     angle = rng.uniform(0, 2 * np.pi)
     ys, xs = np.mgrid[0:edge, 0:edge].astype(np.float32) - edge / 2
-    distance = xs * np.cos(angle) + ys * np.sin(angle) - rng.uniform(-0.35, 0.35) * edge
-    return np.asarray(1 / (1 + np.exp(-np.clip(distance / softness, -30, 30))), dtype=np.float32)
+    return xs * np.cos(angle) + ys * np.sin(angle) - rng.uniform(-0.35, 0.35) * edge
+
+
+def ramp(distance: npt.NDArray[np.float64], softness: float) -> npt.NDArray[np.float64]:
+    """Turn distances from a line into a share from 0 to 1."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(distance / softness, -30, 30))), np.float64)
+
+
+def turned(field: npt.NDArray[Any], angle: float, scale: float = 1.0) -> npt.NDArray[Any]:
+    """Turn a square about its middle by degrees, continued by mirrors."""
+    edge = field.shape[0]
+    turn = cv2.getRotationMatrix2D((edge / 2, edge / 2), angle, scale)
+    return cv2.warpAffine(field, turn, (edge, edge), borderMode=cv2.BORDER_REFLECT)
 
 
 def litter(pixels: Pixels, rng: np.random.Generator) -> Pixels:
@@ -125,8 +139,7 @@ def _board_joints(rng: np.random.Generator, mask: Pixels) -> None:
     if rng.random() < 0.5:
         at = int(rng.integers(edge))
         cv2.line(mask, (0, at), (edge, at), 255, thickness, cv2.LINE_AA)
-    turn = cv2.getRotationMatrix2D((edge / 2, edge / 2), float(rng.choice([0, 90, rng.uniform(0, 180)])), 1.5)
-    mask[:] = cv2.warpAffine(mask, turn, (edge, edge), borderMode=cv2.BORDER_REFLECT)
+    mask[:] = turned(mask, float(rng.choice([0, 90, rng.uniform(0, 180)])), 1.5)
 
 
 def _colour(rng: np.random.Generator, *, green: float = 0.3) -> Field:
@@ -235,8 +248,7 @@ def _grain(rng: np.random.Generator, edge: int) -> Field:
     """Long fibres and boards: wood, corrugated sheets, brushed metal, tyre tracks."""
     fibre = clouds(rng, edge, rng.uniform(1.5, 8), rng.uniform(8, 40))
     fibre += rng.uniform(0, 2) * np.sin(np.arange(edge, dtype=np.float32) * rng.uniform(0.05, 0.8))[None, :]
-    turn = cv2.getRotationMatrix2D((edge / 2, edge / 2), float(rng.uniform(0, 180)), 1.5)
-    fibre = np.float32(1) * cv2.warpAffine(fibre, turn, (edge, edge), borderMode=cv2.BORDER_REFLECT)
+    fibre = turned(fibre, float(rng.uniform(0, 180)), 1.5)
     return np.asarray(
         _colour(rng, green=0.1) * (1 + rng.uniform(0.05, 0.3) * fibre[..., None]), dtype=np.float32
     )

@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crackmodel.models.augmentation.backgrounds import clouds
+from crackmodel.models.augmentation.surfaces import levels
 from crackmodel.surveys.drawing import wander
 
 Tile = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.float32]
-
-__all__ = ["hairline_course", "open_hairline"]
 
 _SHORTEST: Final = 0.35
 """Least length of a course, in edges of the tile: less would not be called a crack."""
@@ -117,8 +116,7 @@ def open_hairline(tile: Tile, course: Mask, rng: np.random.Generator) -> Tile:
     if rng.random() < 0.25:  # the light on one broken edge
         rim = np.clip(np.roll(soft, rng.integers(-2, 3, 2), axis=(0, 1)) - soft, 0, 1)
         made = made * (1 + 0.4 * depth * rim[..., None])
-    levels: Tile = np.clip(np.rint(made), 0, 255).astype(np.uint8)
-    return levels
+    return levels(made)
 
 
 def _normalised(course: npt.NDArray[Any]) -> Mask:

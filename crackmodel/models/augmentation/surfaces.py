@@ -12,12 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.models.augmentation.backgrounds import clouds
+from crackmodel.models.augmentation.backgrounds import clouds, turned
 
 Tile = npt.NDArray[np.uint8]
-Field = npt.NDArray[np.float32]
-
-__all__ = ["recede", "relief", "roughen"]
 
 
 def recede(tile: Tile, rng: np.random.Generator) -> Tile:
@@ -34,10 +31,7 @@ def recede(tile: Tile, rng: np.random.Generator) -> Tile:
     """
     edge = tile.shape[0]
     if rng.random() < 0.4:
-        window = round(edge * rng.uniform(0.5, 1.0))
-        top, left = rng.integers(0, edge - window + 1, 2)
-        cut = tile[top : top + window, left : left + window]
-        return np.asarray(cv2.resize(cut, (edge, edge), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+        return enlarge(tile, rng, 0.5, cv2.INTER_CUBIC)
     small = round(edge / rng.uniform(1.0, 3.0))
     shrunk = cv2.resize(tile, (small, small), interpolation=cv2.INTER_AREA)
     rest = edge - small
@@ -62,7 +56,7 @@ def relief(tile: Tile, rng: np.random.Generator) -> Tile:
     for cell in (2.0, 4.0, 8.0, 16.0, 32.0):
         height += np.float32(rng.uniform(0.2, 1.0) * cell**slope) * clouds(rng, edge, cell, stretch)
     if stretch > 1:
-        height = _turned(height, rng)
+        height = turned(height, float(rng.uniform(0, 180)))
     if rng.random() < 0.4:  # isolated bumps or dents in an even surface
         height = np.clip(height - np.float32(rng.uniform(0.5, 1.5)) * height.std(), 0, None) * np.float32(
             rng.choice([-1, 1])
@@ -76,7 +70,7 @@ def relief(tile: Tile, rng: np.random.Generator) -> Tile:
     if rng.random() < 0.6:  # here, and not there
         shade = shade * np.clip(clouds(rng, edge, rng.uniform(20, 90)) + rng.uniform(-0.5, 0.7), 0, 1)
     strength = np.exp(rng.uniform(np.log(0.01), np.log(0.12)))
-    return _levels(tile * np.clip(1 + strength * shade, 0.25, 1.6)[..., None])
+    return levels(tile * np.clip(1 + strength * shade, 0.25, 1.6)[..., None])
 
 
 def roughen(tile: Tile, rng: np.random.Generator) -> Tile:
@@ -93,17 +87,19 @@ def roughen(tile: Tile, rng: np.random.Generator) -> Tile:
         angle, pitch = rng.uniform(0, np.pi), rng.uniform(3, 16)
         across = (xs * np.cos(angle) + ys * np.sin(angle)) / pitch + 0.15 * clouds(rng, edge, 30)
         grain += rng.uniform(0.02, 0.12) * np.sin(2 * np.pi * across)
-    return _levels(tile * (1 + grain)[..., None])
+    return levels(tile * (1 + grain)[..., None])
 
 
-def _turned(field: Field, rng: np.random.Generator) -> Field:
-    edge = field.shape[0]
-    turn = cv2.getRotationMatrix2D((edge / 2, edge / 2), float(rng.uniform(0, 180)), 1.0)
-    return np.asarray(
-        cv2.warpAffine(field, turn, (edge, edge), borderMode=cv2.BORDER_REFLECT), dtype=np.float32
-    )
+def enlarge(tile: Tile, rng: np.random.Generator, least: float, interpolation: int) -> Tile:
+    """Enlarge a random window, of at least that share of the edge, to the tile's size."""
+    edge = tile.shape[0]
+    window = round(edge * rng.uniform(least, 1.0))
+    top, left = rng.integers(0, edge - window + 1, 2)
+    cut = tile[top : top + window, left : left + window]
+    return np.asarray(cv2.resize(cut, (edge, edge), interpolation=interpolation), dtype=np.uint8)
 
 
-def _levels(pixels: npt.NDArray[np.floating]) -> Tile:
-    levels: Tile = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-    return levels
+def levels(pixels: npt.NDArray[np.floating]) -> Tile:
+    """Round to levels from 0 to 255."""
+    rounded: Tile = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    return rounded

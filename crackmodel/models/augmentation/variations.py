@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from crackmodel.models.augmentation.backgrounds import draw_scene, litter
+from crackmodel.models.augmentation.backgrounds import draw_scene, from_line, litter, ramp
 from crackmodel.models.augmentation.hairlines import hairline_course, open_hairline
-from crackmodel.models.augmentation.surfaces import recede, relief, roughen
+from crackmodel.models.augmentation.surfaces import enlarge, levels, recede, relief, roughen
 
 Tile = npt.NDArray[np.uint8]
 
@@ -81,7 +81,7 @@ def augment_tile(tile: Tile, rng: np.random.Generator, companions: Sequence[Tile
     if rng.random() < how.collage:
         varied = collage(varied, companions, rng)
     elif rng.random() < how.zoom:
-        varied = zoom(varied, rng)
+        varied = enlarge(varied, rng, 0.7, cv2.INTER_LINEAR)
     if rng.random() < how.shadow:
         varied = cast_shadow(varied, rng)
     if rng.random() < how.light:
@@ -90,7 +90,7 @@ def augment_tile(tile: Tile, rng: np.random.Generator, companions: Sequence[Tile
         varied = cv2.GaussianBlur(varied, (0, 0), rng.uniform(0.3, 1.2)).astype(np.uint8, copy=False)
     if rng.random() < how.noise:
         grain = rng.normal(0, rng.uniform(1, 10), varied.shape).astype(np.float32)
-        varied = _levels(varied.astype(np.float32) + grain)
+        varied = levels(varied.astype(np.float32) + grain)
     if rng.random() < how.jpeg:
         varied = compress(varied, int(rng.integers(30, 96)))
     return np.ascontiguousarray(varied)
@@ -146,17 +146,8 @@ def collage(tile: Tile, companions: Sequence[Tile], rng: np.random.Generator) ->
     for (top, left), piece in zip(corners, [tile, *companions], strict=True):
         small = cv2.resize(turn(piece, rng), (half, half), interpolation=cv2.INTER_LINEAR)
         towards = 0.7 * (tile.mean(axis=(0, 1)) - piece.mean(axis=(0, 1)))
-        made[top : top + half, left : left + half] = _levels(small + towards)
+        made[top : top + half, left : left + half] = levels(small + towards)
     return made
-
-
-def zoom(tile: Tile, rng: np.random.Generator) -> Tile:
-    """Enlarge a random window of the tile."""
-    edge = tile.shape[0]
-    window = round(edge * rng.uniform(0.7, 1.0))
-    top, left = rng.integers(0, edge - window + 1, 2)
-    cut = tile[top : top + window, left : left + window]
-    return cv2.resize(cut, (edge, edge), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
 def turn(tile: Tile, rng: np.random.Generator) -> Tile:
@@ -172,25 +163,17 @@ def relight(tile: Tile, rng: np.random.Generator) -> Tile:
     pixels = (pixels - mean) * rng.uniform(0.45, 1.3) + mean * rng.uniform(0.6, 1.35)
     pixels *= rng.uniform(0.92, 1.08, 3).astype(np.float32)
     gamma = rng.uniform(0.75, 1.33)
-    return _levels(255 * (np.clip(pixels, 0, 255) / 255) ** gamma)
+    return levels(255 * (np.clip(pixels, 0, 255) / 255) ** gamma)
 
 
 def cast_shadow(tile: Tile, rng: np.random.Generator) -> Tile:
     """Darken one side of a random straight line."""
-    edge = tile.shape[0]
-    angle = rng.uniform(0, 2 * np.pi)
-    ys, xs = np.mgrid[0:edge, 0:edge].astype(np.float32) - edge / 2
-    distance = xs * np.cos(angle) + ys * np.sin(angle) - rng.uniform(-0.35, 0.35) * edge
-    shade = 1 / (1 + np.exp(-np.clip(distance / rng.uniform(0.3, 8), -30, 30)))
-    return _levels(tile * (1 - rng.uniform(0.15, 0.6) * shade)[..., None])
+    distance = from_line(rng, tile.shape[0])
+    shade = ramp(distance, rng.uniform(0.3, 8))
+    return levels(tile * (1 - rng.uniform(0.15, 0.6) * shade)[..., None])
 
 
 def compress(tile: Tile, quality: int) -> Tile:
     """Compress the tile as a JPEG of a quality from 1 to 100."""
     _, encoded = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), dtype=np.uint8)
-
-
-def _levels(pixels: npt.NDArray[np.floating]) -> Tile:
-    levels: Tile = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-    return levels

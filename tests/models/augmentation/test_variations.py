@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from crackmodel.models.augmentation import variations
+from crackmodel.models.augmentation.surfaces import enlarge
 from crackmodel.models.augmentation.variations import Augmentation, augment_tile
 from tests.models.drawings import draw_clear, draw_crack
 
@@ -99,7 +101,7 @@ def test_compression_changes_pixels_a_little(tiles: list[np.ndarray]) -> None:
 def test_zoom_fills_the_tile_with_a_part_of_it(tiles: list[np.ndarray]) -> None:
     ramp = np.broadcast_to(np.arange(160, dtype=np.uint8)[:, None, None], (160, 160, 3))
 
-    zoomed = variations.zoom(ramp, np.random.default_rng(3))
+    zoomed = enlarge(ramp, np.random.default_rng(3), 0.7, cv2.INTER_LINEAR)
 
     assert zoomed.shape == (160, 160, 3)
     assert int(zoomed.max()) - int(zoomed.min()) < 155
