@@ -67,7 +67,8 @@ def from_line(rng: np.random.Generator, edge: int) -> npt.NDArray[np.float64]:
     """Return every pixel's signed distance from a random straight line, [edge, edge]."""
     angle = rng.uniform(0, 2 * np.pi)
     ys, xs = np.mgrid[0:edge, 0:edge].astype(np.float32) - edge / 2
-    return xs * np.cos(angle) + ys * np.sin(angle) - rng.uniform(-0.35, 0.35) * edge
+    distance: npt.NDArray[np.float64] = xs * np.cos(angle) + ys * np.sin(angle)
+    return distance - rng.uniform(-0.35, 0.35) * edge
 
 
 def ramp(distance: npt.NDArray[np.float64], softness: float) -> npt.NDArray[np.float64]:

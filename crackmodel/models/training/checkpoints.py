@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,8 @@ from crackmodel.models.training.training_events import EpochFinished
 
 STATE_FILE: Final = "state.npz"
 TILES_FILE: Final = "tiles.npy"
+
+_GROUPS: Final = ("weights", "optimizer", "best_weights")
 
 Arrays = list[npt.NDArray[Any]]
 """A network's or an optimizer's variables, in Keras' order."""
@@ -66,33 +69,30 @@ class State:
 
     def write(self, path: Path) -> None:
         """Write everything into one `.npz` file."""
-        rest = {
-            "epoch": self.epoch,
-            "best": self.best,
-            "best_loss": self.best_loss,
-            "history": [asdict(event) for event in self.history],
-        }
-        groups = {"weights": self.weights, "optimizer": self.optimizer, "best": self.best_weights}
+        rest = {name: getattr(self, name) for name in ("epoch", "best", "best_loss")}
+        rest["history"] = [asdict(event) for event in self.history]
         arrays: dict[str, Any] = {
-            f"{name}/{place}": array for name, group in groups.items() for place, array in enumerate(group)
+            f"{group}/{place}": array for group in _GROUPS for place, array in enumerate(getattr(self, group))
         }
         np.savez(path, rest=np.array(json.dumps(rest)), **arrays)
 
     @classmethod
     def read(cls, path: Path) -> State:
         """Read what `write` wrote."""
+        groups: dict[str, Arrays] = {group: [] for group in _GROUPS}
         with np.load(path) as stored:
             rest = json.loads(str(stored["rest"]))
-            groups: dict[str, Arrays] = {"weights": [], "optimizer": [], "best": []}
             for key in stored.files:  # in the order in which they were written
                 if "/" in key:
                     groups[key.partition("/")[0]].append(stored[key])
-        return cls(
-            epoch=rest["epoch"],
-            weights=groups["weights"],
-            optimizer=groups["optimizer"],
-            best=rest["best"],
-            best_loss=rest["best_loss"],
-            best_weights=groups["best"],
-            history=tuple(EpochFinished(**event) for event in rest["history"]),
-        )
+        return cls(**rest | groups | {"history": _history(rest)})
+
+    @staticmethod
+    def read_history(path: Path) -> tuple[EpochFinished, ...]:
+        """Read the epochs alone of what `write` wrote."""
+        with np.load(path) as stored:
+            return _history(json.loads(str(stored["rest"])))
+
+
+def _history(rest: Mapping[str, Any]) -> tuple[EpochFinished, ...]:
+    return tuple(EpochFinished(**event) for event in rest["history"])

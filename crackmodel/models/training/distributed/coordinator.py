@@ -9,7 +9,6 @@ read and write: any on one machine, a shared file system on several.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -187,12 +186,9 @@ def _fit(folder: Path, workers: int, gpus: int, recipe: FinetuneRecipe, seed: in
 
 
 def _report_epochs(folder: Path, reported: int, on_epoch: Callable[[EpochFinished], None]) -> int:
-    try:
-        epochs: list[dict[str, Any]] = json.loads((folder / "epochs.json").read_text())
-    except FileNotFoundError:
-        return reported
+    epochs = State.read_history(folder / STATE_FILE)
     for epoch in epochs[reported:]:
-        on_epoch(EpochFinished(**epoch))
+        on_epoch(epoch)
     return len(epochs)
 
 

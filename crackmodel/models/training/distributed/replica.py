@@ -6,7 +6,6 @@ process would. Everything that they share lies in one folder:
 
     tiles.npy  rows.npz  network.json    the job, written before the workers start
     state.npz                            where the training stands: at first as it came, then after each epoch
-    epochs.json                          the epochs so far
     worker-<rank>.jsonl                  a line for each time that a worker started
 
 The state is not one of Ray's checkpoints: Ray registers these seconds later, and a worker that dies meanwhile
@@ -103,11 +102,11 @@ def run_replica(job: dict[str, Any]) -> None:
     state = State.read(folder / STATE_FILE)
     _note_start(folder, replica.rank, state.epoch)
     replica.restore(state)
-    _write_epochs(folder, replica.rank, state)  # again: the first worker may have died before it did
     while not state.is_last(replica.recipe.epochs, replica.recipe.patience):
         state = replica.next_epoch(state)
-        _save(folder, replica.rank, state)
-        _write_epochs(folder, replica.rank, state)
+        if replica.rank == 0:
+            with replacing(folder / STATE_FILE) as unfinished:
+                state.write(unfinished)
         ray.train.report(asdict(state.history[-1]))  # all workers wait for each other here
 
 
@@ -120,18 +119,6 @@ def _note_start(folder: Path, rank: int, epoch: int) -> None:
     }
     with (folder / f"worker-{rank}.jsonl").open("a") as lines:
         lines.write(json.dumps(start) + "\n")
-
-
-def _write_epochs(folder: Path, rank: int, state: State) -> None:
-    if rank == 0:
-        with replacing(folder / "epochs.json") as unfinished:
-            unfinished.write_text(json.dumps([asdict(event) for event in state.history]))
-
-
-def _save(folder: Path, rank: int, state: State) -> None:
-    if rank == 0:
-        with replacing(folder / STATE_FILE) as unfinished:
-            state.write(unfinished)
 
 
 class Replica:
