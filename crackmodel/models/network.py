@@ -65,22 +65,11 @@ def find_weights(weights: Path | str | None = None) -> Path:
     Raises:
         WeightsNotFound: The file does not exist, or it cannot be downloaded.
     """
-    if not weights or str(weights) == "imagenet":
-        return _download_weights()
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        raise WeightsNotFound(f"The backbone's weights {path} are not a file.", _WAYS_OUT)
-    return path
-
-
-_WAYS_OUT: Final = (
-    "Give the MobileNetV2 ImageNet weights for alpha 1.0 without top, of 160 or 224 px, with --weights FILE "
-    f"or CRACKMODEL_WEIGHTS ({KERAS_WEIGHTS_URL}), or train on a machine with internet, "
-    "where Keras downloads them."
-)
-
-
-def _download_weights() -> Path:
+    if weights and str(weights) != "imagenet":
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise WeightsNotFound(f"The backbone's weights {path} are not a file.", _WAYS_OUT)
+        return path
     import keras
 
     try:
@@ -90,6 +79,13 @@ def _download_weights() -> Path:
         raise WeightsNotFound(
             f"No ImageNet weights were given and Keras could not download them: {fault}.", _WAYS_OUT
         ) from fault
+
+
+_WAYS_OUT: Final = (
+    "Give the MobileNetV2 ImageNet weights for alpha 1.0 without top, of 160 or 224 px, with --weights FILE "
+    f"or CRACKMODEL_WEIGHTS ({KERAS_WEIGHTS_URL}), or train on a machine with internet, "
+    "where Keras downloads them."
+)
 
 
 def build_backbone(weights: Path | None) -> keras.Model:

@@ -127,8 +127,7 @@ def split_groups(
             "Use more or smaller groups, at least three with each class, or --split random.",
         )
     parts = part_of[member]
-    train, validation, test = (np.flatnonzero(parts == part) for part in range(len(SHARES)))
-    return Split(train, validation, test)
+    return Split(*(np.flatnonzero(parts == part) for part in range(len(SHARES))))
 
 
 def _count(

@@ -15,7 +15,7 @@ from crackmodel.errors import DatasetError
 from crackmodel.models.card.card import DataRecord, Part, SetRecord
 from crackmodel.models.datasets.labelled import BadFile, fingerprint
 from crackmodel.models.datasets.several import TrainingImages
-from crackmodel.models.datasets.splits import Division
+from crackmodel.models.datasets.splits import PARTS, Division
 from crackmodel.text import printable
 
 Rows = npt.NDArray[np.int64]
@@ -107,39 +107,40 @@ def describe_data(
         seed: Of the split.
         dataset: From `summarise_dataset`.
     """
-    split, labels, member = division.split, images.labels, images.member
 
-    def part(rows: Rows) -> Part:
-        return Part(len(rows), int(labels[rows].sum()))
+    def parts(some: npt.NDArray[np.bool_]) -> dict[str, Part]:
+        rows = {part: getattr(division.split, part) for part in PARTS}
+        return {
+            part: Part(int(some[of].sum()), int(images.labels[of][some[of]].sum()))
+            for part, of in rows.items()
+        }
 
-    sets = tuple(
-        SetRecord(
-            name=each.name,
-            fingerprint=dataset.fingerprints[each.name],
-            positive=each.positive,
-            negative=each.negative,
-            unusable=each.listed - int((member == number).sum()),
-            train=part(split.train[member[split.train] == number]),
-            validation=part(split.validation[member[split.validation] == number]),
-            test=part(split.test[member[split.test] == number]),
+    sets = []
+    for number, each in enumerate(images.members):
+        own = images.member == number
+        sets.append(
+            SetRecord(
+                name=each.name,
+                fingerprint=dataset.fingerprints[each.name],
+                positive=each.positive,
+                negative=each.negative,
+                unusable=each.listed - int(own.sum()),
+                **parts(own),
+            )
         )
-        for number, each in enumerate(images.members)
-    )
     return DataRecord(
         name=name,
-        fingerprint=fingerprint(images.names, sha256, labels),
+        fingerprint=fingerprint(images.names, sha256, images.labels),
         positive=images.positive,
         negative=images.negative,
         unusable=len(dataset.bad),
         duplicates=len(sha256) - len(set(sha256)),
         split=division.described,
         seed=seed,
-        train=part(split.train),
-        validation=part(split.validation),
-        test=part(split.test),
         groups=division.group_count,
         near_duplicates=round(division.near_duplicates, 4),
-        sets=sets,
+        sets=tuple(sets),
+        **parts(np.ones(len(sha256), bool)),
     )
 
 

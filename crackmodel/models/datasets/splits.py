@@ -89,9 +89,9 @@ class Division:
 
     def parts(self) -> list[str]:
         """Name each row's part."""
-        rows = (self.split.train, self.split.validation, self.split.test)
-        named = np.empty(sum(map(len, rows)), dtype=object)
-        for part, members in zip(PARTS, rows, strict=True):
+        rows = {part: getattr(self.split, part) for part in PARTS}
+        named = np.empty(sum(map(len, rows.values())), dtype=object)
+        for part, members in rows.items():
             named[members] = part
         return named.tolist()
 
@@ -202,7 +202,4 @@ def _split_random(
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     unit = place[twin_of]
-    train, validation, test = (
-        np.flatnonzero(np.isin(unit, rows)) for rows in (drawn.train, drawn.validation, drawn.test)
-    )
-    return Split(train, validation, test)
+    return Split(*(np.flatnonzero(np.isin(unit, getattr(drawn, part))) for part in PARTS))

@@ -35,15 +35,10 @@ _EXTRACTING: Final = ("ai-edge-litert", "opencv-python-headless", "pillow")
 """Packages between a file and its features: another version of one may decode or calculate otherwise."""
 
 
-def fingerprint(backbone: bytes, preprocess: str = RESIZE) -> str:
-    """Hash what features depend on besides the picture.
-
-    Args:
-        backbone: The LiteRT export, the same for the same weights and TensorFlow.
-        preprocess: Name of the way from a file to a tile.
-    """
+def _fingerprint(backbone: bytes) -> str:
+    """Hash what features depend on besides the picture."""
     software = [f"{package} {metadata.version(package)}" for package in _EXTRACTING]
-    names = "\n".join([preprocess, *software])
+    names = "\n".join([RESIZE, *software])
     return hashlib.sha256(hashlib.sha256(backbone).digest() + names.encode()).hexdigest()[:32]
 
 
@@ -56,7 +51,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path, backbone: bytes) -> None:
-        self._folder = folder / fingerprint(backbone)
+        self._folder = folder / _fingerprint(backbone)
 
     def load(self) -> Mapping[str, Values]:
         """Read everything: from a file's SHA-256 to its features, float32 [width].

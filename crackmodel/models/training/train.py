@@ -30,14 +30,12 @@ from crackmodel.models.registry.registry import BUILTIN, Registry
 from crackmodel.models.registry.versions import ModelVersion
 from crackmodel.models.training.fit import OnEvent, fit_network
 from crackmodel.models.training.recipe import Recipe, choose_recipe, differences
-from crackmodel.models.training.train_job import train_as_job
+from crackmodel.models.training.train_job import Datasets, train_as_job
 from crackmodel.models.training.training_events import DatasetRead, RecipeRepeated, TrainingEvent
 from crackmodel.models.training.version_files import Origin, installed_software, write_version
 from crackmodel.settings import TrainSettings
 
 _LONGEST_NAME: Final = 80
-
-Datasets = Path | str | Sequence[Path | str] | Mapping[str, Path | str]
 
 
 def train_model(

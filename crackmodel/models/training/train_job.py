@@ -74,11 +74,12 @@ def training_command(
         UsageError: A data set has a name that the command line cannot give it.
     """
     places = [Location.parse(each).uri for each in _paths(datasets)]
+    weights = settings.weights
     given = settings.given() | {
         "name": name,
         "models": Location.parse(settings.models).uri,
         "test": [Location.parse(each).uri for each in _paths(test_sets)],
-        "weights": _file(settings.weights),
+        "weights": "imagenet" if str(weights) == "imagenet" else weights and Location.parse(weights).uri,
         "features": settings.features and Location.parse(settings.features).uri,
     }
     arguments = (*options(given), *positional(places))
@@ -97,10 +98,3 @@ def _paths(datasets: Datasets) -> list[Path | str]:
             "Give the folders alone, or set RAY_ADDRESS to the head's HOST:6379 on a node of the cluster.",
         )
     return places
-
-
-def _file(weights: Path | None) -> str | None:
-    """Return the weights' absolute path, or the word `imagenet`."""
-    if weights is None:
-        return None
-    return "imagenet" if str(weights) == "imagenet" else Location.parse(weights).uri
