@@ -121,22 +121,6 @@ def build_backbone(weights: Path | None) -> keras.Model:
     return keras.Model(tile, features, name="crackmodel_backbone")
 
 
-def build_network(weights: Path | None) -> keras.Model:
-    """Build the whole network with a fresh head.
-
-    Args:
-        weights: As for `build_backbone`.
-
-    Returns:
-        A model from float32 [n, 160, 160, 3], 0..255, to float32 [n, 2]: the probabilities of
-        `CLASS_NAMES`.
-
-    Raises:
-        WeightsNotFound: As for `build_backbone`.
-    """
-    return attach_head(build_backbone(weights), build_head())
-
-
 def build_head() -> keras.Model:
     """Build the softmax head on pooled features, [n, 1280] to [n, 2]."""
     import keras
@@ -156,7 +140,8 @@ def attach_head(backbone: keras.Model, head: keras.Model) -> keras.Model:
         head: From `build_head`.
 
     Returns:
-        The model that `build_network` describes.
+        A model from float32 [n, 160, 160, 3], 0..255, to float32 [n, 2]: the probabilities of
+        `CLASS_NAMES`.
     """
     import keras
 
@@ -170,7 +155,7 @@ def with_features(network: keras.Model) -> keras.Model:
     """Give a network its pooled features as a second output.
 
     Args:
-        network: From `build_network` or `attach_head`, or a `model.keras`; its layers are shared.
+        network: From `attach_head`, or a `model.keras`; its layers are shared.
 
     Returns:
         A model from float32 [n, 160, 160, 3], 0..255, to two outputs: float32 [n, 2], the probabilities of

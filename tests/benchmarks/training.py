@@ -23,7 +23,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from crackmodel.models.datasets.labelled import find_images, read_tiles, split_70_24_6
-from crackmodel.models.network import build_network
+from crackmodel.models.network import (
+    attach_head,
+    build_backbone,
+    build_head,
+)
 from crackmodel.models.training.finetuning import one_hot
 from crackmodel.models.training.train import train_model
 
@@ -63,7 +67,7 @@ def _over_pixels(dataset: Path, weights: Path) -> tuple[float, float]:
         return data.batch(BATCH).map(lambda x, y: (tf.cast(x, tf.float32), y)).prefetch(2)
 
     keras.utils.set_random_seed(0)
-    network = build_network(weights)
+    network = attach_head(build_backbone(weights), build_head())
     for layer in network.layers[:-1]:
         layer.trainable = False
     network.compile(

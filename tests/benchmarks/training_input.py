@@ -17,7 +17,11 @@ from typing import Any
 import numpy as np
 
 from crackmodel.models.datasets.labelled import find_images
-from crackmodel.models.network import build_network
+from crackmodel.models.network import (
+    attach_head,
+    build_backbone,
+    build_head,
+)
 from crackmodel.models.training import finetuning, tile_batches
 
 STEPS, WARM_UP, BATCH = 30, 6, 32
@@ -58,7 +62,7 @@ def _measure(tiles: Any, labels: Any, ahead: int) -> tuple[float, float]:
     rows = np.arange(len(tiles))
     recipe = finetuning.FinetuneRecipe(epochs=1, batch_size=BATCH)
     examples = finetuning.Examples(tiles, labels, rows, rows[:2], recipe, seed=0)
-    finetuning.finetune(build_network(None), examples, lambda _: None)
+    finetuning.finetune(attach_head(build_backbone(None), build_head()), examples, lambda _: None)
     counted = moments[WARM_UP:STEPS]
     whole = counted[-1][0] - counted[0][0]
     return sum(got - asked for asked, got in counted[:-1]) / whole, whole / (len(counted) - 1)

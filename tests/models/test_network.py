@@ -16,13 +16,12 @@ from crackmodel.models.network import (
     attach_head,
     build_backbone,
     build_head,
-    build_network,
     find_weights,
 )
 
 
 def test_network_is_the_missions(weights: Path) -> None:
-    network = build_network(weights)
+    network = attach_head(build_backbone(weights), build_head())
 
     assert network.input_shape == (None, 160, 160, 3)
     assert [layer.name for layer in network.layers] == [
@@ -40,14 +39,14 @@ def test_network_is_the_missions(weights: Path) -> None:
 def test_outputs_are_probabilities(weights: Path) -> None:
     tiles = np.random.default_rng(0).uniform(0, 255, (3, 160, 160, 3)).astype(np.float32)
 
-    outputs = np.asarray(build_network(weights)(tiles))
+    outputs = np.asarray(attach_head(build_backbone(weights), build_head())(tiles))
 
     np.testing.assert_allclose(outputs.sum(axis=1), 1, atol=1e-6)
     assert outputs.min() >= 0
 
 
 def test_pixels_are_scaled_by_the_network_itself(weights: Path) -> None:
-    rescaling = build_network(weights).get_layer("rescaling")
+    rescaling = attach_head(build_backbone(weights), build_head()).get_layer("rescaling")
 
     np.testing.assert_allclose(rescaling(np.array([0.0, 127.5, 255.0])), [-1, 0, 1], atol=1e-6)
 

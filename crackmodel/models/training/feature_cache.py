@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -46,21 +46,21 @@ class FeatureCache:
     """The features of one backbone, in a folder that trainings may share.
 
     Args:
-        folder: Where all backbones' features are kept.
+        folder: Where all backbones' features are kept; None keeps none.
         backbone: The LiteRT export of the backbone.
     """
 
-    def __init__(self, folder: Path, backbone: bytes) -> None:
-        self._folder = folder / _fingerprint(backbone)
+    def __init__(self, folder: Path | None, backbone: bytes) -> None:
+        self._folder = folder and folder / _fingerprint(backbone)
 
-    def load(self) -> Mapping[str, Values]:
+    def load(self) -> dict[str, Values]:
         """Read everything: from a file's SHA-256 to its features, float32 [width].
 
         A chunk that is damaged is removed, and one that cannot be read now is passed over: their pictures
         count as new.
         """
         found: dict[str, Values] = {}
-        for chunk in sorted(self._folder.glob("[!.]*.parquet")):
+        for chunk in sorted(self._folder.glob("[!.]*.parquet")) if self._folder else ():
             try:
                 rows = pq.read_table(chunk, page_checksum_verification=True)
                 hashes = rows[_HASHES].to_pylist()
@@ -86,7 +86,7 @@ class FeatureCache:
         Raises:
             ModelError: The folder cannot be written.
         """
-        if not sha256:
+        if self._folder is None or not sha256:
             return
         rows = pa.table(
             {

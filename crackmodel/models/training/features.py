@@ -93,8 +93,8 @@ def extract_features(
             repeatedly.
         ModelError: The cache cannot be written.
     """
-    stored = None if cache is None else FeatureCache(cache, backbone)
-    rows = {} if stored is None else _known(images, stored)
+    stored = FeatureCache(cache, backbone)
+    rows = _known(images, stored)
     pending = [place for place in range(len(images.files)) if place not in rows]
     done = len(rows)
     if done:
@@ -106,8 +106,7 @@ def extract_features(
         good = [places[number][row] for row in part.kept]
         rows |= zip(good, zip(part.sha256, part.values, strict=True), strict=True)
         bad |= zip(sorted(set(places[number]) - set(good)), part.bad, strict=True)
-        if stored is not None:
-            stored.add(part.sha256, part.values)
+        stored.add(part.sha256, part.values)
         done += len(chunks[number])
         on_event(FeaturesExtracted(done, len(images.files)))
     kept = sorted(rows)
@@ -142,8 +141,8 @@ def tile_features(
     Raises:
         ModelError: The cache cannot be written.
     """
-    stored = None if cache is None else FeatureCache(cache, backbone)
-    known = dict(stored.load()) if stored is not None else {}
+    stored = FeatureCache(cache, backbone)
+    known = stored.load()
     pending = [row for row, digest in enumerate(sha256) if digest not in known]
     done = len(tiles) - len(pending)
     if done:
@@ -152,8 +151,7 @@ def tile_features(
         rows = pending[start : start + CHUNK]
         hashes = [sha256[row] for row in rows]
         values = _backbone(backbone).run(tiles[rows])
-        if stored is not None:
-            stored.add(hashes, values)
+        stored.add(hashes, values)
         known |= zip(hashes, values, strict=True)
         done += len(rows)
         on_event(FeaturesExtracted(done, len(tiles)))

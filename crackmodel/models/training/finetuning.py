@@ -137,7 +137,7 @@ def finetune(network: keras.Model, examples: Examples, on_epoch: Callable[[Epoch
     original tiles alone an epoch that has forgotten the variations would look best.
 
     Args:
-        network: From `build_network`, best with a head that has been fitted to frozen features.
+        network: From `attach_head`, best with a head that has been fitted to frozen features.
         examples: What it learns from.
         on_epoch: Called after every epoch.
 
@@ -164,7 +164,7 @@ def build_optimizer(
     """Mark the trained layers of a network and build their optimizer.
 
     Args:
-        network: From `build_network`.
+        network: From `attach_head`.
         recipe: The hyper-parameters.
         examples: Rows of the training part: they decide how many steps the learning rate falls along.
 

@@ -24,7 +24,7 @@ def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
     the other. What is exported is the network that was given, never the one in mixed precision.
 
     Args:
-        network: From `build_network`, in float32.
+        network: From `attach_head`, in float32.
         precision: `float32` returns the network itself. `mixed` returns a copy whose backbone calculates in
             bfloat16; scaling of pixels, pooling and the softmax stay as they are.
     """

@@ -11,7 +11,12 @@ pytest.importorskip("tensorflow")
 
 from crackmodel.models.datasets.labelled import find_images, read_tiles
 from crackmodel.models.export.litert import largest_difference, to_litert
-from crackmodel.models.network import BACKBONE, build_network
+from crackmodel.models.network import (
+    BACKBONE,
+    attach_head,
+    build_backbone,
+    build_head,
+)
 from crackmodel.models.training.finetuning import Examples, FinetuneRecipe, finetune
 from crackmodel.models.training.precision import in_precision
 from crackmodel.models.training.training_events import EpochFinished
@@ -20,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_float32_is_the_network_itself(weights: Path) -> None:
-    network = build_network(weights)
+    network = attach_head(build_backbone(weights), build_head())
 
     assert in_precision(network, "float32") is network
 
@@ -28,7 +33,7 @@ def test_float32_is_the_network_itself(weights: Path) -> None:
 def test_mixed_training_moves_float32_weights_and_exports(drawn_dataset: Path, weights: Path) -> None:
     images = find_images(drawn_dataset)
     tiles, labels = read_tiles(images.root, images.files[::5]).tiles, images.labels[::5]
-    network, events = build_network(weights), list[EpochFinished]()
+    network, events = attach_head(build_backbone(weights), build_head()), list[EpochFinished]()
     before = network.get_weights()
     twin = in_precision(network, "mixed")
     layers = {layer.name: layer.compute_dtype for layer in twin.layers}
@@ -51,7 +56,7 @@ def test_mixed_training_moves_float32_weights_and_exports(drawn_dataset: Path, w
 
 
 def test_mixed_network_says_nearly_the_same(drawn_dataset: Path, weights: Path) -> None:
-    network = build_network(weights)
+    network = attach_head(build_backbone(weights), build_head())
     tiles = read_tiles(drawn_dataset, find_images(drawn_dataset).files[::10]).tiles.astype(np.float32)
 
     exact, rounded = (np.asarray(net(tiles)) for net in (network, in_precision(network, "mixed")))

@@ -25,7 +25,11 @@ from crackmodel.errors import (
 from crackmodel.models.datasets.labelled import find_images, read_tiles
 from crackmodel.models.export.litert import largest_difference, to_litert
 from crackmodel.models.inference.loading import load_model
-from crackmodel.models.network import build_backbone, build_network
+from crackmodel.models.network import (
+    attach_head,
+    build_backbone,
+    build_head,
+)
 from crackmodel.models.registry.registry import Registry
 from crackmodel.models.registry.versions import ModelVersion
 from crackmodel.models.training.features import Features, chunk_features, extract_features
@@ -356,7 +360,7 @@ def test_features_come_in_order_whoever_computes_them(
 
 
 def test_export_that_differs_is_found(weights: Path, drawn_dataset: Path) -> None:
-    network = build_network(weights)
+    network = attach_head(build_backbone(weights), build_head())
     litert = to_litert(network)
     tiles = read_tiles(drawn_dataset, find_images(drawn_dataset).files[::10]).tiles
     assert largest_difference(network, litert, tiles) < 1e-5

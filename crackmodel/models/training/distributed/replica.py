@@ -96,7 +96,7 @@ def run_replica(job: dict[str, Any]) -> None:
         tf.config.set_visible_devices([], "GPU")
     folder, context = Path(job["folder"]), ray.train.get_context()
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    replica = Replica(
+    replica = _Replica(
         folder, job["recipe"], job["seed"], strategy, context.get_world_rank(), context.get_world_size()
     )
     state = State.read(folder / STATE_FILE)
@@ -121,17 +121,8 @@ def _note_start(folder: Path, rank: int, epoch: int) -> None:
         lines.write(json.dumps(start) + "\n")
 
 
-class Replica:
-    """A worker's network, its data and its part in every step.
-
-    Args:
-        folder: Where the job lies.
-        recipe: The hyper-parameters.
-        seed: Decides order and augmentation.
-        strategy: The `MultiWorkerMirroredStrategy` that joins the workers.
-        rank: This worker's number.
-        workers: How many there are.
-    """
+class _Replica:
+    """A worker's network, its data and its part in every step."""
 
     def __init__(
         self,
@@ -156,11 +147,7 @@ class Replica:
         self._sum = _summation(strategy)
 
     def restore(self, state: State) -> None:
-        """Set network and optimizer to a state.
-
-        Raises:
-            RuntimeError: The other workers have read another state.
-        """
+        """Set network and optimizer to a state, which has to be every worker's."""
         if self._sum((state.epoch,))[0] != state.epoch * self._workers:
             raise RuntimeError("The workers have read the states of different epochs.")
         with self._strategy.scope():
