@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 from crackmodel.errors import ModelError
-from crackmodel.models.card.card import TEST_OF, Card
+from crackmodel.models.card.card import TEST_OF
 from crackmodel.models.card.metric_names import METRIC_NAMES, metric_text
 from crackmodel.models.registry.registry import PRODUCTION, Registry
 from crackmodel.models.registry.versions import ModelVersion
@@ -87,13 +88,14 @@ def compare_versions(first: ModelVersion, second: ModelVersion) -> Comparison:
     `validation` are parts of what each version was trained on, and shared only if data, split and seed
     were the same.
     """
+    division = attrgetter("data.fingerprint", "data.split", "data.seed")
     shared = []
     for name, metrics in first.card.metrics.items():
         other = second.card.metrics.get(name)
         if other is None or (metrics.images, metrics.cracks) != (other.images, other.cracks):
             continue
         own_part = name in ("test", "validation") or name.startswith(TEST_OF)
-        if not own_part or _division(first.card) == _division(second.card):
+        if not own_part or division(first.card) == division(second.card):
             shared.append(name)
     return Comparison(first, second, tuple(shared))
 
@@ -130,7 +132,3 @@ def promote_version(
             )
     registry.promote(version.name, version.version, alias)
     return comparison
-
-
-def _division(card: Card) -> tuple[str, str, int]:
-    return card.data.fingerprint, card.data.split, card.data.seed

@@ -114,11 +114,13 @@ def write_version(
     metrics = {name: found.metrics for name, found in sets.items()}
     quantised = Int8Record(False, NOT_ASKED)
     if int8:
+        # Whole test sets: no validation, no shares of the test part.
+        whole = {n: s for n, s in scored.items() if n != "validation" and not n.startswith(TEST_OF)}
         quantised = write_int8(
             staged / INT8_MODEL,
             with_features(fitted.network),
             _representative_tiles(fitted, origin.recipe.seed),
-            _whole_tests(scored),
+            whole,
             calibration.temperature,
             threshold.value,
         )
@@ -186,11 +188,6 @@ def _representative_tiles(fitted: Fitted, seed: int) -> npt.NDArray[np.uint8]:
     images = fitted.images
     rows = pick_representative(images.labels, fitted.division.split.train, seed)
     return read_tiles(images.root, [images.files[row] for row in rows]).tiles
-
-
-def _whole_tests(sets: Mapping[str, ScoredImages]) -> dict[str, ScoredImages]:
-    """Select whole test sets: no validation, no shares of the test part."""
-    return {name: s for name, s in sets.items() if name != "validation" and not name.startswith(TEST_OF)}
 
 
 def _scored_part(

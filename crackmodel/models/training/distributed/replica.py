@@ -111,12 +111,8 @@ def run_replica(job: dict[str, Any]) -> None:
 
 
 def _note_start(folder: Path, rank: int, epoch: int) -> None:
-    start = {
-        "rank": rank,
-        "pid": os.getpid(),
-        "node": ray.get_runtime_context().get_node_id(),
-        "epoch": epoch,
-    }
+    node = ray.get_runtime_context().get_node_id()
+    start = {"rank": rank, "pid": os.getpid(), "node": node, "epoch": epoch}
     with (folder / f"worker-{rank}.jsonl").open("a") as lines:
         lines.write(json.dumps(start) + "\n")
 
