@@ -8,14 +8,15 @@ makes the options and parameters. A setting comes from its argument or option, e
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from crackmodel.errors import UsageError
 
@@ -103,6 +104,8 @@ class ModelsSettings(Settings):
 
 def _normal_since(since: Any) -> Any:
     """Check a date or an age; a date becomes UTC here, since a job may run in another time zone."""
+    if isinstance(since, date) and not isinstance(since, datetime):
+        since = datetime.combine(since, time())
     if isinstance(since, datetime):
         return since.astimezone(UTC).isoformat()
     if not isinstance(since, str):
@@ -215,7 +218,9 @@ class NightlySettings(ScoreSettings):
 
 
 def _several(given: Any) -> Any:
-    """Take one text, or paths, for a list of texts."""
+    """Take one text, or paths, for a list of texts; a variable may hold a JSON list."""
+    if isinstance(given, str) and given.startswith("["):
+        return json.loads(given)
     if isinstance(given, str | Path):
         return [str(given)]
     return [str(each) for each in given] if isinstance(given, list | tuple) else given
@@ -238,12 +243,12 @@ class TrainSettings(ModelsSettings):
         "Regular expression whose first ( ) in an image's path names its group; for the split grouped",
         unset="the manifest's column group, or near-duplicates",
     )
-    positive: Annotated[list[str], BeforeValidator(_several)] | None = _option(
+    positive: Annotated[list[str] | None, NoDecode, BeforeValidator(_several)] = _option(
         None,
         "The class that means crack, or SET=CLASS for one of several sets; repeatable",
         unset="by its name",
     )
-    test: Annotated[list[str], BeforeValidator(_several)] | None = _option(
+    test: Annotated[list[str] | None, NoDecode, BeforeValidator(_several)] = _option(
         None, "Further labelled folder to evaluate on; repeatable", unset="none"
     )
     weights: Path | None = _option(

@@ -42,6 +42,7 @@ def train_on_ray(datasets: Sequence[str], name: str | None, settings: TrainSetti
     name="train-model",
     flow_run_name=lambda: _title(runtime.flow_run.parameters["datasets"]),
     persist_result=False,
+    validate_parameters=False,
 )
 @with_parameters
 def train(datasets: list[str], settings: TrainSettings, name: str | None = None) -> ModelVersion:

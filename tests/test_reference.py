@@ -111,3 +111,11 @@ def test_no_message_names_an_option_that_does_not_exist() -> None:
 
     assert len(named) > 50
     assert not [each for each in sorted(named) if each[0].rstrip("-") not in known]
+
+
+def test_what_is_optional_is_given_by_name() -> None:
+    """A new setting must not become what an argument by position meant before."""
+    from flows.score import score
+
+    with pytest.raises(TypeError, match="positional"):
+        score.fn("/photos", "report")

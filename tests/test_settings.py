@@ -111,3 +111,9 @@ def test_one_class_or_several_mean_cracks(monkeypatch: pytest.MonkeyPatch) -> No
     assert TrainSettings.read(positive=("cracked", "decks=riss")).positive == ["cracked", "decks=riss"]
     monkeypatch.setenv("CRACKMODEL_POSITIVE", '["cracked"]')
     assert TrainSettings.read().positive == ["cracked"]
+
+
+@pytest.mark.parametrize("name", ["1", "true", "null"])
+def test_a_class_may_be_called_like_a_number(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRACKMODEL_POSITIVE", name)
+    assert TrainSettings.read().positive == [name]

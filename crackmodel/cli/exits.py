@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
@@ -22,6 +23,9 @@ from crackmodel.text import printable
 
 FAILED: Final = 1
 
+_OF_OUTPUTS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
+"""How writing to stdout fails, but other things too."""
+
 
 @contextmanager
 def reported() -> Iterator[None]:
@@ -35,7 +39,8 @@ def reported() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
-        sys.stdout.flush()
+        if sys.stdout:  # none where it was closed
+            sys.stdout.flush()
     except CrackmodelError as error:
         if recording():
             record_error(error, sys.stderr)
@@ -45,17 +50,17 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         _say("The command was interrupted.", _how_to_go_on())
         sys.exit(FAILED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        sys.exit(0)
     except TimeoutError as error:  # Prefect's, for a flow or a task with a limit; an OSError to Python
         _say(
-            f"It took too long: {error or 'a time limit passed'}.",
+            f"It took too long: {str(error) or 'a time limit passed'}.",
             _how_to_go_on(),
         )
         sys.exit(FAILED)
     except OSError as error:
-        _say(*_in_words(error))
+        output_fails = error.errno in _OF_OUTPUTS and _output_fails()
+        if output_fails and isinstance(error, BrokenPipeError):
+            sys.exit(0)
+        _say(*_in_words(error, output_fails))
         sys.exit(FAILED)
 
 
@@ -89,17 +94,24 @@ def _say(problem: str, remedy: str) -> None:
     print(f"error: {printable(problem)}\n       {printable(remedy)}", file=sys.stderr)
 
 
-def _in_words(error: OSError) -> tuple[str, str]:
+def _output_fails() -> bool:
+    """Whether stdout cannot be written; then what is left for it goes nowhere."""
+    try:
+        print(flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def _in_words(error: OSError, output_fails: bool) -> tuple[str, str]:
     """Say whether a named file failed, the output or a storage, and what to do about it."""
     if error.filename is not None:
         return (
             f"{error.filename} cannot be used: {error.strerror}.",
             "Check that it is there, and that this user may use it.",
         )
-    try:
-        print(flush=True)  # fails again if it was the output
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if output_fails:
         return f"The output cannot be written: {error}.", "Write it somewhere else, or free some space."
     return (
         f"A disk or an object store has failed: {first_line(error)}.",

@@ -23,6 +23,9 @@ from crackmodel.settings import Settings
 
 Result = TypeVar("Result")
 
+_BY_NAME: Final = inspect.Parameter.KEYWORD_ONLY
+"""What is optional is given by name: a new setting must not move the others."""
+
 TUNING: Final = "Limits and tuning"
 """Where `--help` shows the options that few people change."""
 
@@ -103,15 +106,12 @@ def _flat(
     (holder,) = (name for name in own if hints[name] is kind)
     mine = [own[name].replace(annotation=hints[name]) for name in own if name != holder]
     theirs = [
-        inspect.Parameter(
-            name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=parameter(name, field)
-        )
+        inspect.Parameter(name, _BY_NAME, default=None, annotation=parameter(name, field))
         for name, field in kind.model_fields.items()
     ]
     required = [each for each in mine if each.default is inspect.Parameter.empty]
-    signature = inspect.Signature(
-        [*required, *theirs, *mine[len(required) :]], return_annotation=hints.get("return", None)
-    )
+    optional = [each.replace(kind=_BY_NAME) for each in mine[len(required) :]]
+    signature = inspect.Signature([*required, *theirs, *optional], return_annotation=hints.get("return"))
 
     @functools.wraps(function)
     def flat(*args: Any, **kwargs: Any) -> Result:

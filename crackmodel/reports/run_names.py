@@ -25,6 +25,15 @@ def name_run(newest: str | None, now: datetime | None = None) -> str:
     return f"{began.strftime(_TIME)}-{uuid.uuid4().hex[:6]}"
 
 
+def can_be_followed(name: str) -> bool:
+    """Whether `name_run` gave the name, and can give one that sorts behind it."""
+    try:
+        run_time(name) + timedelta(seconds=1)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
 def run_time(name: str) -> datetime:
     """Return the time in a run's name.
 

@@ -114,8 +114,8 @@ def mark_announced(report: Location, survey: str, runs: Mapping[str, int]) -> No
     folder = _note(report, check_name(survey), "announced")
     with writing(folder.uri):
         if known is None:
-            _write(_note(report, survey, "told"), {"survey": survey, "told": dict(runs)})
-            return
+            _write(_note(report, survey, "told"), {"survey": survey, "told": {}})
+            known = {}
         if folder.local is not None:
             folder.filesystem.create_dir(folder.root, recursive=True)
         for run, rows in runs.items():
@@ -167,7 +167,7 @@ def _runs(content: bytes | None) -> dict[str, int] | None:
     """Return a note's runs and their rows; None if it is missing or damaged."""
     try:
         return {str(run): int(rows) for run, rows in json.loads(content or b"")["told"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
 

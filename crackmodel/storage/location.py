@@ -42,7 +42,7 @@ class Location:
 
     @classmethod
     def parse(cls, place: str | Path | Location) -> Location:
-        """Parse a path or URI; touches neither the disk nor the network.
+        """Parse a path or URI; touches no network, and the disk only for a `..` in a path.
 
         Args:
             place: A local path, where `~` is expanded and links keep their own name, since it may be the
@@ -54,6 +54,12 @@ class Location:
         if isinstance(place, Location):
             return place
         text = str(place)
+        try:
+            urlsplit(text if "://" in text else "")
+        except ValueError as error:
+            raise UsageError(
+                f"{printable(text)} is not a valid URI: {error}.", "Check its spelling."
+            ) from None
         if "://" in text and not text.startswith("file://"):
             _require_utf8(text)
             check_uri(text)
@@ -63,12 +69,12 @@ class Location:
             parts = urlsplit(text)
             if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:
                 raise UsageError(
-                    f"{printable(text)} is not a valid URI of a local path.",
+                    f"file://{printable(parts.path)} is not a valid URI of a local path.",
                     "Write it as file:///FOLDER, with %3F for ? and %23 for #, or give the path itself.",
                 )
             text = unquote(parts.path)
         # Not pathlib's: resolve() would follow links, and expanduser() fails for an unknown user.
-        path = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
+        path = os.path.abspath(_without_parents(os.path.expanduser(text)))  # noqa: PTH100, PTH111
         _require_utf8(path)
         return cls(path, Path(path))
 
@@ -112,7 +118,8 @@ class Location:
         if self.local is not None:
             return str(self.local)
         parts = urlsplit(self.uri)
-        return parts.netloc.removeprefix("anonymous@") + unquote(parts.path)
+        bucket = parts.netloc.removeprefix("anonymous@").partition("@")[0]  # Azure's account stands behind
+        return bucket + unquote(parts.path)
 
     @property
     def name(self) -> str:
@@ -199,6 +206,15 @@ class Location:
         else:
             with self.filesystem.open_output_stream(self.root) as stream:  # appears when it is closed
                 stream.write(content)
+
+
+def _without_parents(path: str) -> str:
+    """Resolve the part of a path up to its last `..`: behind a link only the disk knows what that means."""
+    parts = Path(path).parts
+    if ".." not in parts:
+        return path
+    last = len(parts) - parts[::-1].index("..")
+    return str(Path(os.path.realpath(Path(*parts[:last])), *parts[last:]))
 
 
 def _require_utf8(text: str) -> None:

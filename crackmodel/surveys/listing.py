@@ -137,7 +137,8 @@ def list_survey(survey: Survey, apart: Iterable[Location] = ()) -> Listing:
 def folders_apart(root: Location, apart: Iterable[Location]) -> frozenset[str]:
     """Return the real paths of those folders that lie below a root."""
     inside = root.real_path.rstrip("/") + "/"
-    paths = (each.real_path for each in apart if each.scheme == root.scheme)
+    same = {root.scheme, *({"abfs", "abfss"} if root.scheme.startswith("abfs") else ())}
+    paths = (each.real_path for each in apart if each.scheme in same)
     return frozenset(path for path in paths if path.startswith(inside))
 
 

@@ -108,3 +108,24 @@ def test_a_job_s_result_is_tagged_and_a_person_s_is_plain(
 
     assert json.loads(plain)["files"] > 0
     assert capsys.readouterr().out == f"@result {plain}"
+
+
+def test_a_time_limit_without_words_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), reported():
+        raise TimeoutError
+    assert "a time limit passed" in capsys.readouterr().err
+
+
+def test_a_pipe_that_is_not_the_output_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, reported():
+        raise BrokenPipeError(32, "Broken pipe")
+    printed, said = capsys.readouterr()
+    assert ended.value.code == 1
+    assert "has failed" in said
+    assert not printed.strip()
+
+
+def test_a_command_whose_output_is_closed_ends_well() -> None:
+    code = "from crackmodel.cli.exits import reported\nwith reported(): pass"
+    command = ["sh", "-c", '"$0" -c "$1" >&-', sys.executable, code]
+    assert subprocess.run(command, check=False).returncode == 0

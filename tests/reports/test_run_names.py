@@ -66,3 +66,10 @@ def test_runs_of_one_second_have_no_order_so_the_later_does_not_begin(
     commit([make_row("a.jpg", run_id=theirs)])
     with pytest.raises(ReportBusy, match=theirs):
         table.begin("bridge", mine)
+
+
+@pytest.mark.parametrize("name", ["20260231T000000Z-aaaaaa", "99991231T235959Z-aaaaaa"])
+def test_a_name_that_none_can_follow_stops_no_run(table: ReportTable, commit: Commit, name: str) -> None:
+    commit([make_row("a.jpg", run_id=name)])
+
+    assert newest_run(table, "bridge") is None

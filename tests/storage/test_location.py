@@ -77,3 +77,25 @@ def test_a_location_is_sent_without_what_this_process_has_opened(monkeypatch: py
 def test_unknown_address_is_a_usage_error(uri: str) -> None:
     with pytest.raises(UsageError, match="s3://"):
         Location.parse(uri)
+
+
+def test_parents_behind_a_link_are_those_of_its_target(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "photos").mkdir(parents=True)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "photos").symlink_to(tmp_path / "disk" / "photos")
+
+    beside = Location.parse(tmp_path / "work" / "photos" / ".." / "report")
+    assert beside.local == tmp_path.resolve() / "disk" / "report"
+    assert Location.parse(tmp_path / "work" / "photos").name == "photos"  # a link keeps its own name
+
+
+def test_what_is_no_uri_is_refused_without_repeating_a_secret() -> None:
+    with pytest.raises(UsageError, match="not a valid URI"):
+        Location.parse("s3://[b/photos")
+    with pytest.raises(UsageError) as caught:
+        Location.parse("file://user:secret@host/photos")
+    assert "secret" not in str(caught.value)
+
+
+def test_azure_knows_a_path_without_its_account() -> None:
+    assert Location.parse("abfss://photos@account.dfs.core.windows.net/deck").path == "photos/deck"

@@ -112,7 +112,7 @@ def evaluate_model(
         SplitRule("grouped", group_by).check()
     named = name_datasets(datasets)
     listed = {name: find_images(path, positive) for name, path in named.items()}
-    directory = Path(out) if out else Path(_default_folder(version.reference, list(named)))
+    directory = Path(out).expanduser() if out else Path(_default_folder(version.reference, list(named)))
     _check_own(directory)
     engine = build_engine(read_model_file(version), threads=min(4, os.cpu_count() or 1))
     sets = {}

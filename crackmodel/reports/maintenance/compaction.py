@@ -196,12 +196,15 @@ def _replace(
             fence.transactions([survey]),
             {"survey": survey, "compacted": len(bundle), "files": 1, "rows": file.rows},
         )
-    except CommitFailedError as error:
-        with contextlib.suppress(OSError):
-            place.filesystem.delete_file(place.inside(file.path))
+    except (DeltaError, OSError) as error:
         table.update_incremental()
-        if fence.is_raised(survey):
-            raise _busy(survey, place) from error
+        if any(known.path == file.path for known in committed_files(table, survey)):
+            return  # the answer was lost, and the commit was not
+        if isinstance(error, CommitFailedError):  # any other may still arrive, and needs its file then
+            with contextlib.suppress(OSError):
+                place.filesystem.delete_file(place.inside(file.path))
+            if fence.is_raised(survey):
+                raise _busy(survey, place) from error
         raise
 
 

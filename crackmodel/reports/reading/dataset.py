@@ -7,7 +7,6 @@ file, so Arrow skips files of other runs without opening them and does not read 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from deltalake import DeltaTable
 from pyarrow import fs
 
 from crackmodel.errors import ReportError, ReportIncompatible
-from crackmodel.reports.run_names import RUN_NAME
+from crackmodel.reports.run_names import can_be_followed
 from crackmodel.reports.schema import PARTITION_COLUMN, REPORT_SCHEMA
 from crackmodel.storage.advice import raised_as
 
@@ -94,7 +93,7 @@ def newest_run(table: ReportTable, survey: str) -> str | None:
         return None
     of_survey = actions.filter(pc.equal(actions[f"partition.{PARTITION_COLUMN}"], survey))
     names = of_survey["max.run_id"].to_pylist()
-    return max((name for name in names if name and re.fullmatch(RUN_NAME, name)), default=None)
+    return max((name for name in names if name and can_be_followed(name)), default=None)
 
 
 def named_files(table: DeltaTable, survey: str) -> set[str]:

@@ -10,7 +10,7 @@ VIEWS: Final = {
         SELECT * FROM report
         QUALIFY row_number() OVER (
             PARTITION BY survey, image
-            ORDER BY row_rank(run_id, verdict, reject_code, reject_stage) DESC, run_id DESC
+            ORDER BY row_rank(run_id, verdict, reject_code, reject_stage) DESC, scored_at DESC, run_id DESC
         ) = 1
     """,
     "current": "SELECT * FROM latest WHERE NOT is_departed(reject_stage)",

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from crackmodel.errors import ReportBusy, ReportDamaged
 from crackmodel.reports.maintenance import compaction
@@ -212,3 +213,20 @@ def flip(path: Path, position: int) -> None:
     content = bytearray(path.read_bytes())
     content[position] ^= 1
     path.write_bytes(content)
+
+
+def test_a_compaction_whose_answer_is_lost_keeps_its_file(
+    mixed: ReportTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = answers(mixed)
+    really = compaction.commit_actions
+
+    def lose_the_answer(*arguments: Any) -> None:
+        really(*arguments)
+        raise CommitFailedError("there is such a version already: that of the first attempt")
+
+    monkeypatch.setattr(compaction, "commit_actions", lose_the_answer)
+    assert compact(mixed, "bridge").files_after < 5
+
+    delete_replaced(ReportTable.open(mixed.uri))
+    assert answers(ReportTable.open(mixed.uri)) == before
