@@ -4,7 +4,7 @@
 #   make score SURVEY=their/photos    scores photographs into ./report
 #   make train DATASET=their/patches  trains a model into ./models (WEIGHTS=file.h5 without internet)
 #   make check                        lint, types and the tests that start no service: two to three minutes
-#   make test                         lint, types and every test: a quarter of an hour
+#   make test                         lint, types and every test: about 25 minutes on two cores
 #   make bench                        speed, as ratios measured in one run
 #   make lock                         every lock file, after a change of the dependencies in pyproject.toml
 
@@ -36,14 +36,14 @@ endif
 train: .venv/.ready-to-develop
 	$(BIN)/python -m flows.train "$$DATASET" $(if $(WEIGHTS),--weights "$$WEIGHTS") --promote
 
-# In the groups and the order of tests/conftest.py. Tests of services wait half of their time, so three at a time.
+# In the groups and the order of tests/conftest.py. Three at a time starve each other's Ray heads on two cores.
 GROUPED = --dist loadgroup --no-loadscope-reorder
 
 check: lint
 	$(BIN)/python -m pytest -n 2 $(GROUPED) -m "not integration"
 
 test: lint
-	$(BIN)/python -m pytest -n 3 $(GROUPED) --cov --cov-fail-under=95 --durations=25
+	$(BIN)/python -m pytest -n 2 $(GROUPED) --cov --cov-fail-under=95 --durations=25
 
 lint: .venv/.ready-to-develop
 	$(BIN)/ruff check .
