@@ -124,7 +124,7 @@ def surveys(folder: Path, count: int) -> dict[str, Path]:
         return {"patches": patches, "photographs": photographs}
     print(f"no real images in {_DATA}: measuring drawn ones", file=sys.stderr)
     drawn = write_sample(folder / "drawn").directory
-    large = max((cv2.imread(str(path)) for path in drawn.glob("*.jpg")), key=np.size)
+    large = max((cv2.imread(str(path)) for path in drawn.rglob("*.jpg")), key=np.size)
     patches.mkdir()
     for number, tile in enumerate(cut_tiles(large, tile_grid(*large.shape[:2]))):
         cv2.imwrite(str(patches / f"{number:05}.jpg"), tile)
