@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tests.deploy.container import Image, Mount, kill
 
-_HEALTHY_SECONDS: Final = 180
+_HEALTHY_SECONDS: Final = 360
 _DATABASE: Final = "PREFECT_SERVER_DATABASE_"
 # There is a name server among containers, and none here: names are looked up in /etc/hosts.
 _NO_NAME_SERVER: Final = {"GRPC_DNS_RESOLVER": "native"}
