@@ -99,10 +99,16 @@ def read_announced(report: Location, survey: str) -> dict[str, int] | None:
     return announced
 
 
-def mark_announced(report: Location, survey: str, runs: Mapping[str, int]) -> None:
-    """Note that runs have been announced, beside those noted before, or in place of a damaged note.
+def mark_announced(
+    report: Location, survey: str, runs: Mapping[str, int], presumed: Mapping[str, int] | None = None
+) -> None:
+    """Note that runs have been announced, beside those noted before.
 
-    `runs` says how many rows each run had.
+    Args:
+        report: The report's folder.
+        survey: The survey's name.
+        runs: How many rows each run had. Each gets a file of its own, so that no other writer loses it.
+        presumed: Runs that count as announced; noted together, and only where no note can be read.
 
     Raises:
         ReportWriteFailed: A note cannot be read or written.
@@ -114,7 +120,7 @@ def mark_announced(report: Location, survey: str, runs: Mapping[str, int]) -> No
     folder = _note(report, check_name(survey), "announced")
     with writing(folder.uri):
         if known is None:
-            _write(_note(report, survey, "told"), {"survey": survey, "told": {}})
+            _write(_note(report, survey, "told"), {"survey": survey, "told": dict(presumed or {})})
             known = {}
         if folder.local is not None:
             folder.filesystem.create_dir(folder.root, recursive=True)

@@ -186,7 +186,7 @@ def compare_outcome(entry: RosterEntry, result: RunResult, *, rise: float) -> Su
         announced = presumed = _earlier_runs(table, result)
     if announced is None:
         announced = _earlier_runs(table, result)
-        mark_announced(table.place, result.survey, announced)
+        mark_announced(table.place, result.survey, {}, announced)
     changes = compare_unannounced(table, result.survey, announced, step=rise)
     return SurveyOutcome(entry, result, changes, presumed=presumed)
 
@@ -209,11 +209,11 @@ def mark_night_announced(night: NightlyRun) -> None:
     for outcome in night.outcomes:
         if outcome.result is None or outcome.changes is None:
             continue
-        runs = {**outcome.presumed, **outcome.changes.runs}
+        runs = outcome.changes.runs
         try:
-            if runs:
+            if runs or outcome.presumed:
                 report = ReportTable.open(outcome.result.report)
-                mark_announced(report.place, outcome.result.survey, runs)
+                mark_announced(report.place, outcome.result.survey, runs, outcome.presumed)
         except ReportError as error:
             failures.append(error)
     if failures:

@@ -6,6 +6,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from deltalake import DeltaTable
 from pyarrow import fs
 
 from crackmodel.errors import ReportDamaged, ReportError, ReportIncompatible, ReportWriteFailed, UsageError
+from crackmodel.reports import survey_notes
 from crackmodel.reports.maintenance.integrity import check_report
 from crackmodel.reports.reading.dataset import survey_names
 from crackmodel.reports.survey_notes import bind_source, mark_announced, read_announced
@@ -229,6 +231,32 @@ def test_a_damaged_note_is_said_until_it_is_replaced(table: ReportTable, damaged
 
     assert read_announced(table.place, "bridge") == {"run-1": 1, "run-2": 2}
     assert damaged_notes(table) == []
+
+
+def test_two_that_replace_a_damaged_note_at_once_lose_no_run(
+    table: ReportTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind(table, "bridge", "/a/bridge")
+    told(table).write_bytes(b"{")
+    write, others = survey_notes._write, ["other"]
+
+    def write_after_another(*arguments: Any) -> None:
+        if others:
+            mark_announced(table.place, "bridge", {others.pop(): 1}, {"before": 5})
+        write(*arguments)
+
+    monkeypatch.setattr(survey_notes, "_write", write_after_another)
+    mark_announced(table.place, "bridge", {"one": 1}, {"before": 5})
+
+    assert read_announced(table.place, "bridge") == {"before": 5, "other": 1, "one": 1}
+
+
+def test_runs_that_count_as_announced_are_one_note(table: ReportTable) -> None:
+    presumed = {f"run-{number}": 1 for number in range(500)}
+    mark_announced(table.place, "bridge", {}, presumed)
+
+    assert read_announced(table.place, "bridge") == presumed
+    assert not list(told(table).with_suffix(".announced").iterdir())
 
 
 def test_a_lost_note_is_a_damaged_one(table: ReportTable) -> None:
